@@ -1,0 +1,1 @@
+"""The nouns: specs, rows, states, errors.  Pure."""

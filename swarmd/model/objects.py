@@ -1,0 +1,172 @@
+"""What the loops write and nodes report: the rows of the replicated store.
+
+Each field has one writer: ``spec`` the user, ``desired_state`` the orchestrator side, ``status`` the node.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
+from swarmd.model.states import NodeState, Role, TaskState, UpdateState
+
+R = TypeVar("R", bound="Row")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of the store.  ``version``: index of the transaction that wrote it; 0 = not yet stored."""
+
+    id: str
+    version: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+class UpdateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress of an update, kept in the row so that a new leader knows it."""
+
+    state: UpdateState
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    message: str = ""
+    failed_tasks: tuple[str, ...] = ()
+
+
+class Service(Row, frozen=True, kw_only=True):
+    """A service.  ``spec_version`` names the :class:`SpecVersion` that new tasks are made from."""
+
+    spec: ServiceSpec
+    spec_version: int = 1
+    previous_spec: ServiceSpec | None = None
+    ports: tuple[PortSpec, ...] = ()
+    update_status: UpdateStatus | None = None
+
+
+class SpecVersion(Row, frozen=True, kw_only=True):
+    """One version of a service's task template (id = ``service id.version``); tasks refer to it."""
+
+    service_id: str
+    number: int
+    template: TaskTemplate
+    ports: tuple[PortSpec, ...] = ()
+
+
+def spec_version_id(service_id: str, number: int) -> str:
+    """The id of a spec version's row."""
+    return f"{service_id}.{number}"
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What was last seen of a task.  ``exit_code`` -1 = none; ``error`` is shown to users as it is."""
+
+    state: TaskState = TaskState.NEW
+    at: float = 0.0
+    message: str = ""
+    error: str = ""
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int = -1
+    address: str = ""
+
+
+class Task(Row, frozen=True, kw_only=True):
+    """One run of a service in a slot.  A restart is a new task.
+
+    ``start_at``: a replacement waits in READY until then (restart delay).
+    """
+
+    service_id: str
+    service_name: str
+    spec_version: int
+    slot: int = 0
+    node_id: str = ""
+    desired_state: TaskState = TaskState.RUNNING
+    status: TaskStatus = TaskStatus()
+    start_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """``service.slot``, or ``service.node`` for a global task: what tables show."""
+        return f"{self.service_name}.{self.slot or self.node_id}"
+
+    @property
+    def full_name(self) -> str:
+        """The container's name: ``service.slot.taskid``."""
+        return f"{self.name}.{self.id}"
+
+    @property
+    def state(self) -> TaskState:
+        return self.status.state
+
+    @property
+    def is_live(self) -> bool:
+        """It runs, or will: neither ended nor told to end."""
+        return self.desired_state <= TaskState.RUNNING and not self.state.is_terminal
+
+
+class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of itself."""
+
+    hostname: str = ""
+    os: str = "linux"
+    arch: str = "x86_64"
+    nano_cpus: int = 0
+    memory: int = 0
+    engine_version: str = ""
+    labels: dict[str, str] = {}
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the managers see of a node.  ``address``: the IP the others reach it by."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    address: str = ""
+
+
+class Node(Row, frozen=True, kw_only=True):
+    """A machine of the swarm.  ``number`` gives its address block: 10.128.0.0 + number * 256."""
+
+    spec: NodeSpec = NodeSpec()
+    role: Role = Role.WORKER
+    description: NodeDescription = NodeDescription()
+    status: NodeStatus = NodeStatus()
+    number: int = 0
+    raft_address: str = ""
+    removed: bool = False
+
+
+class Cluster(Row, frozen=True, kw_only=True):
+    """The swarm itself: identity, tokens, keys."""
+
+    spec: ClusterSpec = ClusterSpec()
+    root_ca: bytes = b""
+    ca_key: bytes = b""
+    worker_token: str = ""
+    manager_token: str = ""
+    gossip_key: bytes = b""
+
+
+class Network(Row, frozen=True, kw_only=True):
+    """A network of the swarm.  So far the one that carries published ports."""
+
+    name: str
+    driver: str = "overlay"
+    ingress: bool = False
+    subnet: str = ""
+
+
+class PortAllocation(Row, frozen=True, kw_only=True):
+    """A published port taken by a service (id = ``tcp/80``): two services cannot both create it."""
+
+    service_id: str
+    service_name: str
+    mode: str = "ingress"
+
+
+class RemovedNode(Row, frozen=True, kw_only=True):
+    """A node that was removed: its certificate is refused until it has expired."""
+
+    until: float = 0.0

@@ -1,0 +1,138 @@
+"""Structs to protobuf and back, by field name: ``types.proto`` mirrors ``swarmd.model``.
+
+For each struct type one list of small converters is built once, so no schema is written twice by hand;
+a test holds that every struct field has a protobuf field of the same name.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from swarmd.model import objects, spec
+from swarmd.rpc.v1 import types_pb2
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_Setter = Callable[[Message, Any], None]
+_Getter = Callable[[Message], Any]
+
+STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    spec.PortSpec, spec.MountSpec, spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
+    spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
+    objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
+    objects.NodeDescription, objects.NodeStatus, objects.Node, objects.Cluster, objects.Network,
+    objects.PortAllocation, objects.RemovedNode,
+)  # fmt: skip
+
+MESSAGES: dict[type[msgspec.Struct], type[Message]] = {
+    struct: getattr(types_pb2, struct.__name__) for struct in STRUCTS
+}
+
+
+def to_proto(struct: msgspec.Struct) -> Any:
+    """The protobuf message of a struct."""
+    message = MESSAGES[type(struct)]()
+    fill(message, struct)
+    return message
+
+
+def fill(message: Message, struct: msgspec.Struct) -> None:
+    """Write a struct's fields into an empty message (a sub-message of a request, say)."""
+    for name, put, _ in _plan(type(struct)):
+        put(message, getattr(struct, name))
+
+
+def from_proto(kind: type[T], message: Message) -> T:
+    """The struct of a protobuf message."""
+    return kind(**{name: get(message) for name, _, get in _plan(kind)})
+
+
+def encode(struct: msgspec.Struct) -> bytes:
+    """A struct as protobuf bytes."""
+    data: bytes = to_proto(struct).SerializeToString()
+    return data
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """Protobuf bytes as a struct; raises google.protobuf.message.DecodeError on garbage."""
+    message = MESSAGES[kind]()
+    message.ParseFromString(data)
+    return from_proto(kind, message)
+
+
+@functools.cache
+def _plan(kind: type[msgspec.Struct]) -> tuple[tuple[str, _Setter, _Getter], ...]:
+    hints = typing.get_type_hints(kind)
+    return tuple((f.name, *_converters(f.name, hints[f.name])) for f in msgspec.structs.fields(kind))
+
+
+def _converters(name: str, hint: Any) -> tuple[_Setter, _Getter]:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return _repeated(name, typing.get_args(hint)[0])
+    if origin is dict:
+        return _mapping(name)
+    if origin in (typing.Union, types.UnionType):
+        return _optional(name, next(arg for arg in typing.get_args(hint) if arg is not type(None)))
+    if issubclass(hint, msgspec.Struct):
+        return _nested(name, hint)
+    if issubclass(hint, enum.Enum):
+        return _scalar(name, lambda value: value.value, hint)
+    return _scalar(name, lambda value: value, hint)
+
+
+def _scalar(name: str, out: Callable[[Any], Any], into: Callable[[Any], Any]) -> tuple[_Setter, _Getter]:
+    def put(message: Message, value: Any) -> None:
+        setattr(message, name, out(value))
+
+    return put, lambda message: into(getattr(message, name))
+
+
+def _nested(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
+    def put(message: Message, value: Any) -> None:
+        inner = getattr(message, name)
+        inner.SetInParent()
+        fill(inner, value)
+
+    return put, lambda message: from_proto(kind, getattr(message, name))
+
+
+def _optional(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
+    put_nested, get_nested = _nested(name, kind)
+
+    def put(message: Message, value: Any) -> None:
+        if value is not None:
+            put_nested(message, value)
+
+    return put, lambda message: get_nested(message) if message.HasField(name) else None
+
+
+def _repeated(name: str, item: Any) -> tuple[_Setter, _Getter]:
+    if isinstance(item, type) and issubclass(item, msgspec.Struct):
+
+        def put(message: Message, value: Any) -> None:
+            target = getattr(message, name)
+            for one in value:
+                fill(target.add(), one)
+
+        return put, lambda message: tuple(from_proto(item, one) for one in getattr(message, name))
+
+    def put_plain(message: Message, value: Any) -> None:
+        getattr(message, name).extend(value)
+
+    return put_plain, lambda message: tuple(getattr(message, name))
+
+
+def _mapping(name: str) -> tuple[_Setter, _Getter]:
+    def put(message: Message, value: Any) -> None:
+        getattr(message, name).update(value)
+
+    return put, lambda message: dict(getattr(message, name))
