@@ -1,0 +1,168 @@
+"""The replicated tables: pure, deterministic, checked while applying.
+
+Rows are immutable; a table is a dictionary of them, and an index a dictionary of sets of ids.  Applying
+either does all of a transaction or says which rule it breaks and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from swarmd.model.objects import Node, Row, Service, SpecVersion, Task
+from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Transaction
+
+R = TypeVar("R", bound=Row)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened to a row.  create: ``old`` is None; delete: ``new`` is None."""
+
+    index: int
+    old: Row | None
+    new: Row | None
+
+    @property
+    def kind(self) -> type[Row]:
+        return type(self.new if self.new is not None else cast("Row", self.old))
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How applying ended: ``error_kind`` "" = done, else a kind of swarmd.model.errors with its text."""
+
+    index: int
+    events: tuple[Event, ...] = ()
+    error_kind: str = ""
+    error: str = ""
+
+
+class Tables:
+    """All rows of a swarm, with the indexes its loops need."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self._rows: dict[type[Row], dict[str, Row]] = {kind: {} for kind in KINDS.values()}
+        self._by: dict[str, dict[str, dict[str, Row]]] = {}
+
+    def get(self, kind: type[R], row_id: str) -> R | None:
+        """The row of that id, if there is one."""
+        return cast("R | None", self._rows[kind].get(row_id))
+
+    def all(self, kind: type[R]) -> Collection[R]:
+        """Every row of a kind (a live view: copy before awaiting)."""
+        return cast("Collection[R]", self._rows[kind].values())
+
+    def where(self, kind: type[R], field: str, value: str) -> Collection[R]:
+        """Rows by an indexed field (see ``_keys``)."""
+        return cast("Collection[R]", self._by.get(f"{kind.__name__}.{field}", {}).get(value, {}).values())
+
+    def rows(self) -> list[Row]:
+        """Every row of every kind, for a snapshot."""
+        return [row for table in self._rows.values() for row in table.values()]
+
+    def load(self, index: int, rows: Iterable[Row]) -> None:
+        """Start again from a snapshot."""
+        self.__init__()  # type: ignore[misc]
+        self.index = index
+        for row in rows:
+            self._insert(row)
+
+    def apply(self, index: int, transaction: Transaction) -> Outcome:
+        """Do all of it, or nothing.  Deterministic: the same on every replica."""
+        self.index = index
+        refusal = self._refusal(transaction.changes)
+        if refusal is not None:
+            return Outcome(index=index, error_kind=refusal[0], error=refusal[1])
+        events = tuple(self._apply_one(index, transaction.at, change) for change in transaction.changes)
+        return Outcome(index=index, events=events)
+
+    def _apply_one(self, index: int, at: float, change: Change) -> Event:
+        if isinstance(change, Delete):
+            old = self._rows[change.kind][change.id]
+            self._remove(old)
+            return Event(index, old, None)
+        before = self._rows[type(change.row)].get(change.row.id)
+        row = msgspec.structs.replace(
+            change.row, version=index, created_at=before.created_at if before else at, updated_at=at
+        )
+        if before is not None:
+            self._remove(before)
+        self._insert(row)
+        return Event(index, before, row)
+
+    def _refusal(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
+        seen: set[tuple[type[Row], str]] = set()
+        for change in changes:
+            kind, row_id = (
+                (type(change.row), change.row.id) if isinstance(change, Put) else (change.kind, change.id)
+            )
+            if (kind, row_id) in seen:
+                return "internal", f"{NAMES[kind]} {row_id} is changed twice in one transaction"
+            seen.add((kind, row_id))
+            refusal = self._stale(change, kind, row_id)
+            if refusal is None and isinstance(change, Put):
+                refusal = self._taken(change.row, changes)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def _stale(self, change: Change, kind: type[Row], row_id: str) -> tuple[str, str] | None:
+        stored = self._rows[kind].get(row_id)
+        expected = change.row.version if isinstance(change, Put) else change.version
+        if stored is None and expected == 0 and isinstance(change, Put):
+            return None
+        if stored is not None and expected == 0:
+            return "conflict", _exists(stored)
+        if stored is None or stored.version != expected:
+            return "out_of_sequence", "update out of sequence"
+        return None
+
+    def _taken(self, row: Row, changes: tuple[Change, ...]) -> tuple[str, str] | None:
+        """Unique fields.  A row that the same transaction deletes does not count."""
+        leaving = {change.id for change in changes if isinstance(change, Delete)}
+        for field, value in _unique(row).items():
+            for other in self.where(type(row), field, value):
+                if other.id != row.id and other.id not in leaving:
+                    return "conflict", _exists(row)
+        return None
+
+    def _insert(self, row: Row) -> None:
+        self._rows[type(row)][row.id] = row
+        for field, value in _keys(row).items():
+            name = f"{type(row).__name__}.{field}"
+            self._by.setdefault(name, {}).setdefault(value, {})[row.id] = row
+
+    def _remove(self, row: Row) -> None:
+        del self._rows[type(row)][row.id]
+        for field, value in _keys(row).items():
+            bucket = self._by[f"{type(row).__name__}.{field}"]
+            del bucket[value][row.id]
+            if not bucket[value]:
+                del bucket[value]
+
+
+def _keys(row: Row) -> dict[str, str]:
+    """The indexed fields of a row."""
+    keys: dict[str, Any] = _unique(row)
+    if isinstance(row, Task):
+        keys["service"] = row.service_id
+        keys["node"] = row.node_id
+    elif isinstance(row, SpecVersion):
+        keys["service"] = row.service_id
+    return keys
+
+
+def _unique(row: Row) -> dict[str, str]:
+    if isinstance(row, Service):
+        return {"name": row.spec.name.lower()}
+    if isinstance(row, Node) and row.number:
+        return {"number": str(row.number)}
+    return {}
+
+
+def _exists(row: Row) -> str:
+    if isinstance(row, Service):
+        return f"name conflicts with an existing object: service {row.spec.name} already exists"
+    return f"{NAMES[type(row)]} {row.id} already exists"

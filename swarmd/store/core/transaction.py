@@ -1,0 +1,95 @@
+"""One definition of four things: the log's entry, the change to the tables, the events, the snapshot.
+
+A transaction carries the version of each row it read.  Every replica checks them while applying, in the
+same way, so many transactions can be in flight and none holds a lock over a round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from swarmd.model import objects
+from swarmd.model.objects import Row
+from swarmd.rpc import codec
+from swarmd.rpc.v1 import types_pb2
+
+KINDS: dict[str, type[Row]] = {
+    "service": objects.Service,
+    "spec_version": objects.SpecVersion,
+    "task": objects.Task,
+    "node": objects.Node,
+    "cluster": objects.Cluster,
+    "network": objects.Network,
+    "port": objects.PortAllocation,
+    "removed_node": objects.RemovedNode,
+}
+NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}
+
+
+class Put(msgspec.Struct, frozen=True):
+    """Create or replace a row.  ``row.version`` is the version that was read; 0: it must not exist."""
+
+    row: Row
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """Remove a row, if it still is at ``version``."""
+
+    kind: type[Row]
+    id: str
+    version: int
+
+
+Change = Put | Delete
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """Changes that happen together or not at all.  ``at``: seconds since 1970, the proposer's clock."""
+
+    at: float
+    changes: tuple[Change, ...]
+
+
+def encode(at: float, changes: Sequence[Change]) -> bytes:
+    """A transaction as the log keeps it."""
+    message = types_pb2.Transaction(at=at)
+    for change in changes:
+        message.changes.append(_change_to_proto(change))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def decode(data: bytes) -> Transaction:
+    """A log entry as a transaction; raises google.protobuf.message.DecodeError or KeyError on garbage."""
+    message = types_pb2.Transaction.FromString(data)
+    return Transaction(at=message.at, changes=tuple(_change_from_proto(one) for one in message.changes))
+
+
+def encode_rows(index: int, rows: Sequence[Row]) -> bytes:
+    """Every row, as a snapshot."""
+    message = types_pb2.StoreSnapshot(index=index)
+    for row in rows:
+        message.rows.append(_change_to_proto(Put(row)))
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def decode_rows(data: bytes) -> tuple[int, list[Row]]:
+    """Index and rows of a snapshot."""
+    message = types_pb2.StoreSnapshot.FromString(data)
+    return message.index, [codec.decode(KINDS[one.kind], one.object) for one in message.rows]
+
+
+def _change_to_proto(change: Change) -> types_pb2.Change:
+    if isinstance(change, Put):
+        return types_pb2.Change(kind=NAMES[type(change.row)], object=codec.encode(change.row))
+    return types_pb2.Change(kind=NAMES[change.kind], delete_id=change.id, delete_version=change.version)
+
+
+def _change_from_proto(message: types_pb2.Change) -> Change:
+    kind = KINDS[message.kind]
+    if message.delete_id:
+        return Delete(kind, message.delete_id, message.delete_version)
+    return Put(codec.decode(kind, message.object))

@@ -1,0 +1,119 @@
+"""The replicated truth as its users see it: read rows, commit changes, watch events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from swarmd.kit.clock import Clock
+from swarmd.model.errors import KINDS as ERROR_KINDS
+from swarmd.model.objects import Cluster, Node, Row, Service, SpecVersion, Task, spec_version_id
+from swarmd.store.core import transaction
+from swarmd.store.core.tables import Event, Outcome, Tables
+from swarmd.store.core.transaction import Change
+from swarmd.store.watch import EventLog, Watch
+
+R = TypeVar("R", bound=Row)
+
+
+class Proposes(Protocol):
+    """The part of the Raft port that a store needs."""
+
+    async def propose(self, command: bytes, *, timeout: float = 10.0) -> object: ...
+
+
+class StoreState:
+    """The state machine behind the log: applies entries, keeps the event ring."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.events = EventLog()
+
+    def apply(self, index: int, command: bytes) -> Outcome:
+        """Apply one entry.  Never raises: an entry that cannot be read is refused by every replica alike."""
+        try:
+            parsed = transaction.decode(command)
+        except (DecodeError, KeyError, ValueError) as error:
+            return Outcome(index=index, error_kind="internal", error=f"unreadable transaction: {error}")
+        outcome = self.tables.apply(index, parsed)
+        self.events.add(outcome.events)
+        return outcome
+
+    def snapshot(self) -> bytes:
+        """All rows, as bytes."""
+        return transaction.encode_rows(self.tables.index, self.tables.rows())
+
+    def restore(self, index: int, data: bytes) -> None:
+        """Replace everything by a snapshot; empty bytes are the empty store."""
+        rows: list[Row] = []
+        if data:
+            _, rows = transaction.decode_rows(data)
+        self.tables.load(index, rows)
+        self.events.reset()
+
+
+class Store:
+    """Reads are local and immediate; :meth:`commit` returns when this replica has applied the change."""
+
+    def __init__(self, state: StoreState, proposer: Proposes, clock: Clock) -> None:
+        self._state = state
+        self._proposer = proposer
+        self._clock = clock
+
+    @property
+    def index(self) -> int:
+        """Applied transactions, counted across epochs: the same on every manager."""
+        return self._state.tables.index
+
+    def get(self, kind: type[R], row_id: str) -> R | None:
+        return self._state.tables.get(kind, row_id)
+
+    def all(self, kind: type[R]) -> Collection[R]:
+        return self._state.tables.all(kind)
+
+    def tasks_of_service(self, service_id: str) -> Collection[Task]:
+        return self._state.tables.where(Task, "service", service_id)
+
+    def tasks_of_node(self, node_id: str) -> Collection[Task]:
+        return self._state.tables.where(Task, "node", node_id)
+
+    def spec_versions_of(self, service_id: str) -> Collection[SpecVersion]:
+        return self._state.tables.where(SpecVersion, "service", service_id)
+
+    def spec_version(self, service_id: str, number: int) -> SpecVersion | None:
+        return self.get(SpecVersion, spec_version_id(service_id, number))
+
+    def service_by_name(self, name: str) -> Service | None:
+        return next(iter(self._state.tables.where(Service, "name", name.lower())), None)
+
+    def node_by_number(self, number: int) -> Node | None:
+        return next(iter(self._state.tables.where(Node, "number", str(number))), None)
+
+    def cluster(self) -> Cluster | None:
+        """The one cluster row, once the swarm is initialised."""
+        return next(iter(self.all(Cluster)), None)
+
+    def watch(self) -> Watch:
+        """Events from the present state on."""
+        return self._state.events.watch()
+
+    async def commit(self, changes: Sequence[Change], *, timeout: float = 10.0) -> int:
+        """All of ``changes`` or none; answers the index.
+
+        Raises OutOfSequence when a row changed meanwhile, Conflict when a name or port is taken,
+        Unavailable when there is no leader, quorum or disk.
+        """
+        if not changes:
+            return self.index
+        outcome = await self._proposer.propose(
+            transaction.encode(self._clock.now(), changes), timeout=timeout
+        )
+        assert isinstance(outcome, Outcome)
+        if outcome.error_kind:
+            raise ERROR_KINDS[outcome.error_kind](outcome.error)
+        return outcome.index
+
+
+__all__ = ["Event", "Store", "StoreState"]
