@@ -1,0 +1,150 @@
+"""A node's key, certificate and root on disk, and the TLS settings made from them.
+
+The three files change together: written to a new directory, which replaces the old by rename.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from swarmd.model.states import Role
+from swarmd.security import ca
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """PEM of a node's key and certificate and of the root it trusts."""
+
+    key: bytes
+    certificate: bytes
+    root: bytes
+
+    @property
+    def identity(self) -> ca.Identity:
+        return ca.identity_of(self.certificate)
+
+
+class IdentityStore:
+    """``<data dir>/identity``: mode 0700, replaced whole."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> Credentials | None:
+        """What is on disk, or None before the node joined a swarm."""
+        previous = self._directory.with_suffix(".old")
+        if not self._directory.exists() and previous.exists():
+            previous.rename(self._directory)  # a crash between the two renames of save()
+        if not (self._directory / "node.crt").exists():
+            return None
+        return Credentials(
+            key=(self._directory / "node.key").read_bytes(),
+            certificate=(self._directory / "node.crt").read_bytes(),
+            root=(self._directory / "ca.crt").read_bytes(),
+        )
+
+    def save(self, credentials: Credentials) -> None:
+        """Write durably; a crash leaves the old or the new, never a mixture."""
+        fresh, previous = self._directory.with_suffix(".new"), self._directory.with_suffix(".old")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700, parents=True)
+        for name, data in (
+            ("node.key", credentials.key),
+            ("ca.crt", credentials.root),
+            ("node.crt", credentials.certificate),
+        ):
+            _write(fresh / name, data)
+        shutil.rmtree(previous, ignore_errors=True)
+        if self._directory.exists():
+            self._directory.rename(previous)
+        fresh.rename(self._directory)
+        _sync_directory(self._directory.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+
+    def remove(self) -> None:
+        """The node left its swarm."""
+        for directory in (self._directory, self._directory.with_suffix(".old")):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def server_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
+    """The cluster port: TLS 1.3, a client certificate is optional here (a joiner has none yet)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    _load(context, credentials, scratch)
+    return context
+
+
+def client_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
+    """To another node: both sides show certificates of one root; the name checked is the caller's choice."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, credentials, scratch)
+    return context
+
+
+def joiner_context(root_pem: bytes | None) -> ssl.SSLContext:
+    """Before one has a certificate.  Without a root nothing is verified: only to ask for that root,
+    which is then held against the token's digest."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if root_pem is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=root_pem.decode())
+    return context
+
+
+def grpc_server_credentials(current: Credentials) -> grpc.ServerCredentials:
+    """Mutual TLS for the node port."""
+    return grpc.ssl_server_credentials(
+        [(current.key, current.certificate)], root_certificates=current.root, require_client_auth=True
+    )
+
+
+def grpc_channel_credentials(current: Credentials) -> grpc.ChannelCredentials:
+    """Mutual TLS towards the node port of another node."""
+    return grpc.ssl_channel_credentials(
+        root_certificates=current.root, private_key=current.key, certificate_chain=current.certificate
+    )
+
+
+def is_manager(credentials: Credentials) -> bool:
+    return credentials.identity.role is Role.MANAGER
+
+
+def _load(context: ssl.SSLContext, credentials: Credentials, scratch: Path) -> None:
+    context.load_verify_locations(cadata=credentials.root.decode())
+    # The ssl module reads keys from files only; the file lives in the run directory for a moment.
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bundle = scratch / f"tls.{os.getpid()}.pem"
+    descriptor = os.open(bundle, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(credentials.certificate + credentials.key)
+        context.load_cert_chain(bundle)
+    finally:
+        bundle.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
