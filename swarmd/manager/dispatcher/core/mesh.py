@@ -1,0 +1,86 @@
+"""Decide what every node's mesh looks like: published ports and the tasks that answer them.
+
+A task answers from the moment it runs until it is told to stop: it leaves the mesh before its container
+gets the stop signal, so that no request meets a closed door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from swarmd.model.objects import Node, Service, Task
+from swarmd.model.spec import PortSpec
+from swarmd.model.states import NodeState, TaskState
+
+
+class Backend(msgspec.Struct, frozen=True, order=True):
+    """A task behind a published port."""
+
+    task_id: str
+    address: str
+    port: int
+    node_id: str
+
+
+class Port(msgspec.Struct, frozen=True):
+    """A published port and everything behind it."""
+
+    service_id: str
+    service_name: str
+    protocol: str
+    port: int
+    backends: tuple[Backend, ...]
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A node as the others' overlays know it."""
+
+    id: str
+    number: int
+    address: str
+    alive: bool
+
+
+class Mesh(msgspec.Struct, frozen=True):
+    """The whole, compared by value: what did not change is not sent."""
+
+    nodes: tuple[Peer, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Task]) -> Mesh:
+    """The mesh of the present rows, in a fixed order."""
+    peers = {
+        node.id: Peer(node.id, node.number, node.status.address, node.status.state is not NodeState.DOWN)
+        for node in sorted(nodes, key=lambda node: node.number)
+        if node.number and node.status.address
+    }
+    answering: dict[str, list[Task]] = {}
+    for task in tasks:
+        if _answers(task) and task.node_id in peers and peers[task.node_id].alive:
+            answering.setdefault(task.service_id, []).append(task)
+    ports = tuple(
+        _port(service, port, answering)
+        for service in sorted(services, key=lambda service: service.id)
+        for port in service.ports
+        if port.mode == "ingress" and port.published
+    )
+    return Mesh(nodes=tuple(peers.values()), ports=ports)
+
+
+def _port(service: Service, port: PortSpec, answering: dict[str, list[Task]]) -> Port:
+    backends = sorted(
+        Backend(task.id, task.status.address, port.target, task.node_id)
+        for task in answering.get(service.id, ())
+    )
+    return Port(service.id, service.spec.name, port.protocol, port.published, tuple(backends))
+
+
+def _answers(task: Task) -> bool:
+    return (
+        task.state is TaskState.RUNNING
+        and task.desired_state is TaskState.RUNNING
+        and bool(task.status.address)
+    )

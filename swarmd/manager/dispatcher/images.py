@@ -1,0 +1,42 @@
+"""Which node holds which image: memory of the leader, told anew by every node at each session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from swarmd.model.image_ref import ImageRef
+
+
+class ImageIndex:
+    """Image names of all connected nodes."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Mapping[str, str]] = {}
+
+    def report(self, node_id: str, images: Mapping[str, str]) -> None:
+        """A node's whole inventory: {familiar name with tag: manifest digest}."""
+        self._held[node_id] = dict(images)
+
+    def forget(self, node_id: str) -> None:
+        self._held.pop(node_id, None)
+
+    def locate(self, ref: ImageRef, *, prefer: str = "") -> tuple[str, list[str]]:
+        """(digest, nodes that hold it); ("", []) when nobody does.
+
+        Where nodes disagree about a tag, the node ``prefer`` decides, then the most frequent answer.
+        """
+        digest = ref.digest or self._digest(f"{ref.familiar_name()}:{ref.tag}", prefer)
+        if not digest:
+            return "", []
+        holders = sorted(node for node, images in self._held.items() if digest in images.values())
+        return (digest, holders) if holders else ("", [])
+
+    def _digest(self, name: str, prefer: str) -> str:
+        preferred = self._held.get(prefer, {}).get(name)
+        if preferred:
+            return preferred
+        counts: dict[str, int] = {}
+        for images in self._held.values():
+            if name in images:
+                counts[images[name]] = counts.get(images[name], 0) + 1
+        return max(sorted(counts), key=lambda digest: counts[digest], default="")

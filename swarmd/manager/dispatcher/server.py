@@ -1,0 +1,93 @@
+"""The Dispatcher service of a manager: sessions while it leads, a redirect while it does not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from swarmd.kit.supervise import Nursery
+from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.dispatcher.session import Session
+from swarmd.model import image_ref
+from swarmd.model.errors import Invalid, SwarmError, Unavailable
+from swarmd.rpc import errors
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.security import peer
+
+
+class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
+    """Lives as long as the manager; the dispatcher behind it as long as a term."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: str,
+        current: Callable[[], Dispatcher | None],
+        redirect: Callable[[], agent_pb2.Redirect],
+        nursery: Nursery,
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._current = current
+        self._redirect = redirect
+        self._nursery = nursery
+
+    async def Session(  # noqa: N802
+        self, request_iterator: AsyncIterator[agent_pb2.AgentMessage], context: Any
+    ) -> AsyncIterator[agent_pb2.ManagerMessage]:
+        """One node's session; ends when the node goes, the session is replaced or the term is over."""
+        dispatcher = self._current()
+        if dispatcher is None:
+            yield agent_pb2.ManagerMessage(redirect=self._redirect())
+            return
+        try:
+            identity = peer.require(context, self._cluster_id)
+            first = await anext(request_iterator, None)
+            if first is None or first.WhichOneof("body") != "hello":
+                raise Invalid("a session begins with a hello")
+            session = await dispatcher.open(identity.node_id, first.hello)
+        except SwarmError as error:
+            await errors.abort(context, error)
+        reader = self._nursery.start(
+            f"session of {identity.node_id}", _read(dispatcher, session, request_iterator)
+        )
+        try:
+            async for message in session.messages():
+                yield message
+        finally:
+            reader.cancel()
+            dispatcher.close(session)
+
+    async def LocateImage(  # noqa: N802
+        self, request: agent_pb2.LocateImageRequest, context: Any
+    ) -> agent_pb2.LocateImageResponse:
+        try:
+            peer.require(context, self._cluster_id)
+            dispatcher = self._leading()
+            digest, nodes = dispatcher.images.locate(image_ref.parse(request.ref))
+        except SwarmError as error:
+            await errors.abort(context, error)
+        return agent_pb2.LocateImageResponse(digest=digest, holders=dispatcher.holders(nodes))
+
+    async def Leave(self, request: agent_pb2.LeaveRequest, context: Any) -> agent_pb2.LeaveResponse:  # noqa: N802
+        try:
+            identity = peer.require(context, self._cluster_id)
+            self._leading().node_left(identity.node_id)
+        except SwarmError as error:
+            await errors.abort(context, error)
+        return agent_pb2.LeaveResponse()
+
+    def _leading(self) -> Dispatcher:
+        dispatcher = self._current()
+        if dispatcher is None:
+            raise Unavailable("this manager does not lead the swarm at the moment")
+        return dispatcher
+
+
+async def _read(
+    dispatcher: Dispatcher, session: Session, messages: AsyncIterator[agent_pb2.AgentMessage]
+) -> None:
+    try:
+        async for message in messages:
+            dispatcher.receive(session, message)
+    finally:
+        session.end()

@@ -1,0 +1,122 @@
+"""One node's session: what it still has to be told, woken when there is news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from swarmd.manager.dispatcher.core.assignments import Delta, Told
+from swarmd.manager.dispatcher.core.mesh import Mesh
+from swarmd.model.objects import SpecVersion, Task
+from swarmd.rpc import codec
+from swarmd.rpc.v1 import agent_pb2
+
+
+class Session:
+    """The outbox of one connected node.  Nothing is queued: when it is woken it looks at the present."""
+
+    def __init__(
+        self,
+        node_id: str,
+        *,
+        tasks: Callable[[], Iterable[Task]],
+        spec: Callable[[str, int], SpecVersion | None],
+        info: Callable[[], agent_pb2.SessionInfo],
+        mesh: Callable[[], tuple[int, Mesh]],
+    ) -> None:
+        self.node_id = node_id
+        self._tasks = tasks
+        self._spec = spec
+        self._info = info
+        self._mesh = mesh
+        self._told = Told()
+        self._sequence = 0
+        self._mesh_version = -1
+        self._info_sent = b""
+        self._acked = 0
+        self._ack_due = 0
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def wake(self) -> None:
+        """Something of this node's may have changed."""
+        self._news.set()
+
+    def acknowledge(self, sequence: int) -> None:
+        """The statuses of that batch are stored."""
+        self._ack_due = max(self._ack_due, sequence)
+        self.wake()
+
+    def end(self) -> None:
+        """No more messages: the session was replaced, or the term is over."""
+        self._ended = True
+        self.wake()
+
+    async def messages(self) -> AsyncIterator[agent_pb2.ManagerMessage]:
+        """What to send, as it comes up, until :meth:`end`."""
+        yield agent_pb2.ManagerMessage(session=self._fresh_info())
+        yield self._assignments(self._told.whole(self._tasks()), complete=True)
+        while not self._ended:
+            for message in self._due():
+                yield message
+            await self._news.wait()
+            self._news.clear()
+
+    def _due(self) -> list[agent_pb2.ManagerMessage]:
+        due: list[agent_pb2.ManagerMessage] = []
+        info = self._info()
+        if info.SerializeToString(deterministic=True) != self._info_sent:
+            due.append(agent_pb2.ManagerMessage(session=self._fresh_info()))
+        delta = self._told.advance(self._tasks())
+        if not delta.is_empty:
+            due.append(self._assignments(delta, complete=False))
+        version, mesh = self._mesh()
+        if version != self._mesh_version:
+            self._mesh_version = version
+            due.append(agent_pb2.ManagerMessage(network=_snapshot(version, mesh)))
+        if self._ack_due > self._acked:
+            self._acked = self._ack_due
+            due.append(agent_pb2.ManagerMessage(ack=agent_pb2.StatusAck(sequence=self._acked)))
+        return due
+
+    def _fresh_info(self) -> agent_pb2.SessionInfo:
+        info = self._info()
+        self._info_sent = info.SerializeToString(deterministic=True)
+        return info
+
+    def _assignments(self, delta: Delta, *, complete: bool) -> agent_pb2.ManagerMessage:
+        self._sequence += 1
+        message = agent_pb2.Assignments(complete=complete, sequence=self._sequence, removed=delta.removed)
+        for service_id, number in delta.specs:
+            row = self._spec(service_id, number)
+            if row is not None:
+                spec = message.specs.add(service_id=service_id, number=number)
+                codec.fill(spec.template, row.template)
+                for port in row.ports:
+                    codec.fill(spec.ports.add(), port)
+        for task in delta.tasks:
+            message.tasks.add(
+                task_id=task.id,
+                service_id=task.service_id,
+                service_name=task.service_name,
+                spec_version=task.spec_version,
+                slot=task.slot,
+                desired_state=int(task.desired_state),
+            )
+        return agent_pb2.ManagerMessage(assignments=message)
+
+
+def _snapshot(version: int, mesh: Mesh) -> agent_pb2.NetworkSnapshot:
+    message = agent_pb2.NetworkSnapshot(version=version)
+    for peer in mesh.nodes:
+        message.nodes.add(id=peer.id, number=peer.number, address=peer.address, alive=peer.alive)
+    for port in mesh.ports:
+        target = message.ports.add(
+            service_id=port.service_id,
+            service_name=port.service_name,
+            protocol=port.protocol,
+            port=port.port,
+        )
+        for one in port.backends:
+            target.backends.add(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
+    return message

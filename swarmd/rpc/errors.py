@@ -1,0 +1,39 @@
+"""SwarmErrors over gRPC: a status code, the sentence, and the kind as trailing metadata."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+
+from swarmd.model.errors import KINDS, SwarmError, Unavailable
+
+KIND_KEY = "swarmd-kind"
+
+_CODES: dict[str, grpc.StatusCode] = {
+    "invalid": grpc.StatusCode.INVALID_ARGUMENT,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "conflict": grpc.StatusCode.ALREADY_EXISTS,
+    "out_of_sequence": grpc.StatusCode.ABORTED,
+    "refused": grpc.StatusCode.FAILED_PRECONDITION,
+    "denied": grpc.StatusCode.PERMISSION_DENIED,
+    "not_manager": grpc.StatusCode.FAILED_PRECONDITION,
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+}
+
+
+async def abort(context: Any, error: SwarmError) -> NoReturn:
+    """End a call with an error that the caller may be told."""
+    code = _CODES.get(error.kind, grpc.StatusCode.UNKNOWN)
+    await context.abort(code, str(error), ((KIND_KEY, error.kind),))
+    raise AssertionError  # abort() raises
+
+
+def from_rpc(error: grpc.RpcError) -> SwarmError:
+    """The SwarmError behind a failed call; a broken connection is Unavailable."""
+    trailing: Any = error.trailing_metadata() or ()  # type: ignore[attr-defined]
+    details = str(error.details() or "")  # type: ignore[attr-defined]
+    kind = dict(trailing).get(KIND_KEY)
+    if kind is not None:
+        return KINDS.get(str(kind), SwarmError)(details)
+    return Unavailable(details or str(error))
