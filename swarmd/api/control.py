@@ -1,0 +1,214 @@
+"""The Control service: requests to use cases and back.  It owns no rule."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from swarmd.control import lookup
+from swarmd.control.cluster import Clusters
+from swarmd.control.logs import LogItem, LogOptions, Logs
+from swarmd.control.nodes import NodeChange, Nodes
+from swarmd.control.services import Services
+from swarmd.model.errors import SwarmError
+from swarmd.model.objects import Node, Service, Task
+from swarmd.model.spec import ServiceSpec
+from swarmd.rpc import codec, errors
+from swarmd.rpc.v1 import control_pb2 as pb
+from swarmd.rpc.v1 import control_pb2_grpc
+from swarmd.store.store import Store
+
+T = TypeVar("T")
+
+# gRPC method names are the protocol's.
+# ruff: noqa: N802
+
+
+class ControlServer(control_pb2_grpc.ControlServicer):
+    """What a leader answers; followers never get here (``api.forward`` passes their calls on)."""
+
+    def __init__(
+        self, store: Store, *, clusters: Clusters, nodes: Nodes, services: Services, logs: Logs
+    ) -> None:
+        self._store = store
+        self._clusters = clusters
+        self._nodes = nodes
+        self._services = services
+        self._logs = logs
+
+    async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
+        async def answer() -> pb.GetClusterResponse:
+            cluster = self._clusters.get()
+            worker, manager = self._clusters.tokens()
+            response = pb.GetClusterResponse(
+                id=cluster.id,
+                created_at=cluster.created_at,
+                root_ca=cluster.root_ca,
+                worker_token=worker,
+                manager_token=manager,
+                can_lose_managers=self._nodes.can_lose_managers(),
+            )
+            codec.fill(response.spec, cluster.spec)
+            return response
+
+        return await _answer(context, answer)
+
+    async def RotateToken(self, request: pb.RotateTokenRequest, context: Any) -> pb.RotateTokenResponse:
+        async def answer() -> pb.RotateTokenResponse:
+            return pb.RotateTokenResponse(token=await self._clusters.rotate_token(request.role))
+
+        return await _answer(context, answer)
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
+        async def answer() -> pb.ListNodesResponse:
+            return pb.ListNodesResponse(nodes=[self._node_view(node) for node in self._store.all(Node)])
+
+        return await _answer(context, answer)
+
+    async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.GetNodeResponse:
+        async def answer() -> pb.GetNodeResponse:
+            return pb.GetNodeResponse(node=self._node_view(lookup.node(self._store, request.ref)))
+
+        return await _answer(context, answer)
+
+    async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Any) -> pb.UpdateNodeResponse:
+        async def answer() -> pb.UpdateNodeResponse:
+            change = NodeChange(
+                role=request.role if request.HasField("role") else None,
+                availability=request.availability if request.HasField("availability") else None,
+                label_add=dict(request.label_add),
+                label_rm=tuple(request.label_rm),
+            )
+            node_id, changed = await self._nodes.update(request.ref, change)
+            return pb.UpdateNodeResponse(id=node_id, changed=changed)
+
+        return await _answer(context, answer)
+
+    async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Any) -> pb.RemoveNodeResponse:
+        async def answer() -> pb.RemoveNodeResponse:
+            return pb.RemoveNodeResponse(id=await self._nodes.remove(request.ref, force=request.force))
+
+        return await _answer(context, answer)
+
+    # -- services --------------------------------------------------------------------------------
+
+    async def CreateService(self, request: pb.CreateServiceRequest, context: Any) -> pb.CreateServiceResponse:
+        async def answer() -> pb.CreateServiceResponse:
+            spec = codec.from_proto(ServiceSpec, request.spec)
+            service, warnings = await self._services.create(spec, resolve_image=request.resolve_image)
+            return pb.CreateServiceResponse(id=service.id, warnings=warnings)
+
+        return await _answer(context, answer)
+
+    async def ListServices(self, request: pb.ListServicesRequest, context: Any) -> pb.ListServicesResponse:
+        async def answer() -> pb.ListServicesResponse:
+            rows = sorted(self._store.all(Service), key=lambda row: row.spec.name)
+            return pb.ListServicesResponse(services=[self._service_view(row) for row in rows])
+
+        return await _answer(context, answer)
+
+    async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
+        async def answer() -> pb.GetServiceResponse:
+            return pb.GetServiceResponse(service=self._service_view(lookup.service(self._store, request.ref)))
+
+        return await _answer(context, answer)
+
+    async def UpdateService(self, request: pb.UpdateServiceRequest, context: Any) -> pb.UpdateServiceResponse:
+        async def answer() -> pb.UpdateServiceResponse:
+            spec = codec.from_proto(ServiceSpec, request.spec)
+            warnings = await self._services.update(
+                request.ref, request.version, spec, resolve_image=request.resolve_image
+            )
+            return pb.UpdateServiceResponse(warnings=warnings)
+
+        return await _answer(context, answer)
+
+    async def RollbackService(
+        self, request: pb.RollbackServiceRequest, context: Any
+    ) -> pb.RollbackServiceResponse:
+        async def answer() -> pb.RollbackServiceResponse:
+            await self._services.rollback(request.ref)
+            return pb.RollbackServiceResponse()
+
+        return await _answer(context, answer)
+
+    async def RemoveService(self, request: pb.RemoveServiceRequest, context: Any) -> pb.RemoveServiceResponse:
+        async def answer() -> pb.RemoveServiceResponse:
+            return pb.RemoveServiceResponse(id=await self._services.remove(request.ref))
+
+        return await _answer(context, answer)
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
+        async def answer() -> pb.ListTasksResponse:
+            return pb.ListTasksResponse(tasks=[self._task_view(task) for task in self._tasks(request)])
+
+        return await _answer(context, answer)
+
+    async def Logs(self, request: pb.LogsRequest, context: Any) -> AsyncIterator[pb.LogsResponse]:
+        options = LogOptions(follow=request.follow, tail=request.tail, since=request.since)
+        try:
+            async for item in self._logs.stream(request.ref, options):
+                yield _log_line(item)
+        except SwarmError as error:
+            await errors.abort(context, error)
+
+    def _tasks(self, request: pb.ListTasksRequest) -> list[Task]:
+        if request.task_ref:
+            return [lookup.task(self._store, request.task_ref)]
+        if request.service_id:
+            return list(self._store.tasks_of_service(lookup.service(self._store, request.service_id).id))
+        if request.node_id:
+            return list(self._store.tasks_of_node(lookup.node(self._store, request.node_id).id))
+        return list(self._store.all(Task))
+
+    def _node_view(self, node: Node) -> pb.NodeView:
+        view = pb.NodeView(
+            manager_status=self._nodes.manager_status(node), root_ca=self._clusters.get().root_ca
+        )
+        codec.fill(view.node, node)
+        return view
+
+    def _service_view(self, service: Service) -> pb.ServiceView:
+        running, desired = self._services.counts(service)
+        view = pb.ServiceView(running=running, desired=desired)
+        codec.fill(view.service, service)
+        return view
+
+    def _task_view(self, task: Task) -> pb.TaskView:
+        version = self._store.spec_version(task.service_id, task.spec_version)
+        service = self._store.get(Service, task.service_id)
+        node = self._store.get(Node, task.node_id) if task.node_id else None
+        view = pb.TaskView(
+            image=version.template.container.image if version else "",
+            node_hostname=node.description.hostname if node else "",
+            up_to_date=service is not None and service.spec_version == task.spec_version,
+        )
+        codec.fill(view.task, task)
+        for port in version.ports if version else ():
+            if port.mode == "host":
+                codec.fill(view.ports.add(), port)
+        return view
+
+
+def _log_line(item: LogItem) -> pb.LogsResponse:
+    response = pb.LogsResponse(
+        task_id=item.task.id,
+        task_name=item.task.name,
+        node_id=item.task.node_id,
+        node_hostname=item.node.description.hostname if item.node else "",
+        warning=item.warning,
+    )
+    if item.line is not None:
+        response.at, response.stderr, response.line = item.line.at, item.line.stderr, item.line.data
+    return response
+
+
+async def _answer(context: Any, answer: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await answer()
+    except SwarmError as error:
+        await errors.abort(context, error)

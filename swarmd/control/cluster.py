@@ -1,0 +1,97 @@
+"""The swarm itself: how it begins, and its tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from swarmd.kit.ids import NewId
+from swarmd.model.errors import Invalid, Unavailable
+from swarmd.model.objects import Cluster, Network, Node, NodeStatus
+from swarmd.model.replace import replace
+from swarmd.model.spec import ClusterSpec, NodeSpec
+from swarmd.model.states import Availability, Role
+from swarmd.security import tokens
+from swarmd.store.core.transaction import Change, Put
+from swarmd.store.store import Store
+
+POOL = "10.128.0.0/10"
+MIN_CERTIFICATE_LIFE = 3600.0
+
+
+class Founding(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``swarm init`` decides before there is a store."""
+
+    cluster_id: str
+    node_id: str
+    address: str
+    root_ca: bytes
+    ca_key: bytes
+    gossip_key: bytes
+    availability: Availability = Availability.ACTIVE
+    spec: ClusterSpec = ClusterSpec()
+
+
+def first_rows(founding: Founding, new_id: NewId) -> list[Change]:
+    """The rows of a new swarm: itself, its first manager, the network of published ports."""
+    cluster = Cluster(
+        id=founding.cluster_id,
+        spec=founding.spec,
+        root_ca=founding.root_ca,
+        ca_key=founding.ca_key,
+        worker_token=new_id(),
+        manager_token=new_id(),
+        gossip_key=founding.gossip_key,
+    )
+    node = Node(
+        id=founding.node_id,
+        spec=NodeSpec(role=Role.MANAGER, availability=founding.availability),
+        role=Role.MANAGER,
+        status=NodeStatus(address=founding.address),
+        number=1,
+    )
+    ingress = Network(id=new_id(), name="ingress", ingress=True, subnet=POOL)
+    return [Put(cluster), Put(node), Put(ingress)]
+
+
+def check_spec(spec: ClusterSpec) -> None:
+    """Raises Invalid naming the setting."""
+    if spec.certificate_expiry < MIN_CERTIFICATE_LIFE:
+        raise Invalid("cert-expiry must be at least 1h0m0s")
+    if spec.heartbeat <= 0:
+        raise Invalid("dispatcher-heartbeat must be more than 0s")
+
+
+class Clusters:
+    """The use cases of a swarm that exists; runs on the leader."""
+
+    def __init__(self, store: Store, new_id: NewId) -> None:
+        self._store = store
+        self._new_id = new_id
+
+    def get(self) -> Cluster:
+        """Raises Unavailable in the moment before the first transaction is applied."""
+        cluster = self._store.cluster()
+        if cluster is None:
+            raise Unavailable("the swarm is not initialised yet; try again in a moment")
+        return cluster
+
+    def tokens(self) -> tuple[str, str]:
+        """(worker, manager) join tokens."""
+        cluster = self.get()
+        return (
+            tokens.make_token(cluster.root_ca, cluster.worker_token),
+            tokens.make_token(cluster.root_ca, cluster.manager_token),
+        )
+
+    async def rotate_token(self, role: str) -> str:
+        """A new token for that role; the old one is dead at once."""
+        cluster = self.get()
+        secret = self._new_id()
+        if role == "worker":
+            fresh = replace(cluster, worker_token=secret)
+        elif role == "manager":
+            fresh = replace(cluster, manager_token=secret)
+        else:
+            raise Invalid(f'unknown role "{role}": use worker or manager')
+        await self._store.commit([Put(fresh)])
+        return tokens.make_token(cluster.root_ca, secret)

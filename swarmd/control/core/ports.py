@@ -1,0 +1,54 @@
+"""Decide which published ports a service gets, and refuse those that another has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from swarmd.model.errors import Invalid
+from swarmd.model.objects import PortAllocation
+from swarmd.model.replace import replace
+from swarmd.model.spec import PortSpec
+
+_HOLDS = {"ingress": "an ingress port", "host": "a host-published port"}
+
+
+def check(wanted: Iterable[PortSpec], taken: Collection[PortAllocation], *, own: str = "") -> None:
+    """Raises Invalid naming the service that holds a port.  Host-mode ports may be shared by services."""
+    by_key: dict[str, list[PortAllocation]] = {}
+    for row in taken:
+        if row.service_id != own:
+            by_key.setdefault(row.id.partition("@")[0], []).append(row)
+    for port in wanted:
+        for row in by_key.get(port.key, ()) if port.published else ():
+            if port.mode == "ingress" or row.mode == "ingress":
+                raise Invalid(
+                    f"port '{port.published}' is already in use by service '{row.service_name}' "
+                    f"({row.service_id}) as {_HOLDS[row.mode]}"
+                )
+
+
+def row_id(port: PortSpec, service_id: str) -> str:
+    """The id of the allocation row: one for the whole swarm, or one per service for a host-mode port."""
+    return port.key if port.mode == "ingress" else f"{port.key}@{service_id}"
+
+
+def resolved(wanted: tuple[PortSpec, ...], held: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
+    """The ports with numbers: an unspecified one keeps the number it had, or stays 0 for the allocator."""
+    free = [port for port in held if not any(_same(port, one) for one in wanted)]
+    result: list[PortSpec] = []
+    for port in wanted:
+        match = next((one for one in free if _continues(one, port)), None) if not port.published else None
+        if match is not None:
+            free.remove(match)
+            result.append(replace(port, published=match.published))
+        else:
+            result.append(port)
+    return tuple(result)
+
+
+def _same(held: PortSpec, wanted: PortSpec) -> bool:
+    return held.published == wanted.published and held.protocol == wanted.protocol
+
+
+def _continues(held: PortSpec, wanted: PortSpec) -> bool:
+    return (held.protocol, held.target, held.mode) == (wanted.protocol, wanted.target, wanted.mode)

@@ -1,0 +1,190 @@
+"""What users do with services: validate, then one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from swarmd.control import lookup
+from swarmd.control.core import ports, validate
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import NewId
+from swarmd.model import image_ref
+from swarmd.model.errors import OutOfSequence, Refused
+from swarmd.model.objects import (
+    PortAllocation,
+    Service,
+    SpecVersion,
+    Task,
+    UpdateStatus,
+    spec_version_id,
+)
+from swarmd.model.replace import replace
+from swarmd.model.spec import ServiceSpec
+from swarmd.model.states import TaskState, UpdateState
+from swarmd.store.core.transaction import Change, Delete, Put
+from swarmd.store.store import Store
+
+NO_DIGEST = (
+    "image {0} could not be accessed on a registry to record\n"
+    "its digest. Each node will access {0} independently,\n"
+    "possibly leading to different nodes running different\n"
+    "versions of the image.\n"
+)
+
+
+class Locator(Protocol):
+    """Finds the digest of an image name among the nodes; "" when nobody has it."""
+
+    def __call__(self, ref: image_ref.ImageRef) -> str: ...
+
+
+class Services:
+    """The use cases; runs on the leader."""
+
+    def __init__(self, store: Store, clock: Clock, new_id: NewId, locate: Callable[[], Locator]) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._locate = locate
+
+    async def create(self, spec: ServiceSpec, *, resolve_image: bool) -> tuple[Service, list[str]]:
+        """A new service; answers it and the warnings to show."""
+        validate.service(spec)
+        ports.check(spec.ports, self._allocations())
+        spec, warnings = self._resolved(spec, resolve=resolve_image)
+        service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
+        await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
+        return service, warnings
+
+    async def update(self, ref: str, version: int, spec: ServiceSpec, *, resolve_image: bool) -> list[str]:
+        """Replace the spec, if the service is still the one that was read."""
+        current = lookup.service(self._store, ref)
+        if current.version != version:
+            raise OutOfSequence("update out of sequence")
+        validate.change(current.spec, spec)
+        validate.service(spec)
+        ports.check(spec.ports, self._allocations(), own=current.id)
+        warnings: list[str] = []
+        if image_ref.parse(spec.template.container.image) != image_ref.parse(
+            current.spec.template.container.image
+        ):
+            spec, warnings = self._resolved(spec, resolve=resolve_image)
+        fresh = replace(
+            current,
+            spec=spec,
+            previous_spec=current.spec,
+            ports=ports.resolved(spec.ports, current.ports),
+        )
+        await self._commit_new(current, fresh, UpdateState.UPDATING, "update in progress")
+        return warnings
+
+    async def rollback(self, ref: str) -> None:
+        """Back to the previous spec; a second rollback comes forward again."""
+        current = lookup.service(self._store, ref)
+        if current.previous_spec is None:
+            raise Refused(f"service {ref} does not have a previous spec")
+        previous = current.previous_spec
+        ports.check(previous.ports, self._allocations(), own=current.id)
+        fresh = replace(
+            current,
+            spec=previous,
+            previous_spec=current.spec,
+            ports=ports.resolved(previous.ports, current.ports),
+        )
+        await self._commit_new(current, fresh, UpdateState.ROLLBACK_STARTED, "manually requested rollback")
+
+    async def remove(self, ref: str) -> str:
+        """Gone at once for users; its tasks drain in the background."""
+        service = lookup.service(self._store, ref)
+        taken = self._taken_by(service.id)
+        await self._store.commit(
+            [
+                Delete(Service, service.id, service.version),
+                *(Delete(PortAllocation, row.id, row.version) for row in taken),
+            ]
+        )
+        return service.id
+
+    def counts(self, service: Service) -> tuple[int, int]:
+        """(running, desired) as ``service ls`` shows them."""
+        tasks = self._store.tasks_of_service(service.id)
+        running = sum(1 for task in tasks if _counts_as_running(task))
+        if service.spec.mode == "replicated":
+            return running, service.spec.replicas
+        return running, sum(1 for task in tasks if task.is_live)
+
+    async def _commit_new(self, old: Service, fresh: Service, state: UpdateState, message: str) -> None:
+        restarts = _restarts(old, fresh)
+        resumes = old.update_status is not None and old.update_status.state in (
+            UpdateState.UPDATING,
+            UpdateState.PAUSED,
+            UpdateState.ROLLBACK_STARTED,
+            UpdateState.ROLLBACK_PAUSED,
+        )
+        status = UpdateStatus(state=state, started_at=self._clock.now(), message=message)
+        fresh = replace(
+            fresh,
+            spec_version=old.spec_version + 1 if restarts else old.spec_version,
+            update_status=status if restarts or resumes else None,
+        )
+        changes: list[Change] = [Put(fresh), *self._port_changes(fresh, self._taken_by(old.id))]
+        if restarts:
+            changes.append(Put(_version(fresh)))
+        elif (row := self._store.spec_version(old.id, old.spec_version)) is not None:
+            # Placement alone restarts nothing: the enforcer moves what no longer fits.
+            changes.append(Put(replace(row, template=fresh.spec.template)))
+        await self._store.commit(changes)
+
+    def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
+        container = spec.template.container
+        ref = image_ref.parse(container.image)
+        if not resolve or ref.digest:
+            return spec, []
+        digest = self._locate()(ref)
+        if not digest:
+            return spec, [NO_DIGEST.format(ref.familiar())]
+        pinned = replace(container, image=ref.pinned(digest).familiar())
+        return replace(spec, template=replace(spec.template, container=pinned)), []
+
+    def _allocations(self) -> Collection[PortAllocation]:
+        return self._store.all(PortAllocation)
+
+    def _taken_by(self, service_id: str) -> list[PortAllocation]:
+        return [row for row in self._allocations() if row.service_id == service_id]
+
+    def _port_changes(self, service: Service, taken: Collection[PortAllocation]) -> list[Change]:
+        wanted = {ports.row_id(port, service.id): port for port in service.ports if port.published}
+        held = {row.id for row in taken}
+        return [
+            *(
+                Put(
+                    PortAllocation(
+                        id=key, service_id=service.id, service_name=service.spec.name, mode=port.mode
+                    )
+                )
+                for key, port in wanted.items()
+                if key not in held
+            ),
+            *(Delete(PortAllocation, row.id, row.version) for row in taken if row.id not in wanted),
+        ]
+
+
+def _version(service: Service) -> SpecVersion:
+    return SpecVersion(
+        id=spec_version_id(service.id, service.spec_version),
+        service_id=service.id,
+        number=service.spec_version,
+        template=service.spec.template,
+        ports=service.ports,
+    )
+
+
+def _restarts(old: Service, new: Service) -> bool:
+    """Whether tasks have to be replaced: anything of the template but its placement, or the ports."""
+    same_place = replace(new.spec.template, placement=old.spec.template.placement)
+    return same_place != old.spec.template or new.ports != old.ports
+
+
+def _counts_as_running(task: Task) -> bool:
+    return task.state is TaskState.RUNNING and task.desired_state <= TaskState.RUNNING
