@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 Report = Callable[[str, BaseException], None]
 
@@ -44,3 +46,20 @@ class Nursery:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def until(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """The result of ``work``; None, with the work cancelled and ended, when ``stop`` is set first."""
+    loop = asyncio.get_running_loop()
+    doing = loop.create_task(work)
+    stopping = loop.create_task(stop.wait())
+    try:
+        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return await doing if doing.done() else None
+    finally:
+        for task in (doing, stopping):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopping
+        if not doing.done():
+            await asyncio.wait((doing,))

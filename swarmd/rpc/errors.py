@@ -31,8 +31,8 @@ async def abort(context: Any, error: SwarmError) -> NoReturn:
 
 def from_rpc(error: grpc.RpcError) -> SwarmError:
     """The SwarmError behind a failed call; a broken connection is Unavailable."""
-    trailing: Any = error.trailing_metadata() or ()  # type: ignore[attr-defined]
-    details = str(error.details() or "")  # type: ignore[attr-defined]
+    trailing: Any = error.trailing_metadata() or ()
+    details = str(error.details() or "")
     kind = dict(trailing).get(KIND_KEY)
     if kind is not None:
         return KINDS.get(str(kind), SwarmError)(details)

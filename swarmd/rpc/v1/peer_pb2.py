@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmd/rpc/v1/peer.proto\x12\rswarmd.rpc.v1\"\x84\x04\n\tPeerFrame\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.swarmd.rpc.v1.PeerHelloH\x00\x12(\n\x04raft\x18\x02 \x01(\x0b\x32\x18.swarmd.rpc.v1.RaftBatchH\x00\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x19.swarmd.rpc.v1.PeerStatusH\x00\x12:\n\x10snapshot_request\x18\x04 \x01(\x0b\x32\x1e.swarmd.rpc.v1.SnapshotRequestH\x00\x12\x36\n\x0esnapshot_chunk\x18\x05 \x01(\x0b\x32\x1c.swarmd.rpc.v1.SnapshotChunkH\x00\x12\x32\n\x0cjoin_request\x18\x06 \x01(\x0b\x32\x1a.swarmd.rpc.v1.JoinRequestH\x00\x12.\n\njoin_reply\x18\x07 \x01(\x0b\x32\x18.swarmd.rpc.v1.JoinReplyH\x00\x12\x39\n\x10pre_vote_request\x18\x08 \x01(\x0b\x32\x1d.swarmd.rpc.v1.PreVoteRequestH\x00\x12\x35\n\x0epre_vote_reply\x18\t \x01(\x0b\x32\x1b.swarmd.rpc.v1.PreVoteReplyH\x00\x12#\n\x04kick\x18\n \x01(\x0b\x32\x13.swarmd.rpc.v1.KickH\x00\x42\x06\n\x04\x62ody\"W\n\tPeerHello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12%\n\x04lane\x18\x03 \x01(\x0e\x32\x17.swarmd.rpc.v1.PeerLane\"H\n\tRaftBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12,\n\x08messages\x18\x02 \x03(\x0b\x32\x1a.swarmd.rpc.v1.RaftMessage\"9\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\x0c\"\x85\x04\n\x0bRaftMessage\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.swarmd.rpc.v1.RaftMessage.Type\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x12\n\nprev_index\x18\x04 \x01(\x04\x12\x11\n\tprev_term\x18\x05 \x01(\x04\x12)\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x18.swarmd.rpc.v1.RaftEntry\x12\x12\n\nnext_index\x18\x07 \x01(\x04\x12\r\n\x05reset\x18\x08 \x01(\x08\x12\x0f\n\x07success\x18\t \x01(\x08\x12\x12\n\nlast_index\x18\n \x01(\x04\x12\x11\n\tlast_term\x18\x0b \x01(\x04\x12\x0f\n\x07payload\x18\x0c \x01(\x0c\x12\x12\n\nrequest_id\x18\r \x01(\x03\x12\x0e\n\x06result\x18\x0e \x01(\x03\"\xc0\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TYPE_APPEND_ENTRIES\x10\x01\x12\x13\n\x0fTYPE_NEXT_INDEX\x10\x02\x12\x15\n\x11TYPE_REQUEST_VOTE\x10\x03\x12\x16\n\x12TYPE_RESPONSE_VOTE\x10\x04\x12\x14\n\x10TYPE_TIMEOUT_NOW\x10\x05\x12\x16\n\x12TYPE_APPLY_COMMAND\x10\x06\x12\x17\n\x13TYPE_APPLY_RESPONSE\x10\x07\"\xb0\x01\n\nPeerStatus\x12\x14\n\x0cnewest_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66loor\x18\x02 \x01(\x04\x12\x0f\n\x07started\x18\x03 \x01(\x08\x12\x12\n\nwant_reply\x18\x04 \x01(\x08\x12*\n\x07members\x18\x05 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\x12\x15\n\rapplied_index\x18\x06 \x01(\x04\x12\x15\n\rapplied_count\x18\x07 \x01(\x04\".\n\nPeerMember\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"D\n\x0fSnapshotRequest\x12\x11\n\tmin_epoch\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xa3\x01\n\rSnapshotChunk\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12*\n\x07members\x18\x02 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\x12\x12\n\ntotal_size\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x15\n\rapplied_count\x18\x07 \x01(\x04\"T\n\x0ePreVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x12\n\nlast_index\x18\x03 \x01(\x04\x12\x11\n\tlast_term\x18\x04 \x01(\x04\"<\n\x0cPreVoteReply\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"\x15\n\x04Kick\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"E\n\x0bJoinRequest\x12\x14\n\x0ctoken_secret\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\"\xbc\x01\n\tJoinReply\x12\x13\n\x0broot_ca_pem\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12+\n\x08managers\x18\x06 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\x12\x12\n\nerror_kind\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t*e\n\x08PeerLane\x12\x19\n\x15PEER_LANE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePEER_LANE_RAFT\x10\x01\x12\x16\n\x12PEER_LANE_SNAPSHOT\x10\x02\x12\x12\n\x0ePEER_LANE_JOIN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmd/rpc/v1/peer.proto\x12\rswarmd.rpc.v1\"\x84\x04\n\tPeerFrame\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.swarmd.rpc.v1.PeerHelloH\x00\x12(\n\x04raft\x18\x02 \x01(\x0b\x32\x18.swarmd.rpc.v1.RaftBatchH\x00\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x19.swarmd.rpc.v1.PeerStatusH\x00\x12:\n\x10snapshot_request\x18\x04 \x01(\x0b\x32\x1e.swarmd.rpc.v1.SnapshotRequestH\x00\x12\x36\n\x0esnapshot_chunk\x18\x05 \x01(\x0b\x32\x1c.swarmd.rpc.v1.SnapshotChunkH\x00\x12\x32\n\x0cjoin_request\x18\x06 \x01(\x0b\x32\x1a.swarmd.rpc.v1.JoinRequestH\x00\x12.\n\njoin_reply\x18\x07 \x01(\x0b\x32\x18.swarmd.rpc.v1.JoinReplyH\x00\x12\x39\n\x10pre_vote_request\x18\x08 \x01(\x0b\x32\x1d.swarmd.rpc.v1.PreVoteRequestH\x00\x12\x35\n\x0epre_vote_reply\x18\t \x01(\x0b\x32\x1b.swarmd.rpc.v1.PreVoteReplyH\x00\x12#\n\x04kick\x18\n \x01(\x0b\x32\x13.swarmd.rpc.v1.KickH\x00\x42\x06\n\x04\x62ody\"W\n\tPeerHello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12%\n\x04lane\x18\x03 \x01(\x0e\x32\x17.swarmd.rpc.v1.PeerLane\"H\n\tRaftBatch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12,\n\x08messages\x18\x02 \x03(\x0b\x32\x1a.swarmd.rpc.v1.RaftMessage\"9\n\tRaftEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\x0c\"\x9f\x03\n\x0bRaftMessage\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.swarmd.rpc.v1.RaftMessage.Type\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x12\n\nprev_index\x18\x04 \x01(\x04\x12\x11\n\tprev_term\x18\x05 \x01(\x04\x12)\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x18.swarmd.rpc.v1.RaftEntry\x12\x12\n\nnext_index\x18\x07 \x01(\x04\x12\r\n\x05reset\x18\x08 \x01(\x08\x12\x0f\n\x07success\x18\t \x01(\x08\x12\x12\n\nlast_index\x18\n \x01(\x04\x12\x11\n\tlast_term\x18\x0b \x01(\x04\"\x8f\x01\n\x04Type\x12\x14\n\x10TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13TYPE_APPEND_ENTRIES\x10\x01\x12\x13\n\x0fTYPE_NEXT_INDEX\x10\x02\x12\x15\n\x11TYPE_REQUEST_VOTE\x10\x03\x12\x16\n\x12TYPE_RESPONSE_VOTE\x10\x04\x12\x14\n\x10TYPE_TIMEOUT_NOW\x10\x05\"\xa4\x01\n\x0cRaftEnvelope\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\x07\x63ommand\x18\x03 \x01(\x0cH\x00\x12-\n\x07\x62\x61rrier\x18\x04 \x01(\x0b\x32\x1a.swarmd.rpc.v1.RaftBarrierH\x00\x12\'\n\x04seal\x18\x05 \x01(\x0b\x32\x17.swarmd.rpc.v1.RaftSealH\x00\x42\x06\n\x04\x62ody\"\r\n\x0bRaftBarrier\"6\n\x08RaftSeal\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\"\xad\x01\n\nPeerStatus\x12\x14\n\x0cnewest_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66loor\x18\x02 \x01(\x04\x12\x0f\n\x07started\x18\x03 \x01(\x08\x12*\n\x07members\x18\x04 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\x12\x15\n\rapplied_index\x18\x05 \x01(\x04\x12\x15\n\rapplied_count\x18\x06 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\".\n\nPeerMember\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"D\n\x0fSnapshotRequest\x12\x11\n\tmin_epoch\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"`\n\rSnapshotChunk\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\ntotal_size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"T\n\x0ePreVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x12\n\nlast_index\x18\x03 \x01(\x04\x12\x11\n\tlast_term\x18\x04 \x01(\x04\"<\n\x0cPreVoteReply\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"\x15\n\x04Kick\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"E\n\x0bJoinRequest\x12\x14\n\x0ctoken_secret\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\"\xbc\x01\n\tJoinReply\x12\x13\n\x0broot_ca_pem\x18\x01 \x01(\x0c\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x0c\n\x04role\x18\x05 \x01(\t\x12+\n\x08managers\x18\x06 \x03(\x0b\x32\x19.swarmd.rpc.v1.PeerMember\x12\x12\n\nerror_kind\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t*e\n\x08PeerLane\x12\x19\n\x15PEER_LANE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePEER_LANE_RAFT\x10\x01\x12\x16\n\x12PEER_LANE_SNAPSHOT\x10\x02\x12\x12\n\x0ePEER_LANE_JOIN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmd.rpc.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PEERLANE']._serialized_start=2200
-  _globals['_PEERLANE']._serialized_end=2301
+  _globals['_PEERLANE']._serialized_start=2265
+  _globals['_PEERLANE']._serialized_end=2366
   _globals['_PEERFRAME']._serialized_start=44
   _globals['_PEERFRAME']._serialized_end=560
   _globals['_PEERHELLO']._serialized_start=562
@@ -42,25 +42,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RAFTENTRY']._serialized_start=725
   _globals['_RAFTENTRY']._serialized_end=782
   _globals['_RAFTMESSAGE']._serialized_start=785
-  _globals['_RAFTMESSAGE']._serialized_end=1302
-  _globals['_RAFTMESSAGE_TYPE']._serialized_start=1110
-  _globals['_RAFTMESSAGE_TYPE']._serialized_end=1302
-  _globals['_PEERSTATUS']._serialized_start=1305
-  _globals['_PEERSTATUS']._serialized_end=1481
-  _globals['_PEERMEMBER']._serialized_start=1483
-  _globals['_PEERMEMBER']._serialized_end=1529
-  _globals['_SNAPSHOTREQUEST']._serialized_start=1531
-  _globals['_SNAPSHOTREQUEST']._serialized_end=1599
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1602
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1765
-  _globals['_PREVOTEREQUEST']._serialized_start=1767
-  _globals['_PREVOTEREQUEST']._serialized_end=1851
-  _globals['_PREVOTEREPLY']._serialized_start=1853
-  _globals['_PREVOTEREPLY']._serialized_end=1913
-  _globals['_KICK']._serialized_start=1915
-  _globals['_KICK']._serialized_end=1936
-  _globals['_JOINREQUEST']._serialized_start=1938
-  _globals['_JOINREQUEST']._serialized_end=2007
-  _globals['_JOINREPLY']._serialized_start=2010
-  _globals['_JOINREPLY']._serialized_end=2198
+  _globals['_RAFTMESSAGE']._serialized_end=1200
+  _globals['_RAFTMESSAGE_TYPE']._serialized_start=1057
+  _globals['_RAFTMESSAGE_TYPE']._serialized_end=1200
+  _globals['_RAFTENVELOPE']._serialized_start=1203
+  _globals['_RAFTENVELOPE']._serialized_end=1367
+  _globals['_RAFTBARRIER']._serialized_start=1369
+  _globals['_RAFTBARRIER']._serialized_end=1382
+  _globals['_RAFTSEAL']._serialized_start=1384
+  _globals['_RAFTSEAL']._serialized_end=1438
+  _globals['_PEERSTATUS']._serialized_start=1441
+  _globals['_PEERSTATUS']._serialized_end=1614
+  _globals['_PEERMEMBER']._serialized_start=1616
+  _globals['_PEERMEMBER']._serialized_end=1662
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1664
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1732
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1734
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1830
+  _globals['_PREVOTEREQUEST']._serialized_start=1832
+  _globals['_PREVOTEREQUEST']._serialized_end=1916
+  _globals['_PREVOTEREPLY']._serialized_start=1918
+  _globals['_PREVOTEREPLY']._serialized_end=1978
+  _globals['_KICK']._serialized_start=1980
+  _globals['_KICK']._serialized_end=2001
+  _globals['_JOINREQUEST']._serialized_start=2003
+  _globals['_JOINREQUEST']._serialized_end=2072
+  _globals['_JOINREPLY']._serialized_start=2075
+  _globals['_JOINREPLY']._serialized_end=2263
 # @@protoc_insertion_point(module_scope)

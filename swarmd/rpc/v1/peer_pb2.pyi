@@ -100,7 +100,7 @@ Global___PeerFrame: _TypeAlias = PeerFrame  # noqa: Y015
 
 @_typing.final
 class PeerHello(_message.Message):
-    """First frame of every connection."""
+    """First frame of every connection; on the raft lane the server answers with its own once it accepts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,8 +191,6 @@ class RaftMessage(_message.Message):
         TYPE_REQUEST_VOTE: RaftMessage._Type.ValueType  # 3
         TYPE_RESPONSE_VOTE: RaftMessage._Type.ValueType  # 4
         TYPE_TIMEOUT_NOW: RaftMessage._Type.ValueType  # 5
-        TYPE_APPLY_COMMAND: RaftMessage._Type.ValueType  # 6
-        TYPE_APPLY_RESPONSE: RaftMessage._Type.ValueType  # 7
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     TYPE_UNSPECIFIED: RaftMessage.Type.ValueType  # 0
@@ -201,8 +199,6 @@ class RaftMessage(_message.Message):
     TYPE_REQUEST_VOTE: RaftMessage.Type.ValueType  # 3
     TYPE_RESPONSE_VOTE: RaftMessage.Type.ValueType  # 4
     TYPE_TIMEOUT_NOW: RaftMessage.Type.ValueType  # 5
-    TYPE_APPLY_COMMAND: RaftMessage.Type.ValueType  # 6
-    TYPE_APPLY_RESPONSE: RaftMessage.Type.ValueType  # 7
 
     TYPE_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
@@ -215,9 +211,6 @@ class RaftMessage(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
-    PAYLOAD_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    RESULT_FIELD_NUMBER: _builtins.int
     type: Global___RaftMessage.Type.ValueType
     term: _builtins.int
     commit_index: _builtins.int
@@ -228,9 +221,6 @@ class RaftMessage(_message.Message):
     success: _builtins.bool
     last_index: _builtins.int
     last_term: _builtins.int
-    payload: _builtins.bytes
-    request_id: _builtins.int
-    result: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftEntry]: ...
     def __init__(
@@ -247,38 +237,112 @@ class RaftMessage(_message.Message):
         success: _builtins.bool = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
-        payload: _builtins.bytes = ...,
-        request_id: _builtins.int = ...,
-        result: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "last_index", b"last_index", "last_term", b"last_term", "next_index", b"next_index", "payload", b"payload", "prev_index", b"prev_index", "prev_term", b"prev_term", "request_id", b"request_id", "reset", b"reset", "result", b"result", "success", b"success", "term", b"term", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_index", b"commit_index", "entries", b"entries", "last_index", b"last_index", "last_term", b"last_term", "next_index", b"next_index", "prev_index", b"prev_index", "prev_term", b"prev_term", "reset", b"reset", "success", b"success", "term", b"term", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RaftMessage: _TypeAlias = RaftMessage  # noqa: Y015
 
 @_typing.final
+class RaftEnvelope(_message.Message):
+    """What one log entry of an epoch says.  Session and sequence name a proposal for ever, also across epochs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    BARRIER_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    sequence: _builtins.int
+    command: _builtins.bytes
+    @_builtins.property
+    def barrier(self) -> Global___RaftBarrier: ...
+    @_builtins.property
+    def seal(self) -> Global___RaftSeal: ...
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        command: _builtins.bytes = ...,
+        barrier: Global___RaftBarrier | None = ...,
+        seal: Global___RaftSeal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "body", b"body", "command", b"command", "seal", b"seal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "body", b"body", "command", b"command", "seal", b"seal", "sequence", b"sequence", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["command", "barrier", "seal"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___RaftEnvelope: _TypeAlias = RaftEnvelope  # noqa: Y015
+
+@_typing.final
+class RaftBarrier(_message.Message):
+    """Changes nothing: whoever sees it applied has seen everything before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaftBarrier: _TypeAlias = RaftBarrier  # noqa: Y015
+
+@_typing.final
+class RaftSeal(_message.Message):
+    """Ends the epoch; the next one has these members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___PeerMember] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaftSeal: _TypeAlias = RaftSeal  # noqa: Y015
+
+@_typing.final
 class PeerStatus(_message.Message):
-    """Sent a few times a second to members of every kept epoch; answered by anybody."""
+    """Sent a few times a second to members of every kept epoch, and to whoever sent one lately."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NEWEST_EPOCH_FIELD_NUMBER: _builtins.int
     FLOOR_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
-    WANT_REPLY_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     APPLIED_INDEX_FIELD_NUMBER: _builtins.int
     APPLIED_COUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     newest_epoch: _builtins.int
     floor: _builtins.int
     started: _builtins.bool
-    want_reply: _builtins.bool
     applied_index: _builtins.int
     """Progress in the newest epoch: lets a leader see that a learner is current."""
     applied_count: _builtins.int
+    address: _builtins.str
+    """Where the sender can be reached now, "ip:port"; it may have moved since the epoch began."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
     def __init__(
@@ -287,14 +351,14 @@ class PeerStatus(_message.Message):
         newest_epoch: _builtins.int = ...,
         floor: _builtins.int = ...,
         started: _builtins.bool = ...,
-        want_reply: _builtins.bool = ...,
         members: _abc.Iterable[Global___PeerMember] | None = ...,
         applied_index: _builtins.int = ...,
         applied_count: _builtins.int = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_count", b"applied_count", "applied_index", b"applied_index", "floor", b"floor", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started", "want_reply", b"want_reply"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "floor", b"floor", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,6 +388,8 @@ Global___PeerMember: _TypeAlias = PeerMember  # noqa: Y015
 
 @_typing.final
 class SnapshotRequest(_message.Message):
+    """Asks for the newest base of min_epoch or later, from offset on where the digest is still that base's."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MIN_EPOCH_FIELD_NUMBER: _builtins.int
@@ -349,37 +415,32 @@ Global___SnapshotRequest: _TypeAlias = SnapshotRequest  # noqa: Y015
 
 @_typing.final
 class SnapshotChunk(_message.Message):
+    """One piece of a base file, in order; the digest (SHA-256, hex) is that of the whole file."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
-    MEMBERS_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
-    APPLIED_COUNT_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     total_size: _builtins.int
     offset: _builtins.int
     digest: _builtins.str
     data: _builtins.bytes
-    applied_count: _builtins.int
-    @_builtins.property
-    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
-        members: _abc.Iterable[Global___PeerMember] | None = ...,
         total_size: _builtins.int = ...,
         offset: _builtins.int = ...,
         digest: _builtins.str = ...,
         data: _builtins.bytes = ...,
-        applied_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_count", b"applied_count", "data", b"data", "digest", b"digest", "epoch", b"epoch", "members", b"members", "offset", b"offset", "total_size", b"total_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "epoch", b"epoch", "offset", b"offset", "total_size", b"total_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,88 @@
+"""An image that this node lacks comes from a node that has it, verified by digest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import grpc
+
+from swarmd.image.store import ImageStore
+from swarmd.model import image_ref
+from swarmd.model.errors import NotFound, SwarmError, Unavailable
+from swarmd.rpc import errors
+from swarmd.rpc.channels import Channels
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+
+
+class LeaderChannel(Protocol):
+    """A channel to the leader; raises Unavailable while there is none."""
+
+    def __call__(self) -> grpc.aio.Channel: ...
+
+
+class ImageFetcher:
+    """Finds holders through the leader and copies from one of them."""
+
+    def __init__(
+        self, store: ImageStore, channels: Channels, leader: LeaderChannel, said: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._leader = leader
+        self._said = said
+
+    async def ensure(self, ref: str) -> None:
+        """Have the image here.
+
+        Raises NotFound ("No such image: X") when no node has it, Unavailable when nobody can be asked now.
+        """
+        try:
+            self._store.resolve(ref)
+        except NotFound:
+            await self._fetch(ref)
+
+    async def _fetch(self, ref: str) -> None:
+        located = await self._locate(ref)
+        if not located.holders:
+            raise NotFound(f"No such image: {image_ref.parse(ref).familiar()}")
+        failures: list[str] = []
+        for holder in located.holders:
+            self._said(f"fetching image from {holder.address}")
+            try:
+                await self._copy(ref, located.digest, holder)
+            except SwarmError as error:
+                failures.append(f"{holder.address}: {error}")
+                continue
+            return
+        raise Unavailable(f"image {ref} could not be fetched: {'; '.join(failures)}")
+
+    async def _locate(self, ref: str) -> agent_pb2.LocateImageResponse:
+        stub = agent_pb2_grpc.DispatcherStub(self._leader())
+        try:
+            answer: agent_pb2.LocateImageResponse = await stub.LocateImage(
+                agent_pb2.LocateImageRequest(ref=ref), timeout=5
+            )
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from error
+        return answer
+
+    async def _copy(self, ref: str, digest: str, holder: agent_pb2.ImageHolder) -> None:
+        stub = agent_pb2_grpc.NodePeerStub(self._channels.to(holder.address, holder.node_id))
+
+        async def manifest() -> bytes:
+            try:
+                answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
+            except grpc.RpcError as error:
+                raise errors.from_rpc(error) from error
+            return bytes(answer.data)
+
+        async def blob(blob_digest: str, offset: int) -> AsyncIterator[bytes]:
+            request = agent_pb2.GetBlobRequest(digest=blob_digest, offset=offset)
+            try:
+                async for chunk in stub.GetBlob(request):
+                    yield chunk.data
+            except grpc.RpcError as error:
+                raise errors.from_rpc(error) from error
+
+        await self._store.receive(ref, digest, manifest, blob)
