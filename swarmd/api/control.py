@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from swarmd.control import lookup
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import LogItem, LogOptions, Logs
@@ -24,29 +26,36 @@ T = TypeVar("T")
 # ruff: noqa: N802
 
 
-class ControlServer(control_pb2_grpc.ControlServicer):
-    """What a leader answers; followers never get here (``api.forward`` passes their calls on)."""
+class UseCases(msgspec.Struct, frozen=True):
+    """Everything a manager can be asked to do."""
 
-    def __init__(
-        self, store: Store, *, clusters: Clusters, nodes: Nodes, services: Services, logs: Logs
-    ) -> None:
-        self._store = store
-        self._clusters = clusters
-        self._nodes = nodes
-        self._services = services
-        self._logs = logs
+    store: Store
+    clusters: Clusters
+    nodes: Nodes
+    services: Services
+    logs: Logs
+
+
+class ControlServer(control_pb2_grpc.ControlServicer):
+    """What a leader answers; followers and workers never get here (``api.forward`` sees to it).
+
+    ``cases``: those of the manager this node is now; a node may become one, or cease to be.
+    """
+
+    def __init__(self, cases: Callable[[], UseCases]) -> None:
+        self._cases = cases
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
         async def answer() -> pb.GetClusterResponse:
-            cluster = self._clusters.get()
-            worker, manager = self._clusters.tokens()
+            cluster = self._cases().clusters.get()
+            worker, manager = self._cases().clusters.tokens()
             response = pb.GetClusterResponse(
                 id=cluster.id,
                 created_at=cluster.created_at,
                 root_ca=cluster.root_ca,
                 worker_token=worker,
                 manager_token=manager,
-                can_lose_managers=self._nodes.can_lose_managers(),
+                can_lose_managers=self._cases().nodes.can_lose_managers(),
             )
             codec.fill(response.spec, cluster.spec)
             return response
@@ -55,7 +64,7 @@ class ControlServer(control_pb2_grpc.ControlServicer):
 
     async def RotateToken(self, request: pb.RotateTokenRequest, context: Any) -> pb.RotateTokenResponse:
         async def answer() -> pb.RotateTokenResponse:
-            return pb.RotateTokenResponse(token=await self._clusters.rotate_token(request.role))
+            return pb.RotateTokenResponse(token=await self._cases().clusters.rotate_token(request.role))
 
         return await _answer(context, answer)
 
@@ -63,13 +72,15 @@ class ControlServer(control_pb2_grpc.ControlServicer):
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
         async def answer() -> pb.ListNodesResponse:
-            return pb.ListNodesResponse(nodes=[self._node_view(node) for node in self._store.all(Node)])
+            return pb.ListNodesResponse(
+                nodes=[self._node_view(node) for node in self._cases().store.all(Node)]
+            )
 
         return await _answer(context, answer)
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.GetNodeResponse:
         async def answer() -> pb.GetNodeResponse:
-            return pb.GetNodeResponse(node=self._node_view(lookup.node(self._store, request.ref)))
+            return pb.GetNodeResponse(node=self._node_view(lookup.node(self._cases().store, request.ref)))
 
         return await _answer(context, answer)
 
@@ -81,14 +92,16 @@ class ControlServer(control_pb2_grpc.ControlServicer):
                 label_add=dict(request.label_add),
                 label_rm=tuple(request.label_rm),
             )
-            node_id, changed = await self._nodes.update(request.ref, change)
+            node_id, changed = await self._cases().nodes.update(request.ref, change)
             return pb.UpdateNodeResponse(id=node_id, changed=changed)
 
         return await _answer(context, answer)
 
     async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Any) -> pb.RemoveNodeResponse:
         async def answer() -> pb.RemoveNodeResponse:
-            return pb.RemoveNodeResponse(id=await self._nodes.remove(request.ref, force=request.force))
+            return pb.RemoveNodeResponse(
+                id=await self._cases().nodes.remove(request.ref, force=request.force)
+            )
 
         return await _answer(context, answer)
 
@@ -97,28 +110,30 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def CreateService(self, request: pb.CreateServiceRequest, context: Any) -> pb.CreateServiceResponse:
         async def answer() -> pb.CreateServiceResponse:
             spec = codec.from_proto(ServiceSpec, request.spec)
-            service, warnings = await self._services.create(spec, resolve_image=request.resolve_image)
+            service, warnings = await self._cases().services.create(spec, resolve_image=request.resolve_image)
             return pb.CreateServiceResponse(id=service.id, warnings=warnings)
 
         return await _answer(context, answer)
 
     async def ListServices(self, request: pb.ListServicesRequest, context: Any) -> pb.ListServicesResponse:
         async def answer() -> pb.ListServicesResponse:
-            rows = sorted(self._store.all(Service), key=lambda row: row.spec.name)
+            rows = sorted(self._cases().store.all(Service), key=lambda row: row.spec.name)
             return pb.ListServicesResponse(services=[self._service_view(row) for row in rows])
 
         return await _answer(context, answer)
 
     async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
         async def answer() -> pb.GetServiceResponse:
-            return pb.GetServiceResponse(service=self._service_view(lookup.service(self._store, request.ref)))
+            return pb.GetServiceResponse(
+                service=self._service_view(lookup.service(self._cases().store, request.ref))
+            )
 
         return await _answer(context, answer)
 
     async def UpdateService(self, request: pb.UpdateServiceRequest, context: Any) -> pb.UpdateServiceResponse:
         async def answer() -> pb.UpdateServiceResponse:
             spec = codec.from_proto(ServiceSpec, request.spec)
-            warnings = await self._services.update(
+            warnings = await self._cases().services.update(
                 request.ref, request.version, spec, resolve_image=request.resolve_image
             )
             return pb.UpdateServiceResponse(warnings=warnings)
@@ -129,14 +144,14 @@ class ControlServer(control_pb2_grpc.ControlServicer):
         self, request: pb.RollbackServiceRequest, context: Any
     ) -> pb.RollbackServiceResponse:
         async def answer() -> pb.RollbackServiceResponse:
-            await self._services.rollback(request.ref)
+            await self._cases().services.rollback(request.ref)
             return pb.RollbackServiceResponse()
 
         return await _answer(context, answer)
 
     async def RemoveService(self, request: pb.RemoveServiceRequest, context: Any) -> pb.RemoveServiceResponse:
         async def answer() -> pb.RemoveServiceResponse:
-            return pb.RemoveServiceResponse(id=await self._services.remove(request.ref))
+            return pb.RemoveServiceResponse(id=await self._cases().services.remove(request.ref))
 
         return await _answer(context, answer)
 
@@ -151,37 +166,44 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def Logs(self, request: pb.LogsRequest, context: Any) -> AsyncIterator[pb.LogsResponse]:
         options = LogOptions(follow=request.follow, tail=request.tail, since=request.since)
         try:
-            async for item in self._logs.stream(request.ref, options):
+            async for item in self._cases().logs.stream(request.ref, options):
                 yield _log_line(item)
         except SwarmError as error:
             await errors.abort(context, error)
 
     def _tasks(self, request: pb.ListTasksRequest) -> list[Task]:
         if request.task_ref:
-            return [lookup.task(self._store, request.task_ref)]
+            return [lookup.task(self._cases().store, request.task_ref)]
         if request.service_id:
-            return list(self._store.tasks_of_service(lookup.service(self._store, request.service_id).id))
+            return list(
+                self._cases().store.tasks_of_service(
+                    lookup.service(self._cases().store, request.service_id).id
+                )
+            )
         if request.node_id:
-            return list(self._store.tasks_of_node(lookup.node(self._store, request.node_id).id))
-        return list(self._store.all(Task))
+            return list(
+                self._cases().store.tasks_of_node(lookup.node(self._cases().store, request.node_id).id)
+            )
+        return list(self._cases().store.all(Task))
 
     def _node_view(self, node: Node) -> pb.NodeView:
         view = pb.NodeView(
-            manager_status=self._nodes.manager_status(node), root_ca=self._clusters.get().root_ca
+            manager_status=self._cases().nodes.manager_status(node),
+            root_ca=self._cases().clusters.get().root_ca,
         )
         codec.fill(view.node, node)
         return view
 
     def _service_view(self, service: Service) -> pb.ServiceView:
-        running, desired = self._services.counts(service)
+        running, desired = self._cases().services.counts(service)
         view = pb.ServiceView(running=running, desired=desired)
         codec.fill(view.service, service)
         return view
 
     def _task_view(self, task: Task) -> pb.TaskView:
-        version = self._store.spec_version(task.service_id, task.spec_version)
-        service = self._store.get(Service, task.service_id)
-        node = self._store.get(Node, task.node_id) if task.node_id else None
+        version = self._cases().store.spec_version(task.service_id, task.spec_version)
+        service = self._cases().store.get(Service, task.service_id)
+        node = self._cases().store.get(Node, task.node_id) if task.node_id else None
         view = pb.TaskView(
             image=version.template.container.image if version else "",
             node_hostname=node.description.hostname if node else "",

@@ -1,103 +1,29 @@
 """Calls that only the leader can answer: a follower passes them on, bytes in, bytes out.
 
-Nothing is decoded on the way.  A call that was passed on once is not passed on again: if the addressee
-does not lead any more, the caller is told that there is no leader.
+Nothing is decoded on the way.  A call that was passed on once is not passed on again.  When the leader is
+lost meanwhile, a reading call is asked again of the next one; a writing call may have been carried out, so
+its caller is told.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+import msgspec
 
+from swarmd.kit.supervise import until
 from swarmd.model.errors import NotManager, SwarmError, Unavailable
 from swarmd.rpc import errors
 from swarmd.security import peer
 
 FORWARDED = "swarmd-forwarded"
-PASSED_ON = ("/swarmd.rpc.v1.Control/", "/swarmd.rpc.v1.Authority/")
-STREAMS = frozenset({"/swarmd.rpc.v1.Control/Logs"})
-
-Where = Callable[[], "grpc.aio.Channel | None"]
-"""None: this manager leads.  A channel: to the leader.  Raises SwarmError when nobody can answer."""
-
-
-class Forwarding(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """In front of a node's gRPC servers.  ``where`` decides at each call."""
-
-    def __init__(self, where: Where, *, check_caller: Callable[[Any], object] | None = None) -> None:
-        self._where = where
-        self._check_caller = check_caller
-
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> grpc.RpcMethodHandler | None:
-        method: str = details.method
-        if not method.startswith(PASSED_ON):
-            return await continuation(details)
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        if method in STREAMS:
-            return _streaming(self, method, handler)
-        return _unary(self, method, handler)
-
-    def channel(self, context: Any) -> Any:
-        """Where the call goes: None = here.  Raises SwarmError."""
-        metadata = dict(context.invocation_metadata() or ())
-        if self._check_caller is not None:
-            self._check_caller(context)
-        channel = self._where()
-        if channel is not None and FORWARDED in metadata:
-            raise Unavailable("the swarm's leader is changing; try again in a moment")
-        return channel
-
-
-def managers_only(cluster_id: Callable[[], str]) -> Callable[[Any], object]:
-    """On the node port: the Control service is for managers, who pass on their users' calls."""
-
-    def check(context: Any) -> object:
-        return peer.require(context, cluster_id(), manager=True)
-
-    return check
-
-
-def _unary(outer: Forwarding, method: str, handler: Any) -> grpc.RpcMethodHandler:
-    async def call(request: bytes, context: Any) -> Any:
-        try:
-            channel = outer.channel(context)
-        except SwarmError as error:
-            await errors.abort(context, error)
-        if channel is None:
-            answer = await handler.unary_unary(handler.request_deserializer(request), context)
-            return handler.response_serializer(answer)
-        try:
-            return await channel.unary_unary(method)(request, metadata=((FORWARDED, "1"),), timeout=60)
-        except grpc.RpcError as error:
-            await errors.abort(context, errors.from_rpc(error))
-
-    return grpc.unary_unary_rpc_method_handler(call)
-
-
-def _streaming(outer: Forwarding, method: str, handler: Any) -> grpc.RpcMethodHandler:
-    async def call(request: bytes, context: Any) -> AsyncIterator[bytes]:
-        try:
-            channel = outer.channel(context)
-        except SwarmError as error:
-            await errors.abort(context, error)
-        if channel is None:
-            async for answer in handler.unary_stream(handler.request_deserializer(request), context):
-                yield handler.response_serializer(answer)
-            return
-        try:
-            async for message in channel.unary_stream(method)(request, metadata=((FORWARDED, "1"),)):
-                yield message
-        except grpc.RpcError as error:
-            await errors.abort(context, errors.from_rpc(error))
-
-    return grpc.unary_stream_rpc_method_handler(call)
-
+PASSED_ON = "/swarmd.rpc.v1.Control/"
+READS = (PASSED_ON + "Get", PASSED_ON + "List")
+STREAMS = frozenset({PASSED_ON + "Logs"})
+TRIES = 3
 
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "swarmctl swarm init" or "swarmctl swarm join" to connect '
@@ -107,6 +33,108 @@ WORKER = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
     "Please run this command on a manager node or promote the current node to a manager."
 )
+
+
+class Leader(msgspec.Struct, frozen=True):
+    """Where the leader is: ``channel`` None = here.  ``lost`` is set when it leads no longer."""
+
+    channel: Any
+    lost: asyncio.Event
+
+
+Find = Callable[[], Awaitable[Leader]]
+"""Waits a little for a leader; raises SwarmError when this node is no manager or there is none."""
+
+
+class Forwarding(grpc.aio.ServerInterceptor):
+    """In front of a node's gRPC servers."""
+
+    def __init__(self, find: Find, *, check_caller: Callable[[Any], object] | None = None) -> None:
+        self._find = find
+        self._check_caller = check_caller
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """The method's own handler, wrapped when only the leader may answer it."""
+        method: str = details.method
+        handler = await continuation(details)
+        if handler is None or not method.startswith(PASSED_ON):
+            return handler
+        if method in STREAMS:
+            return self._streaming(method, handler)
+        return self._unary(method, handler)
+
+    async def _leader(self, context: Any) -> Leader:
+        if self._check_caller is not None:
+            self._check_caller(context)
+        leader = await self._find()
+        if leader.channel is not None and FORWARDED in dict(context.invocation_metadata() or ()):
+            raise Unavailable("the swarm's leader is changing; try again in a moment")
+        return leader
+
+    def _unary(self, method: str, handler: Any) -> Any:
+        async def call(request: bytes, context: Any) -> Any:
+            try:
+                for attempt in range(TRIES):
+                    leader = await self._leader(context)
+                    if leader.channel is None:
+                        answer = await handler.unary_unary(handler.request_deserializer(request), context)
+                        return handler.response_serializer(answer)
+                    try:
+                        return await _passed_on(method, request, leader)
+                    except Unavailable:
+                        if not method.startswith(READS) or attempt == TRIES - 1:
+                            raise
+            except SwarmError as error:
+                await errors.abort(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    def _streaming(self, method: str, handler: Any) -> Any:
+        async def call(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            try:
+                leader = await self._leader(context)
+                if leader.channel is None:
+                    async for answer in handler.unary_stream(handler.request_deserializer(request), context):
+                        yield handler.response_serializer(answer)
+                    return
+                async for message in leader.channel.unary_stream(method)(
+                    request, metadata=((FORWARDED, "1"),)
+                ):
+                    yield message
+            except SwarmError as error:
+                await errors.abort(context, error)
+            except grpc.RpcError as error:
+                await errors.abort(context, errors.from_rpc(error))
+
+        return grpc.unary_stream_rpc_method_handler(call)
+
+
+async def _passed_on(method: str, request: bytes, leader: Leader) -> bytes:
+    async def work() -> bytes:
+        answer: bytes = await leader.channel.unary_unary(method)(
+            request, metadata=((FORWARDED, "1"),), timeout=60
+        )
+        return answer
+
+    try:
+        answer = await until(work(), leader.lost)
+    except grpc.RpcError as error:
+        raise errors.from_rpc(error) from error
+    if answer is None:
+        raise Unavailable(
+            "the swarm's leader was lost while it worked on this. "
+            "The change may have been applied; look before trying again."
+        )
+    return answer
+
+
+def managers_only(cluster_id: Callable[[], str]) -> Callable[[Any], object]:
+    """On the node port the Control service is for managers, who pass on their users' calls."""
+
+    def check(context: Any) -> object:
+        return peer.require(context, cluster_id(), manager=True)
+
+    return check
 
 
 def not_manager(*, in_swarm: bool) -> NotManager:

@@ -28,3 +28,8 @@ def new_id() -> str:
 def random_fraction() -> float:
     """A uniform number in [0, 1), for jitter."""
     return secrets.randbits(53) / (1 << 53)
+
+
+def random_seed() -> int:
+    """64 random bits, to seed a generator."""
+    return secrets.randbits(64)

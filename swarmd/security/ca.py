@@ -144,9 +144,10 @@ def identity_of(certificate: bytes) -> Identity:
         raise Denied("the certificate shown is not a swarm node's") from error
 
 
-def expires_at(certificate_pem: bytes) -> float:
-    """End of a certificate's life, seconds since 1970."""
-    return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc.timestamp()
+def validity(certificate_pem: bytes) -> tuple[float, float]:
+    """Begin and end of a certificate's life, seconds since 1970."""
+    parsed = x509.load_pem_x509_certificate(certificate_pem)
+    return parsed.not_valid_before_utc.timestamp(), parsed.not_valid_after_utc.timestamp()
 
 
 def is_signed_by(certificate_pem: bytes, root_pem: bytes) -> bool:

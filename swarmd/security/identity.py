@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -102,10 +103,17 @@ def joiner_context(root_pem: bytes | None) -> ssl.SSLContext:
     return context
 
 
-def grpc_server_credentials(current: Credentials) -> grpc.ServerCredentials:
-    """Mutual TLS for the node port."""
-    return grpc.ssl_server_credentials(
-        [(current.key, current.certificate)], root_certificates=current.root, require_client_auth=True
+def grpc_server_credentials(current: Callable[[], Credentials]) -> grpc.ServerCredentials:
+    """Mutual TLS for the node port; asked for at every handshake, so a new certificate needs no restart."""
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        now = current()
+        return grpc.ssl_server_certificate_configuration(
+            [(now.key, now.certificate)], root_certificates=now.root
+        )
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), configuration, require_client_authentication=True
     )
 
 

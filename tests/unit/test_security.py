@@ -25,7 +25,7 @@ def issue(role: Role = Role.WORKER) -> tuple[Credentials, bytes]:
 def test_a_certificate_names_node_role_and_cluster() -> None:
     credentials, _ = issue(Role.MANAGER)
     assert credentials.identity == ca.Identity("node1", Role.MANAGER, "cluster1")
-    assert ca.expires_at(credentials.certificate) == NOW + 7200
+    assert ca.validity(credentials.certificate) == (NOW - 3600, NOW + 7200)
 
 
 def test_another_swarms_root_did_not_sign_it() -> None:

@@ -23,7 +23,7 @@ LISTEN_LIMIT = 5.0
 
 LISTEN_POLL = 0.02
 DRAIN_LIMIT = 2.0
-"""Seconds between a task's leaving the mesh and its stop signal: at least the time the news needs."""
+"""Most seconds between a task's leaving the mesh and its stop signal, for connections to end."""
 
 
 class Executor:
@@ -108,9 +108,8 @@ class Executor:
         if state.status == "created":
             await self._discard(record.task_id)
             return None
-        if state.status == "running" and record.ports:
-            await self._clock.sleep(DRAIN_LIMIT / 2)
-            await self._network.drain(record.task_id, DRAIN_LIMIT / 2)
+        if state.status == "running":
+            await self._network.drain(record.task_id, DRAIN_LIMIT)
         signal = record.template.container.stop_signal
         final = await self._runtime.stop(
             record.task_id, signal=signal, grace=record.template.container.stop_grace

@@ -1,0 +1,133 @@
+"""The NodeApi service: one daemon's own part in the swarm, and its images.  Unix socket only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from swarmd.image.core.catalog import ImageInfo
+from swarmd.image.store import ImageStore
+from swarmd.model.errors import Invalid, SwarmError
+from swarmd.rpc import errors
+from swarmd.rpc.v1 import node_pb2 as pb
+from swarmd.rpc.v1 import node_pb2_grpc
+
+T = TypeVar("T")
+
+# gRPC method names are the protocol's.
+# ruff: noqa: N802
+
+
+class NodeActions(Protocol):
+    """What the daemon does with itself."""
+
+    def info(self) -> pb.InfoResponse: ...
+    async def init_swarm(self, request: pb.InitSwarmRequest) -> pb.InitSwarmResponse: ...
+    async def join_swarm(self, request: pb.JoinSwarmRequest) -> pb.JoinSwarmResponse: ...
+    async def leave_swarm(self, *, force: bool) -> None: ...
+    def images_changed(self) -> None: ...
+    def image_users(self, digest: str) -> list[str]: ...
+
+
+class NodeServer(node_pb2_grpc.NodeApiServicer):
+    """Translates; the daemon and the image store act."""
+
+    def __init__(self, actions: NodeActions, images: ImageStore) -> None:
+        self._actions = actions
+        self._images = images
+
+    async def Info(self, request: pb.InfoRequest, context: Any) -> pb.InfoResponse:
+        return self._actions.info()
+
+    async def InitSwarm(self, request: pb.InitSwarmRequest, context: Any) -> pb.InitSwarmResponse:
+        return await _answer(context, lambda: self._actions.init_swarm(request))
+
+    async def JoinSwarm(self, request: pb.JoinSwarmRequest, context: Any) -> pb.JoinSwarmResponse:
+        return await _answer(context, lambda: self._actions.join_swarm(request))
+
+    async def LeaveSwarm(self, request: pb.LeaveSwarmRequest, context: Any) -> pb.LeaveSwarmResponse:
+        async def leave() -> pb.LeaveSwarmResponse:
+            await self._actions.leave_swarm(force=request.force)
+            return pb.LeaveSwarmResponse()
+
+        return await _answer(context, leave)
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
+        return pb.ListImagesResponse(images=[_image(info) for info in self._images.list()])
+
+    async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
+        async def get() -> pb.GetImageResponse:
+            info = self._images.resolve(request.ref)
+            return pb.GetImageResponse(
+                image=_image(info),
+                manifest_json=self._images.manifest(info.digest),
+                config_json=self._images.blob_path(info.id).read_bytes(),
+            )
+
+        return await _answer(context, get)
+
+    async def LoadImages(
+        self, request_iterator: AsyncIterator[pb.LoadImagesRequest], context: Any
+    ) -> pb.LoadImagesResponse:
+        async def data() -> AsyncIterator[bytes]:
+            async for message in request_iterator:
+                yield message.data
+
+        async def load() -> pb.LoadImagesResponse:
+            refs = await self._images.load(data())
+            self._actions.images_changed()
+            return pb.LoadImagesResponse(refs=refs)
+
+        return await _answer(context, load)
+
+    async def ImportImage(
+        self, request_iterator: AsyncIterator[pb.ImportImageRequest], context: Any
+    ) -> pb.ImportImageResponse:
+        async def work() -> pb.ImportImageResponse:
+            first = await anext(request_iterator, None)
+            if first is None:
+                raise Invalid("an import begins with the name of the image")
+
+            async def data() -> AsyncIterator[bytes]:
+                if first.data:
+                    yield first.data
+                async for message in request_iterator:
+                    yield message.data
+
+            image_id = await self._images.import_rootfs(data(), first.ref, tuple(first.changes))
+            self._actions.images_changed()
+            return pb.ImportImageResponse(id=image_id)
+
+        return await _answer(context, work)
+
+    async def TagImage(self, request: pb.TagImageRequest, context: Any) -> pb.TagImageResponse:
+        async def tag() -> pb.TagImageResponse:
+            await self._images.tag(request.source, request.target)
+            self._actions.images_changed()
+            return pb.TagImageResponse()
+
+        return await _answer(context, tag)
+
+    async def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
+        async def remove() -> pb.RemoveImageResponse:
+            removals = await self._images.remove(
+                request.ref, in_use=self._actions.image_users, force=request.force
+            )
+            self._actions.images_changed()
+            return pb.RemoveImageResponse(
+                untagged=[removal.untagged for removal in removals if removal.untagged],
+                deleted=[removal.deleted for removal in removals if removal.deleted],
+            )
+
+        return await _answer(context, remove)
+
+
+def _image(info: ImageInfo) -> pb.Image:
+    return pb.Image(id=info.id, digest=info.digest, refs=info.refs, created_at=info.created, size=info.size)
+
+
+async def _answer(context: Any, answer: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await answer()
+    except SwarmError as error:
+        await errors.abort(context, error)

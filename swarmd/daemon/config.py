@@ -1,0 +1,46 @@
+"""Settings of one daemon: a TOML file, overridden by flags.  Unknown keys and wrong types are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from swarmd.model.errors import Invalid
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node."""
+
+    data_dir: str = "/var/lib/swarmd"
+    run_dir: str = "/run/swarmd"
+    log_level: str = "info"
+    log_file: str = ""
+    labels: dict[str, str] = {}
+    socket_group: str = ""
+
+    @property
+    def data(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def run(self) -> Path:
+        return Path(self.run_dir)
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "swarmd.sock"
+
+
+def load(path: Path | None) -> Config:
+    """Read a file; None = defaults.  Raises Invalid naming file, key and value."""
+    if path is None:
+        return Config()
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Config)
+    except FileNotFoundError as error:
+        raise Invalid(f"the configuration file {path} does not exist") from error
+    except msgspec.ValidationError as error:
+        raise Invalid(f"{path}: {error}") from error
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{path} is not valid TOML: {error}") from error

@@ -1,0 +1,102 @@
+"""Join a swarm: hold its root certificate against the token, then ask for a certificate of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import msgspec
+
+from swarmd.model.errors import KINDS, Denied, Invalid, SwarmError, Unavailable
+from swarmd.model.states import Role
+from swarmd.rpc.frames import read_frame, write_frame
+from swarmd.rpc.v1 import peer_pb2
+from swarmd.security import ca, tokens
+from swarmd.security.identity import Credentials, joiner_context
+
+TIMEOUT = 20.0
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """What a manager gave; ``managers``: node id -> "ip:port" of their cluster ports."""
+
+    credentials: Credentials
+    node_id: str
+    cluster_id: str
+    role: Role
+    managers: dict[str, str]
+
+
+async def join(token_text: str, remotes: list[str]) -> Joined:
+    """Try the managers in turn.  Raises SwarmError: the last one's answer, or why none answered."""
+    token = tokens.parse_token(token_text)
+    if not remotes:
+        raise Invalid("the address of a manager is needed: swarm join --token TOKEN HOST:PORT")
+    problem: SwarmError | None = None
+    for remote in remotes:
+        host, port = _host_port(remote)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await _join_one(token, host, port)
+        except TimeoutError:
+            problem = Unavailable(f"the manager at {remote} did not answer within {TIMEOUT:.0f} s")
+        except ssl.SSLError as error:
+            problem = Unavailable(f"no secure connection to {remote}: {error.reason or error}")
+        except OSError as error:
+            problem = Unavailable(f"cannot reach a manager at {remote}: {error.strerror or error}")
+        except Unavailable as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+async def _join_one(token: tokens.JoinToken, host: str, port: int) -> Joined:
+    untrusted = await _ask(host, port, joiner_context(None), peer_pb2.JoinRequest())
+    root = untrusted.root_ca_pem
+    if tokens.ca_digest(root) != token.ca_digest:
+        raise Denied(
+            f"remote CA does not match fingerprint. Expected: {token.ca_digest}: "
+            "the token is of another swarm than the manager at this address"
+        )
+    key = ca.new_key()
+    request = peer_pb2.JoinRequest(token_secret=token.secret, csr_pem=ca.new_request(key))
+    reply = await _ask(host, port, joiner_context(root), request)
+    credentials = Credentials(key=key, certificate=reply.certificate_pem, root=root)
+    if not ca.is_signed_by(credentials.certificate, root):
+        raise Denied("the certificate received is not signed by the swarm's root")
+    return Joined(
+        credentials=credentials,
+        node_id=reply.node_id,
+        cluster_id=reply.cluster_id,
+        role=credentials.identity.role,
+        managers={member.node_id: member.address for member in reply.managers},
+    )
+
+
+async def _ask(
+    host: str, port: int, context: ssl.SSLContext, request: peer_pb2.JoinRequest
+) -> peer_pb2.JoinReply:
+    name = ca.role_unit(Role.MANAGER)
+    reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+    try:
+        hello = peer_pb2.PeerHello(lane=peer_pb2.PEER_LANE_JOIN)
+        await write_frame(writer, peer_pb2.PeerFrame(hello=hello))
+        await write_frame(writer, peer_pb2.PeerFrame(join_request=request))
+        frame = await read_frame(reader)
+    finally:
+        writer.close()
+    if frame is None or frame.WhichOneof("body") != "join_reply":
+        raise Unavailable(f"{host}:{port} is no swarm manager, or closed the connection")
+    reply = frame.join_reply
+    if reply.error_kind:
+        raise KINDS.get(reply.error_kind, SwarmError)(reply.error)
+    return reply
+
+
+def _host_port(remote: str) -> tuple[str, int]:
+    host, _, port = remote.rpartition(":")
+    if not host:
+        return remote, 2377
+    if not port.isdigit():
+        raise Invalid(f'remote address "{remote}" has no valid port: write HOST:2377')
+    return host.strip("[]"), int(port)

@@ -1,0 +1,300 @@
+"""The manager half of a node: replication, the cluster port, and a term while it leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import grpc
+import structlog
+
+from swarmd.api.control import UseCases
+from swarmd.api.forward import Leader
+from swarmd.control.cluster import Clusters, Founding, first_rows
+from swarmd.control.logs import Line, LogOptions, Logs
+from swarmd.control.nodes import Group, Nodes
+from swarmd.control.services import Locator, Services
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import NewId
+from swarmd.kit.supervise import Nursery, until
+from swarmd.manager.authority import Authority
+from swarmd.manager.authority_server import JoinLane
+from swarmd.manager.term import Term
+from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.model.image_ref import ImageRef
+from swarmd.model.objects import Cluster, Node
+from swarmd.rpc import errors
+from swarmd.rpc.channels import Channels
+from swarmd.rpc.peer import PeerServer
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.security.identity import Credentials, client_context, server_context
+from swarmd.store.raft.node import RaftNode
+from swarmd.store.raft.port import NO_LEADER
+from swarmd.store.raft.sockets import PeerTransport
+from swarmd.store.store import Store, StoreState
+
+CLUSTER_PORT = 2377
+LEADER_WAIT = 5.0
+"""Seconds a command waits for an election to end before it says that there is no leader."""
+
+RETERM = 1.0
+"""Seconds before a manager that stayed leader after a crashed term begins a new one."""
+
+
+class Managing:
+    """Lives from the moment this node is a manager until it is none."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        cluster_id: str,
+        address: str,
+        listen: str,
+        data_dir: Path,
+        run_dir: Path,
+        credentials: Callable[[], Credentials],
+        channels: Channels,
+        gossip: Callable[[], Mapping[str, str]],
+        clock: Clock,
+        new_id: NewId,
+        nursery: Nursery,
+    ) -> None:
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._address = address
+        self._listen = listen
+        self._channels = channels
+        self._gossip = gossip
+        self._clock = clock
+        self._new_id = new_id
+        self._nursery = nursery
+        self._log = structlog.get_logger()
+        self._state = StoreState()
+        self._lost = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._term: Term | None = None
+        self.peer_server = PeerServer(
+            node_id=node_id,
+            cluster_id=lambda: cluster_id,
+            context=lambda: server_context(credentials(), run_dir),
+            on_join=lambda request, address: self._join_lane.answer(request, address),
+        )
+        transport = PeerTransport(
+            node_id=node_id,
+            cluster_id=lambda: cluster_id,
+            server=self.peer_server,
+            context=lambda: client_context(credentials(), run_dir),
+            clock=clock,
+        )
+        self.raft = RaftNode(
+            node_id=node_id,
+            address=self.raft_address,
+            data_dir=data_dir / "raft",
+            state_machine=self._state,
+            transport=transport,
+            clock=clock,
+        )
+        self.store = Store(self._state, self.raft, clock)
+        self.authority = Authority(self.store, clock, new_id)
+        self._join_lane = JoinLane(
+            self.authority, self._leader_channel, lambda: credentials().root, self.managers
+        )
+        self.cases = self._use_cases()
+
+    @property
+    def raft_address(self) -> str:
+        """Where the other managers reach this one."""
+        return f"{self._address}:{CLUSTER_PORT}"
+
+    @property
+    def term(self) -> Term | None:
+        """The running term, while this manager leads."""
+        return self._term
+
+    async def start(
+        self, *, bootstrap: bool = False, peers: Mapping[str, str] | None = None, force_new: bool = False
+    ) -> None:
+        """Listen and take part.  Raises SwarmError when the port or the disk cannot be used."""
+        try:
+            await self.peer_server.start(self._listen, CLUSTER_PORT)
+        except OSError as error:
+            raise Unavailable(
+                f"the cluster port {self._listen}:{CLUSTER_PORT} cannot be opened: {error.strerror}"
+            ) from error
+        self.raft.on_change(self._on_change)
+        members = {self._node_id: self.raft_address} if bootstrap else None
+        await self.raft.start(bootstrap_members=members, peers=peers, force_new=force_new)
+        self._nursery.start("terms", self._terms())
+
+    async def stop(self) -> None:
+        """Leave the group for now: hands leadership on if it can."""
+        await self.raft.stop()
+        await self.peer_server.close()
+
+    async def found(self, founding: Founding) -> Cluster:
+        """Store the first rows of a new swarm, once this manager leads."""
+        await self._until_leading(30.0)
+        if self.store.cluster() is None:
+            await self.store.commit(first_rows(founding, self._new_id))
+        cluster = self.store.cluster()
+        assert cluster is not None
+        return cluster
+
+    # -- the leader ------------------------------------------------------------------------------
+
+    async def find_leader(self) -> Leader:
+        """Where a user's call goes.  Waits for an election; raises Unavailable when there is none."""
+        deadline = self._clock.monotonic() + LEADER_WAIT
+        while True:
+            found = self._leader()
+            if found is not None:
+                return found
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                raise Unavailable(NO_LEADER)
+            changed = self._changed
+            await until(self._clock.sleep(min(left, 0.5)), changed)
+
+    async def _leader_channel(self) -> grpc.aio.Channel | None:
+        channel: grpc.aio.Channel | None = (await self.find_leader()).channel
+        return channel
+
+    def _leader(self) -> Leader | None:
+        if self.raft.is_leader():
+            return Leader(channel=None, lost=self._lost)
+        leader = self.raft.status().leader
+        node = self.store.get(Node, leader) if leader and leader != self._node_id else None
+        if leader is None or node is None:
+            return None
+        return Leader(channel=self._channels.to(node.status.address, leader), lost=self._lost)
+
+    def _on_change(self) -> None:
+        self._lost.set()
+        self._lost = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _until_leading(self, limit: float) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                while not self.raft.is_leader():
+                    await self._changed.wait()
+        except TimeoutError as error:
+            raise Unavailable("this manager did not become the leader of its own swarm in time") from error
+
+    async def _terms(self) -> None:
+        """One term after another, for as long as this node is a manager."""
+        while True:
+            while not self.raft.is_leader():
+                await self._changed.wait()
+            self._log.info("term_begins", term=self.raft.status().term, epoch=self.raft.status().epoch)
+            self._term = Term(
+                self.store,
+                self.raft,
+                self._clock,
+                self._new_id,
+                members=lambda: self.raft.status().members,
+                gossip=self._gossip,
+                managers=self.managers,
+            )
+            crashed = await self._one_term(self._term)
+            self._term = None
+            self._log.info("term_ends", crashed=crashed)
+            if crashed:
+                await self._hand_on()
+
+    async def _one_term(self, term: Term) -> bool:
+        """True when a loop failed, False when leadership ended."""
+        try:
+            await until(term.run(), self._leadership_over())
+        except BaseExceptionGroup as group:
+            unavailable, others = group.split(Unavailable)
+            if others is not None:
+                self._log.error("term_crashed", exc_info=others)
+                return True
+            # The store could not be changed: leadership is ending, or the disk is full.
+            self._log.warning("term_unavailable", reason=str(unavailable and unavailable.exceptions[0]))
+            return self.raft.is_leader()
+        return False
+
+    def _leadership_over(self) -> asyncio.Event:
+        over = asyncio.Event()
+
+        async def watch() -> None:
+            while self.raft.is_leader():
+                await self._changed.wait()
+            over.set()
+
+        self._nursery.start("end of leadership", watch())
+        return over
+
+    async def _hand_on(self) -> None:
+        try:
+            await self.raft.transfer()
+        except SwarmError as error:
+            self._log.warning("leadership_kept", reason=str(error))
+        await self._clock.sleep(RETERM)
+
+    # -- what others are told --------------------------------------------------------------------
+
+    def managers(self) -> list[agent_pb2.ManagerPeer]:
+        """The members of the group, as agents are told them."""
+        peers: list[agent_pb2.ManagerPeer] = []
+        for node_id, raft_address in sorted(self.raft.status().members.items()):
+            node = self.store.get(Node, node_id)
+            address = node.status.address if node else raft_address.rpartition(":")[0]
+            peers.append(agent_pb2.ManagerPeer(node_id=node_id, address=address, raft_address=raft_address))
+        return peers
+
+    def redirect(self) -> agent_pb2.Redirect:
+        """For an agent that came to a manager that does not lead."""
+        managers = self.managers()
+        redirect = agent_pb2.Redirect(managers=managers)
+        leader = self.raft.status().leader
+        for peer in managers:
+            if peer.node_id == leader and leader != self._node_id:
+                redirect.leader.CopyFrom(peer)
+        return redirect
+
+    # -- use cases -------------------------------------------------------------------------------
+
+    def _use_cases(self) -> UseCases:
+        return UseCases(
+            store=self.store,
+            clusters=Clusters(self.store, self._new_id),
+            nodes=Nodes(self.store, self._clock, self._group),
+            services=Services(self.store, self._clock, self._new_id, self._locator),
+            logs=Logs(self.store, self._read_log, self._report),
+        )
+
+    def _group(self) -> Group:
+        status = self.raft.status()
+        return Group(
+            members=status.members.keys(),
+            reachable=status.reachable | {self._node_id},
+            leader=status.leader,
+        )
+
+    def _locator(self) -> Locator:
+        term = self._term
+
+        def locate(ref: ImageRef) -> str:
+            return term.dispatcher.images.locate(ref, prefer=self._node_id)[0] if term else ""
+
+        return locate
+
+    async def _read_log(self, node: Node, task_id: str, options: LogOptions) -> AsyncIterator[Line]:
+        stub = agent_pb2_grpc.NodePeerStub(self._channels.to(node.status.address, node.id))
+        request = agent_pb2.TaskLogsRequest(
+            task_id=task_id, follow=options.follow, tail=options.tail, since=options.since
+        )
+        try:
+            async for line in stub.TaskLogs(request):
+                yield Line(at=line.at, stderr=line.stderr, data=line.line)
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from error
+
+    def _report(self, name: str, error: BaseException) -> None:
+        self._log.error("background_failed", what=name, exc_info=error)

@@ -1,0 +1,34 @@
+"""A new certificate for a node that has one."""
+
+from __future__ import annotations
+
+import grpc
+
+from swarmd.model.errors import Denied
+from swarmd.rpc import errors
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.security import ca
+from swarmd.security.identity import Credentials
+
+EARLIEST, LATEST = 0.5, 0.8
+"""Renewal happens at a random point of this part of a certificate's life, as in Swarm."""
+
+
+def renewal_due(credentials: Credentials, fraction: float) -> float:
+    """When to renew, seconds since 1970; ``fraction`` is a uniform random number in [0, 1)."""
+    start, end = ca.validity(credentials.certificate)
+    return start + (end - start) * (EARLIEST + (LATEST - EARLIEST) * fraction)
+
+
+async def renew(current: Credentials, leader: grpc.aio.Channel) -> Credentials:
+    """Ask the leader; the role is the one that the node's row says.  Raises SwarmError."""
+    key = ca.new_key()
+    request = agent_pb2.RenewRequest(csr_pem=ca.new_request(key))
+    try:
+        answer = await agent_pb2_grpc.AuthorityStub(leader).Renew(request, timeout=10)
+    except grpc.RpcError as error:
+        raise errors.from_rpc(error) from error
+    fresh = Credentials(key=key, certificate=answer.certificate_pem, root=current.root)
+    if not ca.is_signed_by(fresh.certificate, current.root):
+        raise Denied("the renewed certificate is not signed by this swarm's root")
+    return fresh

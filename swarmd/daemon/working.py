@@ -1,0 +1,277 @@
+"""The node half of a member: its tasks, its session with the leader, its part in gossip and mesh."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+import structlog
+
+from swarmd import __version__
+from swarmd.daemon.config import Config
+from swarmd.daemon.state import NodeMemory
+from swarmd.image.store import ImageStore
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import random_seed
+from swarmd.kit.supervise import Nursery
+from swarmd.model.addressing import block_of
+from swarmd.model.errors import SwarmError
+from swarmd.model.replace import replace
+from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.agent.core.remotes import Remotes
+from swarmd.node.agent.executor import Executor
+from swarmd.node.agent.fetch import ImageFetcher
+from swarmd.node.agent.session import Handlers, SessionClient, remote_of
+from swarmd.node.agent.taskdb import TaskDatabase
+from swarmd.node.agent.volumes import Volumes
+from swarmd.node.agent.worker import Worker
+from swarmd.node.describe import describe, resolver_settings
+from swarmd.node.membership.shell import Gossip
+from swarmd.node.network.port import Backend, NetworkPort, NetworkState, NodeView, PublishedPort
+from swarmd.node.runtime.port import Runtime
+from swarmd.rpc import codec
+from swarmd.rpc.channels import NODE_PORT, Channels
+from swarmd.rpc.v1 import agent_pb2
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What a node can do with or without a swarm."""
+
+    config: Config
+    clock: Clock
+    runtime: Runtime
+    network: NetworkPort
+    images: ImageStore
+
+
+class Working:
+    """Runs from the join until the node leaves, across restarts of the daemon."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        memory: Callable[[], NodeMemory],
+        remember: Callable[[NodeMemory], None],
+        role_wanted: Callable[[agent_pb2.SessionInfo], Awaitable[None]],
+        raft_address: Callable[[], str],
+        channels: Channels,
+        nursery: Nursery,
+    ) -> None:
+        self._machine = machine
+        self._memory = memory
+        self._remember = remember
+        self._role_wanted = role_wanted
+        self._raft_address = raft_address
+        self._channels = channels
+        self._nursery = nursery
+        self._log = structlog.get_logger()
+        self._remotes = Remotes(memory().managers)
+        self._gossip: Gossip | None = None
+        self._configured = 0
+        self._session_task: asyncio.Task[object] | None = None
+        self._mesh_file = machine.config.data / "mesh.json"
+        self.session = SessionClient(
+            self._remotes,
+            channels,
+            lambda: self.worker.reporter,
+            Handlers(
+                assignments=self._assignments,
+                network=self._network,
+                info=self._info,
+                hello=self._hello,
+                images=self._inventory,
+            ),
+            machine.clock,
+            nursery,
+        )
+        fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
+        executor = Executor(
+            runtime=machine.runtime,
+            network=machine.network,
+            images=machine.images,
+            fetcher=fetcher,
+            volumes=Volumes(machine.config.data / "volumes"),
+            facts=self._facts,
+            clock=machine.clock,
+        )
+        self._database = TaskDatabase(machine.config.data / "tasks.db")
+        self.worker = Worker(self._database, executor, machine.clock, nursery, self._news)
+
+    async def start(self) -> None:
+        """Go on from disk first: tasks and mesh do not wait for a manager."""
+        memory = self._memory()
+        if memory.number:
+            await self._configure(memory.number)
+        # What runs is taken over before anything is attached anew or the mesh is written.
+        await self.worker.open()
+        if memory.number:
+            await self._last_mesh()
+        await self._start_gossip()
+        self._begin_session()
+
+    async def stop(self, *, leave: bool = False) -> None:
+        """Tasks run on, unless the node leaves the swarm."""
+        if leave:
+            await self.worker.stop_all()
+        if self._gossip is not None:
+            await self._gossip.stop(leave=leave)
+        await self._database.close()
+        if leave:
+            self._mesh_file.unlink(missing_ok=True)
+
+    def restart_session(self) -> None:
+        """What the hello says has changed (a role, an address)."""
+        if self._session_task is not None:
+            self._session_task.cancel()
+        self._begin_session()
+
+    def gossip_view(self) -> Mapping[str, str]:
+        """State of each node as gossip sees it from here."""
+        return {} if self._gossip is None else {k: v.state for k, v in self._gossip.members().items()}
+
+    def _begin_session(self) -> None:
+        self._session_task = self._nursery.start("session", self.session.run())
+
+    # -- what the managers say -------------------------------------------------------------------
+
+    async def _assignments(self, message: agent_pb2.Assignments) -> None:
+        await self.worker.assign(message, self._memory().node_id)
+
+    async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
+        state = network_state(message)
+        self._mesh_file.write_bytes(msgspec.json.encode(state))
+        await self._apply(state)
+
+    async def _info(self, info: agent_pb2.SessionInfo) -> None:
+        memory = self._memory()
+        fresh = replace(
+            memory,
+            managers=tuple(remote_of(peer) for peer in info.managers) or memory.managers,
+            gossip_key=info.gossip_key,
+            seeds=tuple(seed.address for seed in info.seeds),
+            number=info.node.number,
+        )
+        if fresh != memory:
+            self._remember(fresh)
+        await self._configure(info.node.number)
+        await self._start_gossip()
+        await self._role_wanted(info)
+
+    # -- what they are told ----------------------------------------------------------------------
+
+    def _hello(self) -> agent_pb2.AgentHello:
+        memory = self._memory()
+        hello = agent_pb2.AgentHello(
+            address=memory.address, raft_address=self._raft_address(), availability=memory.availability
+        )
+        codec.fill(hello.description, describe(__version__, self._machine.config.labels))
+        return hello
+
+    def _inventory(self) -> agent_pb2.ImageInventory:
+        inventory = agent_pb2.ImageInventory()
+        for image in self._machine.images.list():
+            for ref in image.refs or (image.digest,):
+                inventory.images.add(ref=ref, digest=image.digest)
+        return inventory
+
+    def _news(self) -> None:
+        self.session.news()
+
+    # -- network and gossip ----------------------------------------------------------------------
+
+    async def _configure(self, number: int) -> None:
+        if number == self._configured:
+            return
+        memory = self._memory()
+        own = NodeView(
+            id=memory.node_id, number=number, address=memory.address, block=block_of(number), alive=True
+        )
+        try:
+            await self._machine.network.configure(own)
+        except SwarmError as error:
+            self._log.error("network_not_configured", reason=str(error))
+            return
+        self._configured = number
+
+    async def _last_mesh(self) -> None:
+        try:
+            state = msgspec.json.decode(self._mesh_file.read_bytes(), type=NetworkState)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return
+        # Version 0: whatever the managers say next is newer.
+        await self._apply(replace(state, version=0))
+
+    async def _apply(self, state: NetworkState) -> None:
+        try:
+            await self._machine.network.apply(state)
+        except SwarmError as error:
+            self._log.error("network_not_applied", reason=str(error))
+
+    async def _start_gossip(self) -> None:
+        memory = self._memory()
+        if not memory.gossip_key:
+            return
+        seeds = [(address, NODE_PORT) for address in memory.seeds]
+        if self._gossip is None:
+            gossip = Gossip(
+                memory.node_id,
+                (memory.listen, NODE_PORT),
+                (memory.address, NODE_PORT),
+                [memory.gossip_key],
+                self._machine.clock,
+                random_seed(),
+                lambda event: self._mask(),
+            )
+            try:
+                await gossip.start()
+            except SwarmError as error:
+                self._log.error("gossip_not_started", reason=str(error))
+                return
+            self._gossip = gossip
+        if seeds:
+            self._gossip.join(seeds)
+
+    def _mask(self) -> None:
+        dead = [node_id for node_id, state in self.gossip_view().items() if state == "dead"]
+        self._machine.network.mask(dead)
+
+    def _facts(self) -> NodeFacts:
+        memory = self._memory()
+        return NodeFacts(
+            node_id=memory.node_id,
+            hostname=describe(__version__, {}).hostname,
+            resolv_conf=resolver_settings(),
+        )
+
+    def _say(self, text: str) -> None:
+        self._log.info("image", what=text)
+
+
+def network_state(message: agent_pb2.NetworkSnapshot) -> NetworkState:
+    """The mesh of a message, in the network's own words."""
+    nodes = tuple(
+        NodeView(
+            id=node.id,
+            number=node.number,
+            address=node.address,
+            block=block_of(node.number),
+            alive=node.alive,
+        )
+        for node in message.nodes
+    )
+    ports = tuple(
+        PublishedPort(
+            service_id=port.service_id,
+            service_name=port.service_name,
+            protocol="udp" if port.protocol == "udp" else "tcp",
+            port=port.port,
+            backends=tuple(
+                Backend(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
+                for one in port.backends
+            ),
+        )
+        for port in message.ports
+    )
+    return NetworkState(version=message.version, nodes=nodes, ports=ports)

@@ -1,0 +1,49 @@
+"""One leader's term: everything a leader does, started together, ended together.
+
+A crash in any loop ends the term, loudly: the manager hands leadership on, and the next leader (or this one
+again) starts every loop from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import NewId
+from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.roles.loop import Group, RoleLoop
+from swarmd.rpc.v1 import agent_pb2
+from swarmd.store.store import Store
+
+
+class Term:
+    """Made when leadership begins; :meth:`run` until it is cancelled or a loop fails."""
+
+    def __init__(
+        self,
+        store: Store,
+        group: Group,
+        clock: Clock,
+        new_id: NewId,
+        *,
+        members: Callable[[], Mapping[str, str]],
+        gossip: Callable[[], Mapping[str, str]],
+        managers: Callable[[], list[agent_pb2.ManagerPeer]],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self.dispatcher = Dispatcher(store, clock, gossip=gossip, managers=managers)
+        self._roles = RoleLoop(store, group, clock, members=members, connected=self._connected)
+
+    async def run(self) -> None:
+        """Raises an ExceptionGroup when a loop fails."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.dispatcher.run(), name="dispatcher")
+            group.create_task(self._roles.run(), name="roles")
+            for name, loop in control_loops(self._store, self._clock, self._new_id).items():
+                group.create_task(loop.run(), name=name)
+
+    def _connected(self) -> Collection[str]:
+        return self.dispatcher.connected()

@@ -1,0 +1,179 @@
+"""The node's end of its session with the leader: connect, follow redirects, pass messages both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import msgspec
+import structlog
+
+from swarmd.kit.backoff import Backoff
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import random_fraction
+from swarmd.kit.supervise import Nursery
+from swarmd.model.errors import Denied, SwarmError, Unavailable
+from swarmd.model.objects import TaskStatus
+from swarmd.node.agent.core.remotes import Remote, Remotes
+from swarmd.node.agent.core.reporter import Reporter
+from swarmd.rpc import codec, errors
+from swarmd.rpc.channels import Channels
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+
+
+class Handlers(msgspec.Struct, frozen=True):
+    """What the agent does with what the managers say."""
+
+    assignments: Callable[[agent_pb2.Assignments], Awaitable[None]]
+    network: Callable[[agent_pb2.NetworkSnapshot], Awaitable[None]]
+    info: Callable[[agent_pb2.SessionInfo], Awaitable[None]]
+    hello: Callable[[], agent_pb2.AgentHello]
+    images: Callable[[], agent_pb2.ImageInventory]
+
+
+class SessionClient:
+    """Keeps one session alive for as long as the node is part of the swarm."""
+
+    def __init__(
+        self,
+        remotes: Remotes,
+        channels: Channels,
+        reporter: Callable[[], Reporter],
+        handlers: Handlers,
+        clock: Clock,
+        nursery: Nursery,
+    ) -> None:
+        self._remotes = remotes
+        self._channels = channels
+        self._reporter = reporter
+        self._handlers = handlers
+        self._clock = clock
+        self._nursery = nursery
+        self._log = structlog.get_logger()
+        self._news = asyncio.Event()
+        self._images_due = True
+        self._heartbeat = 1.0
+        self._connected: Remote | None = None
+        self.problem = ""
+
+    @property
+    def connected(self) -> bool:
+        return self._connected is not None
+
+    def leader_channel(self) -> grpc.aio.Channel:
+        """To the manager that holds this session; raises Unavailable without one."""
+        if self._connected is None:
+            raise Unavailable("no manager can be reached at the moment")
+        return self._channels.to(self._connected.address, self._connected.node_id)
+
+    def news(self) -> None:
+        """There are statuses to report."""
+        self._news.set()
+
+    def images_changed(self) -> None:
+        """The node's image inventory is to be told again."""
+        self._images_due = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        backoff = Backoff(first=0.1, cap=2.0, fraction=random_fraction)
+        while True:
+            remote = self._remotes.next()
+            if remote is None:
+                self.problem = "no manager of the swarm is known to this node"
+                await self._clock.sleep(1.0)
+                continue
+            try:
+                if await self._session(remote):
+                    backoff.reset()
+            except (SwarmError, grpc.RpcError) as error:
+                self._failed(remote, error)
+            finally:
+                self._connected = None
+            await self._clock.sleep(backoff.next())
+
+    def _failed(self, remote: Remote, error: Exception) -> None:
+        told = errors.from_rpc(error) if isinstance(error, grpc.RpcError) else error
+        self._remotes.failed()
+        text = str(told)
+        if text != self.problem:
+            self._log.warning(
+                "session_failed", manager=remote.address, reason=text, fatal=isinstance(told, Denied)
+            )
+        self.problem = text
+
+    async def _session(self, remote: Remote) -> bool:
+        """One session; True when it was a real one, False after a redirect."""
+        stub = agent_pb2_grpc.DispatcherStub(self._channels.to(remote.address, remote.node_id))
+        ended = asyncio.Event()
+        call = stub.Session(self._outgoing(ended))
+        try:
+            async for message in call:
+                if message.WhichOneof("body") == "redirect":
+                    self._follow(message.redirect)
+                    return False
+                if self._connected is None:
+                    self._connected, self.problem = remote, ""
+                    self._remotes.leads(remote.node_id)
+                    self._log.info("session_opened", manager=remote.address)
+                await self._receive(message)
+        finally:
+            ended.set()
+            self._news.set()
+            call.cancel()
+        raise Unavailable("the manager ended the session")
+
+    def _follow(self, redirect: agent_pb2.Redirect) -> None:
+        self._remotes.learn(remote_of(peer) for peer in redirect.managers)
+        if redirect.HasField("leader"):
+            self._remotes.leads(redirect.leader.node_id)
+        else:
+            self._remotes.failed()
+
+    async def _receive(self, message: agent_pb2.ManagerMessage) -> None:
+        kind = message.WhichOneof("body")
+        if kind == "assignments":
+            await self._handlers.assignments(message.assignments)
+        elif kind == "network":
+            await self._handlers.network(message.network)
+        elif kind == "ack":
+            self._reporter().acknowledged(message.ack.sequence)
+            self._news.set()
+        elif kind == "session":
+            self._heartbeat = message.session.heartbeat or 1.0
+            self._remotes.learn(remote_of(peer) for peer in message.session.managers)
+            await self._handlers.info(message.session)
+
+    async def _outgoing(self, ended: asyncio.Event) -> AsyncIterator[agent_pb2.AgentMessage]:
+        yield agent_pb2.AgentMessage(hello=self._handlers.hello())
+        reporter = self._reporter()
+        reporter.restart()
+        self._images_due = True
+        while not ended.is_set():
+            self._news.clear()
+            if self._connected is not None:
+                if self._images_due:
+                    self._images_due = False
+                    yield agent_pb2.AgentMessage(images=self._handlers.images())
+                batch = reporter.batch()
+                if batch is not None:
+                    yield _status_batch(*batch)
+            try:
+                async with asyncio.timeout(self._heartbeat):
+                    await self._news.wait()
+            except TimeoutError:
+                yield agent_pb2.AgentMessage(heartbeat=agent_pb2.Heartbeat())
+
+
+def remote_of(peer: agent_pb2.ManagerPeer) -> Remote:
+    """A manager as a message names it."""
+    return Remote(peer.node_id, peer.address, peer.raft_address)
+
+
+def _status_batch(sequence: int, statuses: dict[str, TaskStatus]) -> agent_pb2.AgentMessage:
+    message = agent_pb2.StatusBatch(sequence=sequence)
+    for task_id, status in statuses.items():
+        codec.fill(message.reports.add(task_id=task_id).status, status)
+    return agent_pb2.AgentMessage(statuses=message)

@@ -1,0 +1,148 @@
+"""From a snapshot of the swarm to the elements of the mesh's sets and maps, and what changed since.
+
+Keys and values are encoded as the kernel compares them: each field padded to four bytes, ports in network
+order, bucket numbers and marks in the machine's own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from swarmd.node.mesh.core.buckets import SMALL, assign, size_for
+from swarmd.node.network.core.addresses import (
+    BACKEND_IS,
+    INGRESS_IS,
+    block_of,
+    gateway_of,
+    overlay_mac,
+    packed,
+)
+from swarmd.node.network.port import Attachment, NetworkState, NodeView, PublishedPort, Transport
+
+PortKey = tuple[Transport, int]
+Target = tuple[str, int]
+"""(container address, port): one backend as the kernel sees it."""
+Spread = Mapping[PortKey, tuple[Target, ...]]
+"""The buckets of each published port."""
+Elements = dict[bytes, bytes | None]
+Table = dict[str, Elements]
+"""Set or map name → its elements."""
+
+INTERVALS = frozenset({"pools", "node_by_prefix"})
+_NUMBERS: dict[Transport, int] = {"tcp": 6, "udp": 17}
+
+
+class Difference(Struct, frozen=True):
+    """What to remove and add so that one set becomes another.  A changed value is removed and added."""
+
+    remove: Elements
+    add: Elements
+
+    def __bool__(self) -> bool:
+        return bool(self.remove or self.add)
+
+
+def reachable(state: NetworkState, masked: Collection[str]) -> tuple[PublishedPort, ...]:
+    """The published ports with the backends whose node is known, alive and not masked."""
+    alive = {node.id for node in state.nodes if node.alive and node.id not in masked}
+    return tuple(
+        replace(port, backends=tuple(b for b in port.backends if b.node_id in alive)) for port in state.ports
+    )
+
+
+def spread(ports: Iterable[PublishedPort], previous: Spread) -> dict[PortKey, tuple[Target, ...]]:
+    """The buckets of every port, as near to the ``previous`` ones as fairness allows."""
+    out: dict[PortKey, tuple[Target, ...]] = {}
+    for port in ports:
+        key: PortKey = (port.protocol, port.port)
+        members = {(backend.address, backend.port) for backend in port.backends}
+        size = size_for(len(members))
+        before = previous.get(key, ())
+        out[key] = assign(before if len(before) == size else (), members, size)
+    return out
+
+
+def ingress_table(buckets: Spread) -> Table:
+    """The maps from (protocol, port, bucket) to a backend, and the ports that must never be forwarded."""
+    small: Elements = {}
+    large: Elements = {}
+    published: Elements = {}
+    for (protocol, port), members in buckets.items():
+        head = _service(protocol, port)
+        published[head] = None
+        chosen = small if len(members) <= SMALL else large
+        for number, (address, target) in enumerate(members):
+            chosen[head + struct.pack("=I", number)] = packed(address) + _port(target)
+    return {"ep": small, "ep_large": large, "published": published}
+
+
+def node_table(nodes: Iterable[NodeView], self_id: str) -> Table:
+    """Who may send overlay frames, whose containers live where, and the way back for each ingress node."""
+    table: Table = {"pools": {}, "nodes": {}, "node_by_mac": {}, "vtep_by_mark": {}, "node_by_prefix": {}}
+    for node in nodes:
+        block = block_of(node)
+        end = int(block.broadcast_address) + 1
+        interval = block.network_address.packed + end.to_bytes(4, "big")
+        table["pools"][interval] = None
+        table["nodes"][packed(node.address)] = None
+        if node.id == self_id:
+            continue
+        ingress = struct.pack("=I", INGRESS_IS | node.number)
+        table["node_by_mac"][overlay_mac(node.number)] = ingress
+        table["vtep_by_mark"][ingress] = packed(gateway_of(node))
+        table["node_by_prefix"][interval] = struct.pack("=I", BACKEND_IS | node.number)
+    return table
+
+
+def local_table(attachments: Mapping[str, Attachment]) -> Table:
+    """The containers of this node by interface name: which source they may use, what others may call."""
+    own: Elements = {}
+    hairpin: Elements = {}
+    public: Elements = {}
+    for interface, attachment in attachments.items():
+        address = packed(attachment.address)
+        own[interface.encode().ljust(16, b"\0") + address] = None
+        hairpin[address + address] = None
+        for protocol, port in attachment.published:
+            public[address + _service(protocol, port)] = None
+    return {"own": own, "hairpin": hairpin, "pub_local": public}
+
+
+def difference(before: Elements, after: Elements) -> Difference:
+    """What turns ``before`` into ``after``."""
+    missing = object()
+    return Difference(
+        remove={key: old for key, old in before.items() if after.get(key, missing) != old},
+        add={key: new for key, new in after.items() if before.get(key, missing) != new},
+    )
+
+
+def abandoned_udp(before: Iterable[PublishedPort], after: Iterable[PublishedPort]) -> tuple[str, ...]:
+    """Addresses that answered UDP on some port and no longer do: their clients must be sent elsewhere."""
+    return tuple(sorted({address for _, address, _ in _udp(before) - _udp(after)}))
+
+
+def newly_dead(before: Iterable[NodeView], after: Iterable[NodeView]) -> tuple[int, ...]:
+    """Numbers of the nodes that are dead now and were not known to be, and of those that were alive and are
+    gone.  With nothing known ``before`` that is every dead node."""
+    was = {node.number: node.alive for node in before}
+    now = {node.number: node.alive for node in after}
+    dead = {number for number, alive in now.items() if not alive and was.get(number, True)}
+    gone = {number for number, alive in was.items() if alive and number not in now}
+    return tuple(sorted(dead | gone))
+
+
+def _udp(ports: Iterable[PublishedPort]) -> set[tuple[int, str, int]]:
+    return {(port.port, b.address, b.port) for port in ports if port.protocol == "udp" for b in port.backends}
+
+
+def _service(protocol: Transport, port: int) -> bytes:
+    return bytes([_NUMBERS[protocol], 0, 0, 0]) + _port(port)
+
+
+def _port(port: int) -> bytes:
+    return struct.pack("!HH", port, 0)

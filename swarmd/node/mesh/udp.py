@@ -1,0 +1,139 @@
+"""Passes UDP datagrams on: one connected socket per client, forgotten after a time without traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from swarmd.node.network.port import Backend
+
+IDLE_SECONDS = 60.0
+_MOST_CLIENTS = 4096
+_MOST_WAITING = 16
+
+Address = tuple[str, int]
+
+
+class _Answers(asyncio.DatagramProtocol):
+    """The socket towards a backend: sends what it hears back to the one client it belongs to."""
+
+    def __init__(self, flow: Flow, client: Address) -> None:
+        self._flow = flow
+        self._client = client
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        self._flow.answer(data, self._client)
+
+    def error_received(self, exc: Exception) -> None:
+        self._flow.failed = True
+
+
+class Flow:
+    """One client's datagrams to one backend."""
+
+    def __init__(self, port: UdpPort, backend: Backend, now: float) -> None:
+        self._port = port
+        self.backend = backend
+        self.used = now
+        self.failed = False
+        self._waiting: list[bytes] = []
+        self._transport: asyncio.DatagramTransport | None = None
+        self._closed = False
+
+    async def open(self, client: Address) -> None:
+        """Connect, then send what arrived meanwhile."""
+        loop = asyncio.get_running_loop()
+        remote = (self.backend.address, self.backend.port)
+        try:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Answers(self, client), remote_addr=remote
+            )
+        except OSError:
+            self.failed = True
+            return
+        if self._closed:
+            transport.close()
+            return
+        self._transport = transport
+        for data in self._waiting:
+            transport.sendto(data)
+        self._waiting.clear()
+
+    def send(self, data: bytes, now: float) -> None:
+        self.used = now
+        if self._transport:
+            self._transport.sendto(data)
+        elif len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(data)
+
+    def answer(self, data: bytes, client: Address) -> None:
+        self.used = self._port.now()
+        self._port.reply(data, client)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._transport:
+            self._transport.close()
+
+
+class UdpPort(asyncio.DatagramProtocol):
+    """A published UDP port.  A client keeps its backend while that is one of the ``backends``."""
+
+    def __init__(
+        self,
+        choose: Callable[[], tuple[Backend, ...]],
+        start: Callable[[Flow, Address], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._choose = choose
+        self._start = start
+        self.now = now
+        self._flows: dict[Address, Flow] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        flow = self._flows.get(addr)
+        if flow is not None and flow.failed:
+            self._forget(addr)
+            flow = None
+        if flow is None:
+            flow = self._open(addr)
+        if flow is not None:
+            flow.send(data, self.now())
+
+    def reply(self, data: bytes, client: Address) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.sendto(data, client)
+
+    def keep_only(self, backends: tuple[Backend, ...]) -> None:
+        """End the flows to anybody else: their clients get another backend with the next datagram."""
+        for client in [c for c, flow in self._flows.items() if flow.backend not in backends]:
+            self._forget(client)
+
+    def expire(self) -> None:
+        """Forget clients that were silent for a minute."""
+        limit = self.now() - IDLE_SECONDS
+        for client in [c for c, flow in self._flows.items() if flow.used < limit]:
+            self._forget(client)
+
+    def close(self) -> None:
+        self.keep_only(())
+        if self._transport:
+            self._transport.close()
+
+    def _open(self, client: Address) -> Flow | None:
+        backends = self._choose()
+        if not backends:
+            return None
+        if len(self._flows) >= _MOST_CLIENTS:
+            self._forget(min(self._flows, key=lambda known: self._flows[known].used))
+        flow = self._flows[client] = Flow(self, backends[0], self.now())
+        self._start(flow, client)
+        return flow
+
+    def _forget(self, client: Address) -> None:
+        self._flows.pop(client).close()

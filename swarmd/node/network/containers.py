@@ -1,0 +1,136 @@
+"""The containers of this node on the network: who has which address and interface.  Calls block briefly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network
+
+from msgspec.structs import replace
+
+from swarmd.model.errors import Conflict, Invalid, Refused, Unavailable
+from swarmd.node.network import veth
+from swarmd.node.network.core.addresses import address_at, free_index, index_of
+from swarmd.node.network.port import Attachment, Transport
+from swarmd.node.network.wire import Netlink
+
+_DEFAULT_MTU = 1450
+
+
+class Containers:
+    """Attachments by their place in the node's block, which also names the interface."""
+
+    def __init__(self, netlink: Netlink | None) -> None:
+        self._netlink = netlink
+        self._block: IPv4Network | None = None
+        self._mtu = _DEFAULT_MTU
+        self._last = 0
+        self._by_index: dict[int, Attachment] = {}
+
+    def use(self, block: IPv4Network, mtu: int) -> None:
+        """Give addresses out of ``block`` from now on; not possible while others are in use."""
+        if self._by_index and block != self._block:
+            raise Refused(
+                f"this node's block cannot become {block} while {len(self._by_index)} containers have "
+                f"addresses of {self._block}; stop them first"
+            )
+        self._block, self._mtu = block, mtu
+
+    def all(self) -> tuple[Attachment, ...]:
+        return tuple(self._by_index[index] for index in sorted(self._by_index))
+
+    def by_interface(self) -> dict[str, Attachment]:
+        return {veth.interface_name(index): found for index, found in self._by_index.items()}
+
+    def get(self, task_id: str) -> Attachment | None:
+        return next((found for found in self._by_index.values() if found.task_id == task_id), None)
+
+    def attach(self, wanted: Attachment) -> Attachment:
+        """Make the interface; an empty address means any free one.  See :meth:`NetworkPort.attach`."""
+        netlink, block = self._ready()
+        known = self.get(wanted.task_id)
+        if known and known.pid == wanted.pid and wanted.address in ("", known.address):
+            return self._replace(replace(known, published=wanted.published))
+        if known:
+            self.detach(wanted.task_id)
+        index = self._place(block, wanted.address)
+        name = veth.interface_name(index)
+        if veth.is_ours(netlink, name):  # left by a container that nobody restored
+            veth.delete(netlink, name)
+        made = replace(wanted, address=address_at(block, index))
+        try:
+            veth.create(netlink, name, wanted.pid, made.address, self._mtu)
+        except OSError as error:
+            raise Unavailable(
+                f"the network of task {wanted.task_id} cannot be set up: {error.strerror}"
+            ) from error
+        self._last = index
+        self._by_index[index] = made
+        return made
+
+    def detach(self, task_id: str) -> Attachment | None:
+        """Remove the interface; answers what was attached, if anything was."""
+        found = self.get(task_id)
+        if found:
+            netlink, block = self._ready()
+            index = index_of(block, found.address)
+            veth.delete(netlink, veth.interface_name(index))
+            del self._by_index[index]
+        return found
+
+    def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
+        """Take over what exists, remove the rest of ours; answers the tasks whose interface is gone."""
+        netlink, block = self._ready()
+        names = set(veth.existing(netlink))
+        lost: list[str] = []
+        for attachment in attachments:
+            try:
+                index = index_of(block, attachment.address)
+            except Invalid:
+                index = 0
+            if veth.interface_name(index) in names:
+                self._by_index[index] = attachment
+            else:
+                lost.append(attachment.task_id)
+        veth.delete(netlink, *sorted(names - self.by_interface().keys()))
+        self._last = max(self._by_index, default=0)
+        return tuple(lost)
+
+    def clear(self) -> None:
+        """Remove every interface of ours, known or stray."""
+        if self._netlink is not None:
+            veth.delete(self._netlink, *veth.existing(self._netlink))
+        self._by_index.clear()
+
+    def _ready(self) -> tuple[Netlink, IPv4Network]:
+        if self._netlink is None:
+            raise Unavailable("the kernel gives this process no netlink socket; run the daemon as root")
+        if self._block is None:
+            raise Refused("the network is not configured yet; the node must have joined a swarm first")
+        return self._netlink, self._block
+
+    def _place(self, block: IPv4Network, address: str) -> int:
+        if address:
+            index = index_of(block, address)
+            if index in self._by_index:
+                holder = self._by_index[index].task_id
+                raise Conflict(f"container address {address} is held by task {holder}")
+            return index
+        free = free_index(block, self._by_index, self._last)
+        if free is None:
+            raise Unavailable(
+                f"all {block.num_addresses - 2} container addresses of this node's block {block} are in use"
+            )
+        return free
+
+    def _replace(self, attachment: Attachment) -> Attachment:
+        for index, found in self._by_index.items():
+            if found.task_id == attachment.task_id:
+                self._by_index[index] = attachment
+        return attachment
+
+
+def attachment(
+    task_id: str, pid: int, published: tuple[tuple[Transport, int], ...], address: str | None
+) -> Attachment:
+    """A request to attach, before it has an address."""
+    return Attachment(task_id=task_id, pid=pid, address=address or "", published=published)

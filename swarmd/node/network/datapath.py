@@ -1,0 +1,120 @@
+"""What the node's kernel does with the swarm's traffic: base ruleset, sets and peers, kept as wanted.
+
+The caller serialises; everything here may be repeated at will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Iterable, Mapping
+
+from swarmd.model.errors import Unavailable
+from swarmd.node.mesh.core.table import Elements
+from swarmd.node.network import ct, nfset, ruleset
+from swarmd.node.network.core.addresses import BACKEND_IS
+from swarmd.node.network.core.peers import Peers
+from swarmd.node.network.overlay import Overlay
+from swarmd.node.network.port import Capabilities, NodeView
+from swarmd.node.network.tables import Tables
+from swarmd.node.network.wire import Netlink
+
+
+class Datapath:
+    """Overlay device and nftables table of this node."""
+
+    def __init__(self, route: Netlink, netfilter: Netlink, port: int, can: Capabilities) -> None:
+        self.overlay = Overlay(route, port)
+        self._netfilter = netfilter
+        self._tables = Tables(netfilter)
+        self._port = port
+        self._can = can
+        self._node: NodeView | None = None
+        self._mtu: int | None = None
+        self._marker = ""
+
+    async def configure(self, node: NodeView, mtu: int | None) -> int:
+        """Become ``node``; answers the MTU of containers.  A ruleset that fits already is left alone, so
+        that a restarted daemon interrupts nothing.  Raises :class:`Invalid`, :class:`Unavailable`."""
+        self._node, self._mtu = node, mtu
+        try:
+            return await self._configure(node, mtu)
+        except OSError as error:
+            raise Unavailable(f"the overlay network cannot be set up: {error.strerror}") from error
+
+    async def _configure(self, node: NodeView, mtu: int | None) -> int:
+        inner = mtu or 0
+        generation = 0
+        if self._can.vxlan:
+            link = await asyncio.to_thread(self.overlay.ensure, node, mtu)
+            inner, generation = link.mtu, link.index
+        elif mtu is None:
+            inner = await asyncio.to_thread(self.overlay.underlay_mtu, node.address)
+        if self._can.nft:
+            await self._load_base(generation)
+        return inner
+
+    async def _load_base(self, generation: int) -> None:
+        device = ruleset.OVERLAY if self._can.vxlan else "lo"
+        text, marker = ruleset.base(
+            self._port, device=device, keep_source=self._can.keep_source, generation=generation
+        )
+        self._marker = marker
+        if not await asyncio.to_thread(nfset.exists, self._netfilter, ruleset.TABLE, marker):
+            await ruleset.load(text)
+            self._tables.forget()
+
+    async def intact(self) -> bool:
+        """Whether device and table are still ours (a foreign ``nft flush ruleset`` takes the table)."""
+        if self._can.vxlan and not await asyncio.to_thread(self.overlay.intact):
+            return False
+        if not self._can.nft:
+            return True
+        return await asyncio.to_thread(nfset.exists, self._netfilter, ruleset.TABLE, self._marker)
+
+    async def rebuild(self) -> None:
+        """Set device and table up again; the next :meth:`write` fills them."""
+        if self._node is not None:
+            await self.configure(self._node, self._mtu)
+
+    async def peer(self, wanted: Peers) -> None:
+        """Reach exactly these nodes."""
+        if self._can.vxlan:
+            await asyncio.to_thread(self.overlay.write, wanted)
+
+    async def write(self, table: Mapping[str, Elements]) -> None:
+        """Fill these sets; when the table has vanished, load it again first."""
+        if not self._can.nft:
+            return
+        self._tables.want(table)
+        try:
+            await asyncio.to_thread(self._tables.write)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self._tables.forget()
+            await self.rebuild()
+            await asyncio.to_thread(self._tables.write)
+
+    async def forget_flows(self, dead: Iterable[int], udp: Iterable[str]) -> None:
+        """Delete flows to the nodes with these numbers, and UDP flows to these addresses."""
+        if not self._can.conntrack:
+            return
+        for number in dead:
+            await asyncio.to_thread(ct.delete_by_mark, self._netfilter, BACKEND_IS | number)
+        await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
+
+    async def busy(self, address: str) -> bool:
+        """Whether a TCP connection to this container is still alive; True when that cannot be told."""
+        if not self._can.conntrack:
+            return True
+        flows = await asyncio.to_thread(ct.flows_to, self._netfilter, address)
+        return any(flow.matters() for flow in flows)
+
+    async def remove(self) -> None:
+        """Take device, routes and table away."""
+        if self._can.nft:
+            await ruleset.remove()
+        if self._can.vxlan:
+            await asyncio.to_thread(self.overlay.remove)
+        self._tables.forget()

@@ -1,0 +1,100 @@
+"""Elements of nftables sets and maps as raw nfnetlink transactions, and the question whether a set is there.
+
+A change of a few elements costs a fraction of a millisecond whatever else is loaded; nothing is ever listed.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from swarmd.node.network.wire import F_CREATE, Message, Netlink, attr, be32, nest, text
+
+Elements = Mapping[bytes, bytes | None]
+"""Encoded key → encoded value (None in a set)."""
+
+_SUBSYSTEM = 10 << 8
+_GETSET, _NEWELEMENT, _DELELEMENT = 10, 12, 14
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_INTERVAL_END = be32(1)
+_PER_MESSAGE = 700  # a nested attribute holds at most 64 KiB
+
+
+class Change(Struct, frozen=True):
+    """What to do to one set: empty it first if ``flush``, then remove keys, then add elements.
+
+    In an ``interval`` set a key is (first address, address after the last) in eight bytes.
+    """
+
+    name: str
+    flush: bool
+    remove: Elements
+    add: Elements
+    interval: bool = False
+
+
+def _header(kind: int, resource: int = 0) -> bytes:
+    return struct.pack("!BBH", kind, 0, resource)
+
+
+def _element(key: bytes, value: bytes | None, *, end: bool = False) -> bytes:
+    parts = [nest(1, attr(1, key))]
+    if value is not None:
+        parts.append(nest(2, attr(1, value)))
+    if end:
+        parts.append(attr(3, _INTERVAL_END))
+    return nest(1, *parts)
+
+
+def _encode(elements: Elements, interval: bool) -> Iterable[bytes]:
+    for key, value in elements.items():
+        if interval:
+            yield _element(key[:4], value)
+            yield _element(key[4:], None, end=True)
+        else:
+            yield _element(key, value)
+
+
+def _chunks(table: str, name: str, kind: int, flags: int, encoded: Iterable[bytes]) -> Iterable[Message]:
+    head = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(name))
+    stream = iter(encoded)
+    while chunk := list(itertools.islice(stream, _PER_MESSAGE)):
+        yield Message(_SUBSYSTEM | kind, flags, head + nest(3, *chunk))
+
+
+def messages(table: str, change: Change) -> list[Message]:
+    """The messages of one change, without the batch around them."""
+    out: list[Message] = []
+    if change.flush:
+        body = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(change.name))
+        out.append(Message(_SUBSYSTEM | _DELELEMENT, 0, body))
+    gone = _encode(change.remove, change.interval)
+    out += _chunks(table, change.name, _DELELEMENT, 0, gone)
+    new = _encode(change.add, change.interval)
+    out += _chunks(table, change.name, _NEWELEMENT, F_CREATE, new)
+    return out
+
+
+def commit(netlink: Netlink, table: str, changes: Iterable[Change]) -> None:
+    """Make all changes in one atomic transaction.  Raises :class:`OSError` when nothing was changed."""
+    body = [message for change in changes for message in messages(table, change)]
+    if body:
+        begin = Message(_BATCH_BEGIN, 0, _header(socket.AF_UNSPEC, 10))
+        netlink.transaction(begin, body, Message(_BATCH_END, 0, _header(socket.AF_UNSPEC, 10)))
+
+
+def exists(netlink: Netlink, table: str, name: str) -> bool:
+    """Whether the table has a set of this name."""
+    body = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(name))
+    try:
+        netlink.ask(Message(_SUBSYSTEM | _GETSET, 0, body))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return True

@@ -1,0 +1,157 @@
+"""What a node is told about the swarm's network, and what it can be asked to do about it.
+
+The agent hands :class:`NetworkState` snapshots down; the runtime asks for addresses.  Nothing here knows
+of nftables, VXLAN or sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+Transport = Literal["tcp", "udp"]
+
+
+class NodeView(Struct, frozen=True):
+    """One node of the swarm as the others reach it.
+
+    ``number`` (1..16383) is unique in the swarm and gives the overlay MAC; ``address`` is the node's
+    underlay IPv4 address; ``block`` the /24 its containers live in, such as ``"10.128.7.0/24"``.
+    """
+
+    id: str
+    number: int
+    address: str
+    block: str
+    alive: bool = True
+
+
+class Backend(Struct, frozen=True):
+    """One task that answers for a published port: container address and target port, on one node."""
+
+    task_id: str
+    address: str
+    port: int
+    node_id: str
+
+
+class PublishedPort(Struct, frozen=True):
+    """A port that every node answers on.  Without backends a connection is refused at once."""
+
+    service_id: str
+    service_name: str
+    protocol: Transport
+    port: int
+    backends: tuple[Backend, ...]
+
+
+class NetworkState(Struct, frozen=True):
+    """Everything a node must know, as a full snapshot.  A higher ``version`` replaces a lower one."""
+
+    version: int
+    nodes: tuple[NodeView, ...]
+    ports: tuple[PublishedPort, ...]
+
+
+class Attachment(Struct, frozen=True):
+    """A container on the network: enough to find it again after a restart of the daemon."""
+
+    task_id: str
+    pid: int
+    address: str
+    published: tuple[tuple[Transport, int], ...] = ()
+
+
+class Capabilities(Struct, frozen=True):
+    """What this machine can do.  ``missing`` holds one sentence for each thing it cannot.
+
+    ``nft``: published ports are served by the kernel; otherwise all of them by the user-space proxy.
+    ``vxlan``: containers of other nodes can be reached.  ``keep_source``: containers see the client's
+    address also when another node took the connection; otherwise they see that node's.
+    ``conntrack``: flows can be counted and deleted.
+    """
+
+    nft: bool
+    vxlan: bool
+    keep_source: bool
+    conntrack: bool
+    missing: tuple[str, ...] = ()
+
+
+class NetworkPort(Protocol):
+    """The node's network as the agent and the runtime see it."""
+
+    async def start(self) -> Capabilities:
+        """Probe the machine and prepare it.  Must come first; never raises for what is merely missing."""
+        ...
+
+    async def configure(self, self_node: NodeView, *, mtu: int | None = None) -> None:
+        """Become ``self_node``: overlay device, base ruleset.  ``mtu`` (bytes) is the underlay's; by
+        default it is read from the device that carries ``self_node.address``.  Idempotent.
+
+        Raises :class:`Invalid` for a bad view, :class:`Unavailable` when the kernel refuses.
+        """
+        ...
+
+    async def apply(self, state: NetworkState) -> None:
+        """Make the node match ``state``.  Serialised: of several waiting snapshots the latest wins."""
+        ...
+
+    def mask(self, node_ids: Iterable[str]) -> None:
+        """From now on leave out backends on these nodes (all of them: each call replaces the last)."""
+        ...
+
+    async def attach(
+        self,
+        task_id: str,
+        pid: int,
+        *,
+        published: tuple[tuple[Transport, int], ...] = (),
+        address: str | None = None,
+    ) -> str:
+        """Give the network namespace of ``pid`` its ``eth0``; answers the IPv4 address.
+
+        ``published`` lists (protocol, target port) that other nodes may reach.  ``address`` asks for the
+        one that was answered before.  Attaching a task again with the same process changes nothing.
+
+        Raises :class:`Conflict` (address held by another task), :class:`Unavailable` (block full, kernel
+        refuses), :class:`NotFound` (no such process), :class:`Refused` (not configured yet).
+        """
+        ...
+
+    async def detach(self, task_id: str) -> None:
+        """Take the interface and the address away again.  An unknown task is no error."""
+        ...
+
+    def attached(self) -> tuple[Attachment, ...]:
+        """The containers on the network now, in order of address."""
+        ...
+
+    async def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
+        """After a restart: take over the interfaces that still exist, remove those nobody names.
+
+        Answers the ids of the tasks whose interface is gone.
+        """
+        ...
+
+    async def listening(self, pid: int, protocol: Transport, port: int) -> bool:
+        """Whether anything listens on ``port`` in the network namespace of ``pid``."""
+        ...
+
+    async def drain(self, task_id: str, limit: float) -> bool:
+        """Wait until no flow leads to the task any more, at most ``limit`` seconds.
+
+        Call it after the task has left the buckets.  Answers whether it was seen idle.
+        """
+        ...
+
+    def problems(self) -> tuple[str, ...]:
+        """What does not work now, as sentences (a taken port, a ruleset that cannot be loaded)."""
+        ...
+
+    async def stop(self, *, clean: bool) -> None:
+        """Stop serving.  ``clean`` also removes devices, routes and rules; otherwise the kernel keeps
+        forwarding while the daemon restarts."""
+        ...

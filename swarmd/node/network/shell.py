@@ -1,0 +1,264 @@
+"""The node's network: turns snapshots into kernel state and containers into reachable addresses.
+
+Lives in the daemon's own network namespace.  One lock serialises every change; a keeper looks after what
+others may have broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Nursery, Report
+from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
+from swarmd.node.mesh.core import table
+from swarmd.node.mesh.core.table import PortKey, Target
+from swarmd.node.mesh.proxy import Proxy
+from swarmd.node.network.containers import Containers, attachment
+from swarmd.node.network.core.addresses import block_of
+from swarmd.node.network.core.peers import peers
+from swarmd.node.network.core.procnet import listens
+from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.overlay import Overlay
+from swarmd.node.network.port import (
+    Attachment,
+    Capabilities,
+    NetworkState,
+    NodeView,
+    PublishedPort,
+    Transport,
+)
+from swarmd.node.network.probe import probe
+from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
+
+OVERLAY_PORT = 4789
+_CHECK_SECONDS = 3.0
+_POLL_SECONDS = 0.25
+_SETTLE_SECONDS = 2.0
+
+_NOTHING = NetworkState(version=0, nodes=(), ports=())
+
+
+class Network:
+    """See :class:`~swarmd.node.network.port.NetworkPort` for what each method promises."""
+
+    def __init__(
+        self, node_id: str, clock: Clock, report: Report, *, overlay_port: int = OVERLAY_PORT
+    ) -> None:
+        self._node_id = node_id
+        self._clock = clock
+        self._report = report
+        self._overlay_port = overlay_port
+        self._proxy = Proxy(clock, report)
+        self._nursery = Nursery(report)
+        self._lock = asyncio.Lock()
+        self._stale = asyncio.Event()
+        self._sockets: tuple[Netlink, Netlink] | None = None
+        self._containers = Containers(None)
+        self._datapath: Datapath | None = None
+        self._ready: bool
+        self._state: NetworkState
+        self._done: NetworkState | None
+        self._masked: frozenset[str]
+        self._buckets: dict[PortKey, tuple[Target, ...]]
+        self._shown: tuple[PublishedPort, ...]
+        self._nodes: tuple[NodeView, ...]
+        self._taken: frozenset[PortKey]
+        self._trouble: str
+        self._forget()
+
+    async def start(self) -> Capabilities:
+        try:
+            self._sockets = (Netlink(ROUTE), Netlink(NETFILTER))
+        except OSError:
+            return await probe(None, None, self._overlay_port)
+        route, netfilter = self._sockets
+        can = await probe(Overlay(route, self._overlay_port), netfilter, self._overlay_port)
+        self._containers = Containers(route)
+        self._datapath = Datapath(route, netfilter, self._overlay_port, can)
+        self._nursery.start("network keeper", self._keep())
+        self._nursery.start("network mask", self._follow_mask())
+        return can
+
+    async def configure(self, self_node: NodeView, *, mtu: int | None = None) -> None:
+        block = block_of(self_node)
+        async with self._lock:
+            if self._datapath is not None:
+                inner = await self._datapath.configure(self_node, mtu)
+                self._containers.use(block, inner)
+            self._ready = True
+
+    async def apply(self, state: NetworkState) -> None:
+        if state.version < self._state.version:
+            return
+        self._state = state
+        async with self._lock:
+            if self._done is not self._state:
+                await self._sync()
+
+    def mask(self, node_ids: Iterable[str]) -> None:
+        masked = frozenset(node_ids)
+        if masked != self._masked:
+            self._masked = masked
+            self._stale.set()
+
+    async def attach(
+        self,
+        task_id: str,
+        pid: int,
+        *,
+        published: tuple[tuple[Transport, int], ...] = (),
+        address: str | None = None,
+    ) -> str:
+        async with self._lock:
+            wanted = attachment(task_id, pid, published, address)
+            made = await asyncio.to_thread(self._containers.attach, wanted)
+            await self._write_local()
+        return made.address
+
+    async def detach(self, task_id: str) -> None:
+        async with self._lock:
+            found = await asyncio.to_thread(self._containers.detach, task_id)
+            if found and self._datapath:
+                await self._write_local()
+                if any(protocol == "udp" for protocol, _ in found.published):
+                    await self._datapath.forget_flows((), (found.address,))
+
+    def attached(self) -> tuple[Attachment, ...]:
+        return self._containers.all()
+
+    async def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
+        async with self._lock:
+            lost = await asyncio.to_thread(self._containers.restore, tuple(attachments))
+            await self._write_local()
+        return lost
+
+    async def listening(self, pid: int, protocol: Transport, port: int) -> bool:
+        found = False
+        for family in ("", "6"):
+            path = Path(f"/proc/{pid}/net/{protocol}{family}")
+            try:
+                text = await asyncio.to_thread(path.read_text)
+            except FileNotFoundError:
+                continue
+            except (ProcessLookupError, OSError):
+                raise NotFound(f"process {pid} is not there any more") from None
+            found = found or listens(text, protocol, port)
+        return found
+
+    async def drain(self, task_id: str, limit: float) -> bool:
+        """See the port.  Idle means: no live connection for two seconds (or ``limit`` if that is shorter),
+        because nodes that still have the task in their buckets go on sending for that long."""
+        found = self._containers.get(task_id)
+        if found is None or not found.published:
+            return True
+        end = self._clock.monotonic() + limit
+        idle_since = self._clock.monotonic()
+        while (now := self._clock.monotonic()) < end:
+            if self._datapath is None or await self._datapath.busy(found.address):
+                idle_since = now
+            elif now - idle_since >= _SETTLE_SECONDS:
+                return True
+            await self._clock.sleep(min(_POLL_SECONDS, end - now))
+        return self._clock.monotonic() - idle_since >= min(limit, _SETTLE_SECONDS)
+
+    def problems(self) -> tuple[str, ...]:
+        return (*self._proxy.taken(), *((self._trouble,) if self._trouble else ()))
+
+    async def stop(self, *, clean: bool) -> None:
+        await self._nursery.close()
+        async with self._lock:
+            await self._proxy.close()
+            if clean and self._datapath and self._sockets:
+                await asyncio.to_thread(self._containers.clear)
+                await self._datapath.remove()
+            for netlink in self._sockets or ():
+                netlink.close()
+            self._sockets = self._datapath = None
+            self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is known any more: the next swarm counts its versions from one."""
+        self._ready = False
+        self._state, self._done = _NOTHING, None
+        self._masked, self._taken = frozenset(), frozenset()
+        self._buckets, self._shown, self._nodes = {}, (), ()
+        self._trouble = ""
+
+    async def _write_local(self) -> None:
+        if self._datapath:
+            try:
+                await self._datapath.write(table.local_table(self._containers.by_interface()))
+            except OSError as error:
+                raise Unavailable(f"the network rules cannot be written: {error.strerror}") from error
+
+    async def _sync(self) -> None:
+        """Make kernel and proxy match the latest snapshot and mask.  The lock is held."""
+        if not self._ready:
+            raise Refused("the network is not configured yet; the node must have joined a swarm first")
+        state = self._state
+        ports = table.reachable(state, self._masked)
+        try:
+            await self._reserve(ports)
+            await self._write(state, ports)
+        except (OSError, Unavailable) as error:
+            self._done = None
+            reason = error if isinstance(error, Unavailable) else error.strerror
+            self._trouble = f"this node's network rules cannot be written and are tried again: {reason}"
+            raise Unavailable(self._trouble) from error
+        self._done, self._trouble = state, ""
+
+    async def _reserve(self, ports: tuple[PublishedPort, ...]) -> None:
+        taken = await self._proxy.update(ports)
+        for sentence in self._proxy.taken() if taken - self._taken else ():
+            self._report("published port", Conflict(sentence))
+        self._taken = taken
+
+    async def _write(self, state: NetworkState, ports: tuple[PublishedPort, ...]) -> None:
+        free = tuple(port for port in ports if (port.protocol, port.port) not in self._taken)
+        buckets = await asyncio.to_thread(table.spread, free, self._buckets)
+        if self._datapath:
+            await self._datapath.peer(peers(state.nodes, self._node_id))
+            ingress = await asyncio.to_thread(table.ingress_table, buckets)
+            await self._datapath.write(ingress | table.node_table(state.nodes, self._node_id))
+            dead = table.newly_dead(self._nodes, state.nodes)
+            await self._datapath.forget_flows(dead, table.abandoned_udp(self._shown, free))
+        gone = {node.id for node in state.nodes if not node.alive}
+        self._proxy.drop(gone)
+        self._buckets, self._shown, self._nodes = buckets, free, state.nodes
+
+    async def _follow_mask(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            await self._again("network mask")
+
+    async def _keep(self) -> None:
+        while True:
+            await self._clock.sleep(_CHECK_SECONDS)
+            self._proxy.expire()
+            if self._ready and (await self._broken() or self._taken or self._done is not self._state):
+                await self._again("network keeper")
+
+    async def _broken(self) -> bool:
+        """Whether somebody removed our device or table; then they are set up again at once."""
+        async with self._lock:
+            try:
+                if self._datapath is None or await self._datapath.intact():
+                    return False
+                await self._datapath.rebuild()
+                await self._write_local()
+            except (OSError, SwarmError) as error:
+                self._report("network keeper", error)
+            return True
+
+    async def _again(self, name: str) -> None:
+        async with self._lock:
+            if not self._ready or self._state is _NOTHING:
+                return
+            try:
+                await self._sync()
+            except SwarmError as error:
+                self._report(name, error)  # the keeper tries again

@@ -1,0 +1,314 @@
+"""A test bed: a bridge, nodes on it and containers in them, all network namespaces of this machine.
+
+Run as a program it is one node: it obeys calls of :class:`~swarmd.node.network.shell.Network`, one JSON
+line each, so that the tests can be plain and blocking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from swarmd.kit.clock import SystemClock
+from swarmd.model.errors import SwarmError
+from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+SERVER = """
+import asyncio, signal, sys
+name, port = sys.argv[1], int(sys.argv[2])
+async def serve(reader, writer):
+    try:
+        request = await reader.readuntil(b"\\r\\n\\r\\n")
+        body = f"{name} {writer.get_extra_info('peername')[0]}".encode()
+        if request.startswith(b"GET /big"):
+            body = b"x" * 3_000_000
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
+        await writer.drain()
+    except asyncio.IncompleteReadError:
+        pass
+    finally:
+        writer.close()
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, addr):
+        self.transport.sendto(f"{name} {addr[0]}".encode(), addr)
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(serve, "0.0.0.0", port)
+    await loop.create_datagram_endpoint(Echo, local_addr=("0.0.0.0", port))
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def run(*command: str) -> str:
+    """The output of a command that must succeed."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+def inside(namespace: str, act: Callable[[], T]) -> T:
+    """Call ``act`` on a thread in the named network namespace (or in that of a process: /proc/PID/ns/net)."""
+    path = namespace if namespace.startswith("/") else f"/run/netns/{namespace}"
+    out: list[T] = []
+    wrong: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            result = _libc.setns(handle, 0x40000000)
+            os.close(handle)
+            assert result == 0
+            out.append(act())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            wrong.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if wrong:
+        raise wrong[0]
+    return out[0]
+
+
+def ask(namespace: str, address: str, port: int, timeout: float = 3.0) -> tuple[str, str]:
+    """(container, client address it saw) of one HTTP request made from ``namespace``."""
+
+    def request() -> str:
+        with socket.create_connection((address, port), timeout=timeout) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            data = b""
+            while chunk := sock.recv(4096):
+                data += chunk
+        return data.decode()
+
+    answer = inside(namespace, request)
+    name, client = answer.rpartition("\r\n")[2].split()
+    return name, client
+
+
+def eventually(check: Callable[[], bool], what: str, limit: float = 15.0) -> None:
+    """Wait until ``check`` holds; it is polled, because nobody announces what the kernel did."""
+    end = time.monotonic() + limit
+    while not check():
+        assert time.monotonic() < end, f"not within {limit} s: {what}"
+        threading.Event().wait(0.05)
+
+
+class Container:
+    """A network namespace with a small server on port 8000 (TCP: HTTP, UDP: echo)."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.node, self.name, self.address = node, name, ""
+        command = ["ip", "netns", "exec", node.namespace, "unshare", "--net", sys.executable, "-c", SERVER]
+        self._process = subprocess.Popen([*command, name, "8000"], stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+        self.pid = self._process.pid
+        self.namespace = f"/proc/{self.pid}/ns/net"
+
+    def attach(self, **more: Any) -> str:
+        more.setdefault("published", [["tcp", 8000], ["udp", 8000]])
+        self.address = self.node.call("attach", task_id=self.name, pid=self.pid, **more)
+        return self.address
+
+    def backend(self) -> Backend:
+        return Backend(task_id=self.name, address=self.address, port=8000, node_id=self.node.view.id)
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
+
+
+class Node:
+    """A node's namespace and the driver process inside it."""
+
+    def __init__(self, bed: Bed, number: int) -> None:
+        self.bed, self.namespace = bed, f"{bed.prefix}n{number}"
+        self.address = f"172.30.0.{number}"
+        self.view = NodeView(f"node{number}", number, self.address, f"10.128.{number}.0/24")
+        wire = f"{bed.prefix}v{number}"
+        run("ip", "netns", "add", self.namespace)
+        run("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        run("ip", "-n", bed.hub, "link", "add", f"p{number}", "type", "veth", "peer", wire)
+        run("ip", "-n", bed.hub, "link", "set", wire, "netns", self.namespace, "name", "eth0")
+        run("ip", "-n", bed.hub, "link", "set", f"p{number}", "master", "hub0", "up")
+        run("ip", "-n", self.namespace, "address", "add", f"{self.address}/24", "dev", "eth0")
+        run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
+        self.process = self.boot()
+
+    def boot(self) -> subprocess.Popen[str]:
+        """Start the driver, which starts the network."""
+        command = ["ip", "netns", "exec", self.namespace, sys.executable, __file__, self.view.id]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **self.bed.environment},
+        )  # fmt: skip
+        self.can = self.call("start")
+        return self.process
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(msgspec.json.encode([method, arguments]).decode() + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"the driver of {self.namespace} ended while it did {method}"
+        answer = msgspec.json.decode(line)
+        if "error" in answer:
+            raise SwarmError(answer["error"])
+        return answer["result"]
+
+    def end(self) -> None:
+        """End the driver without cleaning up, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def nft(self, *command: str) -> str:
+        return run("ip", "netns", "exec", self.namespace, "nft", *command)
+
+
+class Bed:
+    """The bridge namespace ``hub`` (172.30.0.100, the outside world) and ``count`` nodes on it."""
+
+    def __init__(self, count: int, *, environment: dict[str, str] | None = None, name: str = "") -> None:
+        self.environment = environment or {}
+        self.prefix = f"sw{os.getpid()}{name}"
+        self.hub = f"{self.prefix}hub"
+        self.nodes: list[Node] = []
+        self.containers: list[Container] = []
+        self.version = 0
+        self.ports: dict[tuple[str, int], PublishedPort] = {}
+        self.dead: set[str] = set()
+        try:
+            self._build(count)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, count: int) -> None:
+        run("ip", "netns", "add", self.hub)
+        run("ip", "-n", self.hub, "link", "set", "lo", "up")
+        run("ip", "-n", self.hub, "link", "add", "hub0", "type", "bridge")
+        run("ip", "-n", self.hub, "address", "add", "172.30.0.100/24", "dev", "hub0")
+        run("ip", "-n", self.hub, "link", "set", "hub0", "up")
+        for number in range(1, count + 1):
+            self.nodes.append(Node(self, number))
+        for node in self.nodes:
+            node.call("configure", self_node=msgspec.to_builtins(node.view))
+
+    def container(self, number: int, name: str) -> Container:
+        """A running, attached container on node ``number`` (counted from 1)."""
+        made = Container(self.nodes[number - 1], name)
+        self.containers.append(made)
+        made.attach()
+        return made
+
+    def publish(self, port: int, *containers: Container, protocol: str = "tcp") -> None:
+        """Publish ``port`` on all nodes with exactly these backends."""
+        self.ports[protocol, port] = PublishedPort(
+            service_id=f"s{port}", service_name=f"s{port}", protocol=protocol,  # type: ignore[arg-type]
+            port=port, backends=tuple(container.backend() for container in containers),
+        )  # fmt: skip
+        self.push()
+
+    def state(self) -> NetworkState:
+        self.version += 1
+        views = tuple(msgspec.structs.replace(n.view, alive=n.view.id not in self.dead) for n in self.nodes)
+        return NetworkState(version=self.version, nodes=views, ports=tuple(self.ports.values()))
+
+    def push(self) -> None:
+        state = msgspec.to_builtins(self.state())
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.call("apply", state=state)
+
+    def close(self) -> None:
+        for container in self.containers:
+            container.kill()
+        for node in self.nodes:
+            node.end()
+        for name in (*(node.namespace for node in self.nodes), self.hub):
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def bed(count: int, **more: Any) -> Iterator[Bed]:
+    made = Bed(count, **more)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _take_away() -> None:
+    """Make this driver's machine poorer than it is."""
+    from swarmd.model.errors import Unavailable
+    from swarmd.node.network import ruleset
+
+    real = ruleset.load
+
+    async def load(text: str, *, dry_run: bool = False) -> None:
+        if "SWARM_BED_NFT" in os.environ:
+            raise Unavailable("the program nft is not installed; install the package nftables")
+        if "SWARM_BED_DUP" in os.environ and " dup to " in text:
+            raise Unavailable("nft refused the ruleset: no such expression")
+        await real(text, dry_run=dry_run)
+
+    ruleset.load = load
+
+
+async def drive(node_id: str) -> None:
+    """Obey: one call per line on standard input, one answer per line on standard output."""
+    from swarmd.node.network.shell import Network
+
+    def report(name: str, error: BaseException) -> None:
+        print(f"{node_id}: {name}: {error!r}", file=sys.stderr, flush=True)
+
+    _take_away()
+    network = Network(node_id, SystemClock(), report)
+    types = {"self_node": NodeView, "state": NetworkState, "attachments": tuple[Attachment, ...]}
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        method, arguments = msgspec.json.decode(line)
+        values = {k: msgspec.convert(v, types[k]) if k in types else v for k, v in arguments.items()}
+        try:
+            result = getattr(network, method)(**values)
+            if asyncio.iscoroutine(result):
+                result = await result
+            print(msgspec.json.encode({"result": result}).decode(), flush=True)
+        except SwarmError as error:
+            print(msgspec.json.encode({"error": str(error)}).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(drive(sys.argv[1]))

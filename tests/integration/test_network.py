@@ -1,0 +1,369 @@
+"""The routing mesh on real kernels: three nodes, containers, and clients everywhere."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from swarmd.model.errors import SwarmError
+from tests.integration.network_bed import Bed, Container, ask, bed, eventually, inside, run
+
+pytestmark = pytest.mark.root
+CLIENT = "172.30.0.100"
+
+
+@pytest.fixture(scope="module")
+def swarm() -> Iterator[Bed]:
+    with bed(3) as made:
+        yield made
+
+
+def names(found: set[tuple[str, str]]) -> set[str]:
+    return {name for name, _ in found}
+
+
+def test_this_machine_has_everything_the_mesh_wants(swarm: Bed) -> None:
+    for node in swarm.nodes:
+        assert node.can == {"nft": True, "vxlan": True, "keep_source": True, "conntrack": True, "missing": []}
+
+
+def test_every_node_answers_for_a_container_on_another_and_the_client_keeps_its_address(swarm: Bed) -> None:
+    swarm.publish(80, swarm.container(2, "far"))
+    for node in swarm.nodes:
+        assert ask(swarm.hub, node.address, 80) == ("far", CLIENT)
+
+
+def test_repeated_requests_reach_every_backend(swarm: Bed) -> None:
+    made = [swarm.container(number, f"spread{number}") for number in (1, 2, 3)]
+    swarm.publish(81, *made)
+    found = {ask(swarm.hub, swarm.nodes[0].address, 81) for _ in range(60)}
+    assert found == {("spread1", CLIENT), ("spread2", CLIENT), ("spread3", CLIENT)}
+
+
+def test_a_large_answer_from_another_node_arrives_whole(swarm: Bed) -> None:
+    swarm.publish(79, swarm.container(2, "big"))
+
+    def download() -> int:
+        with socket.create_connection((swarm.nodes[0].address, 79), timeout=5) as sock:
+            sock.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+            received = 0
+            while chunk := sock.recv(1 << 16):
+                received += len(chunk)
+            return received
+
+    assert inside(swarm.hub, download) == 3_000_000 + len("HTTP/1.0 200 OK\r\n\r\n")
+
+
+def test_a_container_reaches_the_outside_under_its_nodes_address(swarm: Bed) -> None:
+    made = swarm.container(1, "outbound")
+    server = inside(swarm.hub, lambda: socket.create_server((CLIENT, 9000)))
+    server.settimeout(3)
+    run("ip", "-n", swarm.nodes[0].namespace, "route", "replace", "default", "via", CLIENT)
+    client = inside(made.namespace, lambda: socket.create_connection((CLIENT, 9000), timeout=3))
+    accepted, peer = server.accept()
+    for sock in (client, accepted, server):
+        sock.close()
+    assert peer[0] == swarm.nodes[0].address
+
+
+@pytest.mark.parametrize("target", [1, 2])
+def test_a_node_reaches_published_ports_at_its_own_and_at_other_addresses(swarm: Bed, target: int) -> None:
+    made = [swarm.container(number, f"self{target}{number}") for number in (1, 2)]
+    swarm.publish(82, *made)
+    from_node = swarm.nodes[0].namespace
+    address = swarm.nodes[target - 1].address
+    found = {ask(from_node, address, 82)[0] for _ in range(30)}
+    assert found == {container.name for container in made}
+
+
+def test_a_container_reaches_published_ports_of_any_node_and_of_itself(swarm: Bed) -> None:
+    made = [swarm.container(number, f"inner{number}") for number in (1, 2)]
+    swarm.publish(83, *made)
+    for node in swarm.nodes:
+        found = {ask(made[0].namespace, node.address, 83)[0] for _ in range(30)}
+        assert found == {"inner1", "inner2"}
+
+
+def test_localhost_is_served_by_the_proxy(swarm: Bed) -> None:
+    swarm.publish(84, swarm.container(2, "local-far"))
+    for node in swarm.nodes:
+        assert ask(node.namespace, "127.0.0.1", 84)[0] == "local-far"
+
+
+def refused(namespace: str, address: str, port: int) -> bool:
+    def attempt() -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(3)
+            return sock.connect_ex((address, port)) == errno.ECONNREFUSED
+
+    return inside(namespace, attempt)
+
+
+def test_a_port_without_backends_is_refused_at_once(swarm: Bed) -> None:
+    swarm.publish(85)
+    started = time.monotonic()
+    assert refused(swarm.hub, swarm.nodes[0].address, 85)
+    assert refused(swarm.nodes[0].namespace, swarm.nodes[0].address, 85)
+    assert refused(swarm.nodes[0].namespace, "127.0.0.1", 85)
+    assert time.monotonic() - started < 1
+    back = swarm.container(3, "back")
+    swarm.publish(85, back)
+    assert ask(swarm.hub, swarm.nodes[0].address, 85)[0] == "back"
+    assert ask(swarm.nodes[0].namespace, "127.0.0.1", 85)[0] == "back"
+    swarm.publish(85)
+    assert refused(swarm.nodes[0].namespace, "127.0.0.1", 85)
+    assert refused(swarm.hub, swarm.nodes[0].address, 85)
+
+
+def test_a_taken_port_is_reported_left_alone_and_taken_over_when_it_is_free(swarm: Bed) -> None:
+    node = swarm.nodes[0]
+    thief = inside(node.namespace, lambda: socket.create_server(("", 86)))
+    swarm.publish(86, swarm.container(2, "patient"))
+    assert "port 86/tcp is taken on this node by another process" in node.call("problems")
+    sock = inside(swarm.hub, lambda: socket.create_connection((node.address, 86), timeout=3))
+    thief.settimeout(3)
+    thief.accept()[0].close()
+    sock.close()
+    assert ask(swarm.hub, swarm.nodes[1].address, 86)[0] == "patient"
+    thief.close()
+    eventually(lambda: not node.call("problems"), "the port is free again")
+    assert ask(swarm.hub, node.address, 86)[0] == "patient"
+
+
+def test_nobody_can_take_a_published_port_even_without_backends(swarm: Bed) -> None:
+    swarm.publish(87)
+    with pytest.raises(OSError, match="in use"):
+        inside(swarm.nodes[0].namespace, lambda: socket.create_server(("", 87), reuse_port=False))
+
+
+@pytest.mark.parametrize("other", [1, 2], ids=["same node", "other node"])
+def test_containers_reach_each_other_by_published_port_but_not_by_address(swarm: Bed, other: int) -> None:
+    one, two = swarm.container(1, f"caller{other}"), swarm.container(other, f"called{other}")
+    swarm.publish(95, two)
+    with pytest.raises(OSError, match="No route to host"):
+        ask(one.namespace, two.address, 8000)
+    assert ask(one.namespace, swarm.nodes[0].address, 95) == (two.name, one.address)
+
+
+def test_a_container_cannot_speak_with_a_foreign_source_address(swarm: Bed) -> None:
+    liar, victim = swarm.container(1, "liar"), swarm.container(1, "victim")
+    run("nsenter", f"--net={liar.namespace}", "ip", "address", "add", f"{victim.address}/32", "dev", "eth0")
+
+    def lie() -> None:
+        address = (swarm.nodes[0].address, 95)
+        socket.create_connection(address, timeout=1, source_address=(victim.address, 0)).close()
+
+    with pytest.raises(TimeoutError):
+        inside(liar.namespace, lie)
+
+
+def udp(namespace: str, address: str, port: int, source: int) -> str:
+    def request() -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("", source))
+            sock.settimeout(3)
+            sock.sendto(b"?", (address, port))
+            return sock.recv(100).decode()
+
+    return inside(namespace, request)
+
+
+def test_a_udp_client_is_moved_when_its_backend_leaves(swarm: Bed) -> None:
+    old, new = swarm.container(2, "udp-old"), swarm.container(3, "udp-new")
+    swarm.publish(88, old, protocol="udp")
+    front = swarm.nodes[0]
+    assert udp(swarm.hub, front.address, 88, 5555) == f"udp-old {CLIENT}"
+    assert udp(front.namespace, "127.0.0.1", 88, 5556).startswith("udp-old ")
+    swarm.publish(88, new, protocol="udp")
+    assert udp(swarm.hub, front.address, 88, 5555) == f"udp-new {CLIENT}"
+    assert udp(front.namespace, "127.0.0.1", 88, 5556).startswith("udp-new ")
+
+
+class Load:
+    """Clients that ask all nodes in turn until told to end, and count what failed."""
+
+    def __init__(self, swarm: Bed, port: int, clients: int = 3) -> None:
+        self.done: list[str] = []
+        self.failed: list[str] = []
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(swarm, port, number)) for number in range(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, swarm: Bed, port: int, turn: int) -> None:
+        while not self._end.is_set():
+            turn += 1
+            try:
+                self.done.append(ask(swarm.hub, swarm.nodes[turn % len(swarm.nodes)].address, port)[0])
+            except (OSError, ValueError) as error:
+                self.failed.append(repr(error))
+
+    def go_on(self, requests: int) -> None:
+        """Wait until so many more were answered."""
+        goal = len(self.done) + requests
+        eventually(lambda: len(self.done) > goal, "more requests")
+
+    def end(self) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_replacing_every_backend_with_draining_loses_no_request(swarm: Bed) -> None:
+    running = [swarm.container(number, f"v1-{number}") for number in (1, 2)]
+    swarm.publish(89, *running)
+    load = Load(swarm, 89)
+    try:
+        for old in list(running):
+            new = swarm.container(3, old.name.replace("v1", "v2"))
+            running = [c for c in running if c is not old] + [new]
+            swarm.publish(89, *running)
+            assert old.node.call("drain", task_id=old.name, limit=10)
+            old.kill()
+            old.node.call("detach", task_id=old.name)
+            load.go_on(20)
+    finally:
+        load.end()
+    assert load.failed == []
+    assert {"v1-1", "v1-2", "v2-1", "v2-2"} <= set(load.done)
+
+
+def test_a_drain_waits_for_an_open_connection_up_to_its_limit(swarm: Bed) -> None:
+    busy = swarm.container(2, "busy")
+    swarm.publish(90, busy)
+    held = inside(swarm.hub, lambda: socket.create_connection((swarm.nodes[0].address, 90), timeout=3))
+    swarm.publish(90)
+    assert not busy.node.call("drain", task_id="busy", limit=0.5)
+    held.close()
+    assert busy.node.call("drain", task_id="busy", limit=10)
+
+
+def test_masked_nodes_get_no_new_connections_and_come_back(swarm: Bed) -> None:
+    made = [swarm.container(number, f"mask{number}") for number in (2, 3)]
+    swarm.publish(91, *made)
+    front = swarm.nodes[0]
+
+    def seen() -> set[str]:
+        return {ask(swarm.hub, front.address, 91)[0] for _ in range(20)}
+
+    front.call("mask", node_ids=["node2"])
+    eventually(lambda: seen() == {"mask3"}, "node 2 is left out")
+    front.call("mask", node_ids=[])
+    eventually(lambda: seen() == {"mask2", "mask3"}, "node 2 is back")
+
+
+def test_connections_to_a_dead_node_are_reset(swarm: Bed) -> None:
+    swarm.publish(92, swarm.container(2, "doomed"), swarm.container(3, "alive"))
+
+    def hold() -> list[socket.socket]:
+        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=3) for _ in range(12)]
+
+    held = inside(swarm.hub, hold)
+    swarm.dead = {"node2"}
+    swarm.push()
+    answers = []
+    for sock in held:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        try:
+            answers.append(sock.recv(1000).rpartition(b"\n")[2].split()[0].decode())
+        except ConnectionResetError:
+            answers.append("reset")
+        sock.close()
+    assert set(answers) == {"reset", "alive"}
+    assert {ask(swarm.hub, swarm.nodes[0].address, 92)[0] for _ in range(20)} == {"alive"}
+    swarm.dead = set()
+    swarm.push()
+
+
+def test_what_a_foreign_flush_took_away_is_built_again(swarm: Bed) -> None:
+    swarm.publish(93, swarm.container(2, "steady"))
+    front = swarm.nodes[0]
+    front.nft("flush", "ruleset")
+    assert ask(swarm.hub, front.address, 93)[0] == "steady"  # the proxy serves meanwhile
+    eventually(lambda: "table ip swarmd" in front.nft("list", "tables"), "the table is back")
+    eventually(lambda: ask(swarm.hub, front.address, 93) == ("steady", CLIENT), "the kernel serves again")
+
+
+def test_a_crashed_daemon_leaves_traffic_alone_and_its_successor_takes_over(swarm: Bed) -> None:
+    kept, stray = swarm.container(1, "kept"), swarm.container(1, "stray")
+    swarm.publish(94, kept)
+    node = swarm.nodes[0]
+    before = node.call("attached")
+    node.end()
+    assert ask(swarm.hub, node.address, 94) == ("kept", CLIENT)
+    node.boot()
+    node.call("configure", self_node=msgspec.to_builtins(node.view))
+    named = [found for found in before if found["task_id"] != "stray"]
+    gone = {"task_id": "gone", "pid": 1, "address": "10.128.1.200"}
+    assert node.call("restore", attachments=[*named, gone]) == ["gone"]
+    assert ask(swarm.hub, node.address, 94) == ("kept", CLIENT)
+    swarm.push()
+    assert ask(swarm.hub, node.address, 94) == ("kept", CLIENT)
+    assert stray.address not in inside(stray.namespace, lambda: socket_addresses(stray))
+
+
+def socket_addresses(container: Container) -> str:
+    """The addresses of the container's namespace, as /proc tells them."""
+    with open(f"/proc/{container.pid}/net/fib_trie") as file:
+        return file.read()
+
+
+def test_a_listening_container_is_seen_from_outside(swarm: Bed) -> None:
+    made = swarm.container(1, "listener")
+    assert made.node.call("listening", pid=made.pid, protocol="tcp", port=8000)
+    assert made.node.call("listening", pid=made.pid, protocol="udp", port=8000)
+    assert not made.node.call("listening", pid=made.pid, protocol="tcp", port=8001)
+
+
+def test_attaching_again_keeps_the_address_and_a_held_address_is_refused(swarm: Bed) -> None:
+    made = swarm.container(1, "again")
+    assert made.node.call("attach", task_id="again", pid=made.pid) == made.address
+    with pytest.raises(SwarmError, match="is held by task again"):
+        made.node.call("attach", task_id="other", pid=made.pid, address=made.address)
+    with pytest.raises(SwarmError, match="is not a usable address of this node's block"):
+        made.node.call("attach", task_id="other", pid=made.pid, address="10.128.9.9")
+    with pytest.raises(SwarmError, match="is there already"):
+        made.node.call("attach", task_id="other", pid=made.pid)
+    with pytest.raises(SwarmError, match="process 4194304 is not there any more"):
+        made.node.call("attach", task_id="other", pid=4194304)
+
+
+def test_detaching_and_stopping_leave_nothing() -> None:
+    with bed(1, name="x") as small:
+        node = small.nodes[0]
+        made = small.container(1, "only")
+        small.publish(80, made)
+        node.call("stop", clean=True)
+        links = run("ip", "-n", node.namespace, "-brief", "link")
+        assert {line.split("@")[0].split()[0] for line in links.splitlines()} == {"lo", "eth0"}
+        assert node.nft("list", "ruleset") == ""
+        assert run("ip", "-n", node.namespace, "route").split("\n")[0].startswith("172.30.0.0/24")
+        assert len(run("ip", "-n", node.namespace, "route").splitlines()) == 1
+        assert refused(small.hub, node.address, 80)
+
+
+def test_without_nftables_the_proxy_carries_everything() -> None:
+    with bed(2, name="p", environment={"SWARM_BED_NFT": "missing"}) as small:
+        made = [small.container(number, f"p{number}") for number in (1, 2)]
+        small.publish(80, *made)
+        assert not small.nodes[0].can["nft"]
+        assert "install the package nftables" in small.nodes[0].can["missing"][0]
+        for node in small.nodes:
+            assert names({ask(small.hub, node.address, 80) for _ in range(6)}) == {"p1", "p2"}
+
+
+def test_without_dup_other_nodes_traffic_is_masqueraded() -> None:
+    with bed(2, name="m", environment={"SWARM_BED_DUP": "missing"}) as small:
+        small.publish(80, small.container(2, "masked"))
+        assert not small.nodes[0].can["keep_source"]
+        assert ask(small.hub, small.nodes[0].address, 80) == ("masked", "10.128.1.0")
+        assert ask(small.hub, small.nodes[1].address, 80) == ("masked", CLIENT)
+        assert ask(small.nodes[0].namespace, small.nodes[0].address, 80)[0] == "masked"

@@ -1,0 +1,247 @@
+"""The user-space proxy on loopback, on asyncio's own loop and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import cast
+
+import pytest
+import uvloop
+
+from swarmd.kit.clock import SystemClock
+from swarmd.node.mesh.proxy import Proxy
+from swarmd.node.network.port import Backend, PublishedPort, Transport
+
+HERE = "127.0.0.1"
+
+
+def fail(name: str, error: BaseException) -> None:
+    raise AssertionError(f"{name}: {error!r}")
+
+
+def on_both_loops(test: Callable[[Proxy], Coroutine[None, None, None]]) -> Callable[..., None]:
+    """Run the test, given a proxy that is closed afterwards, once on each kind of event loop."""
+
+    async def whole() -> None:
+        proxy = Proxy(SystemClock(), fail)
+        try:
+            await test(proxy)
+        finally:
+            await proxy.close()
+
+    def both(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(whole())
+
+    both.__name__, both.__doc__ = test.__name__, test.__doc__
+    loops = [
+        pytest.param(asyncio.new_event_loop, id="asyncio"),
+        pytest.param(uvloop.new_event_loop, id="uvloop"),
+    ]
+    return pytest.mark.parametrize("loop", loops)(both)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind((HERE, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def published(port: int, *backends: int, protocol: Transport = "tcp") -> PublishedPort:
+    made = tuple(Backend(task_id=f"t{b}", address=HERE, port=b, node_id=f"n{b}") for b in backends)
+    return PublishedPort(service_id="s", service_name="s", protocol=protocol, port=port, backends=made)
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def backend(serve: Serve) -> AsyncIterator[int]:
+    """A server on a port of its own."""
+
+    async def whole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(whole, HERE, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def says(name: str) -> Serve:
+    """Reads to the end of input, then answers with its name and how much it read."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = await reader.read()
+        writer.write(f"{name} {len(data)}".encode())
+
+    return serve
+
+
+async def ask(port: int, data: bytes = b"hello") -> str:
+    """Send, half-close, read to the end."""
+    reader, writer = await asyncio.open_connection(HERE, port)
+    writer.write(data)
+    writer.write_eof()
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer
+
+
+@on_both_loops
+async def test_backends_take_turns_and_half_close_passes_both_ways(proxy: Proxy) -> None:
+    async with backend(says("a")) as a, backend(says("b")) as b:
+        port = free_port()
+        assert not await proxy.update([published(port, a, b)])
+        assert sorted([await ask(port) for _ in range(4)]) == ["a 5", "a 5", "b 5", "b 5"]
+
+
+@on_both_loops
+async def test_a_backend_that_refuses_is_skipped(proxy: Proxy) -> None:
+    async with backend(says("a")) as a:
+        port = free_port()
+        await proxy.update([published(port, free_port(), a)])
+        assert [await ask(port) for _ in range(4)] == ["a 5"] * 4
+
+
+@on_both_loops
+async def test_when_every_backend_refuses_the_client_is_reset(proxy: Proxy) -> None:
+    port = free_port()
+    await proxy.update([published(port, free_port())])
+    with pytest.raises(ConnectionResetError):
+        await ask(port)
+
+
+@on_both_loops
+async def test_a_slow_reader_slows_the_sender_and_gets_every_byte(proxy: Proxy) -> None:
+    size = 32 << 20
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        chunk = b"x" * 65536
+        while sent < size:
+            writer.write(chunk)
+            await writer.drain()
+            sent += len(chunk)
+
+    async with backend(flood) as a:
+        port = free_port()
+        await proxy.update([published(port, a)])
+        reader, writer = await asyncio.open_connection(HERE, port, limit=4096)
+        got = len(await reader.readexactly(1000))
+        stalled = -1
+        while stalled != sent:  # until nothing moves any more
+            stalled = sent
+            await asyncio.sleep(0.3)
+        assert sent < size
+        while chunk := await reader.read(1 << 20):
+            got += len(chunk)
+        writer.close()
+        assert got == size
+
+
+@on_both_loops
+async def test_a_port_without_backends_refuses_and_one_with_backends_again_answers(proxy: Proxy) -> None:
+    async with backend(says("a")) as a:
+        port = free_port()
+        for _ in range(2):
+            await proxy.update([published(port)])
+            with pytest.raises(ConnectionRefusedError):
+                await ask(port)
+            await proxy.update([published(port, a)])
+            assert await ask(port) == "a 5"
+
+
+@on_both_loops
+async def test_nobody_else_can_bind_a_published_port_until_it_is_given_back(proxy: Proxy) -> None:
+    port = free_port()
+    for backends in ((), (1,), ()):
+        await proxy.update([published(port, *backends)])
+        with pytest.raises(OSError, match="in use") as caught:
+            socket.create_server(("", port))
+        assert caught.value.errno == errno.EADDRINUSE
+    await proxy.update([])
+    socket.create_server(("", port)).close()
+
+
+@on_both_loops
+async def test_a_port_of_another_program_is_reported_and_served_once_it_is_free(proxy: Proxy) -> None:
+    protocols: tuple[Transport, ...] = ("tcp", "udp")
+    for protocol in protocols:
+        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, kind) as other:
+            other.bind(("", 0))
+            if protocol == "tcp":
+                other.listen()
+            port = other.getsockname()[1]
+            assert await proxy.update([published(port, 1, protocol=protocol)]) == {(protocol, port)}
+            assert proxy.taken() == (f"port {port}/{protocol} is taken on this node by another process",)
+        assert not await proxy.update([published(port, 1, protocol=protocol)])
+        assert proxy.taken() == ()
+
+
+@on_both_loops
+async def test_connections_to_a_dropped_node_are_reset(proxy: Proxy) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"!")
+        await reader.read()
+
+    async with backend(silent) as a:
+        port = free_port()
+        await proxy.update([published(port, a)])
+        reader, writer = await asyncio.open_connection(HERE, port)
+        assert await reader.readexactly(1) == b"!"
+        proxy.drop({f"n{a}"})
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+
+class Echo(asyncio.DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        cast(asyncio.DatagramTransport, self.transport).sendto(f"{self.name} {data.decode()}".encode(), addr)
+
+
+@on_both_loops
+async def test_a_udp_client_keeps_its_backend_until_that_one_leaves(proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_datagram_endpoint(partial(Echo, n), local_addr=(HERE, 0)) for n in "ab"]
+    ports = {
+        name: transport.get_extra_info("sockname")[1] for name, (transport, _) in zip("ab", made, strict=True)
+    }
+    port = free_port(socket.SOCK_DGRAM)
+    await proxy.update([published(port, *ports.values(), protocol="udp")])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect((HERE, port))
+
+        async def exchange(word: str) -> list[str]:
+            await loop.sock_sendall(client, word.encode())
+            async with asyncio.timeout(5):
+                return (await loop.sock_recv(client, 100)).decode().split()
+
+        first, word = await exchange("1")
+        assert word == "1"
+        assert [await exchange(w) for w in "234"] == [[first, w] for w in "234"]
+        stays = "b" if first == "a" else "a"
+        await proxy.update([published(port, ports[stays], protocol="udp")])
+        assert await exchange("5") == [stays, "5"]
+    for transport, _ in made:
+        transport.close()
