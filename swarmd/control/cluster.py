@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swarmd.kit.ids import NewId
+from swarmd.model.addressing import POOL
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.objects import Cluster, Network, Node, NodeStatus
 from swarmd.model.replace import replace
@@ -14,7 +15,6 @@ from swarmd.security import tokens
 from swarmd.store.core.transaction import Change, Put
 from swarmd.store.store import Store
 
-POOL = "10.128.0.0/10"
 MIN_CERTIFICATE_LIFE = 3600.0
 
 
@@ -49,7 +49,7 @@ def first_rows(founding: Founding, new_id: NewId) -> list[Change]:
         status=NodeStatus(address=founding.address),
         number=1,
     )
-    ingress = Network(id=new_id(), name="ingress", ingress=True, subnet=POOL)
+    ingress = Network(id=new_id(), name="ingress", ingress=True, subnet=str(POOL))
     return [Put(cluster), Put(node), Put(ingress)]
 
 

@@ -154,8 +154,11 @@ class Managing:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise Unavailable(NO_LEADER)
-            changed = self._changed
-            await until(self._clock.sleep(min(left, 0.5)), changed)
+            await self.changed(min(left, 0.5))
+
+    async def changed(self, limit: float) -> None:
+        """Until role, leader or members change, at most ``limit`` seconds."""
+        await until(self._clock.sleep(limit), self._changed)
 
     async def _leader_channel(self) -> grpc.aio.Channel | None:
         channel: grpc.aio.Channel | None = (await self.find_leader()).channel

@@ -33,6 +33,11 @@ class MemoryFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return self._path.parent
+
     def load(self) -> NodeMemory | None:
         """None when the node is part of no swarm.  Raises Invalid when the file is damaged."""
         try:

@@ -33,3 +33,8 @@ def random_fraction() -> float:
 def random_seed() -> int:
     """64 random bits, to seed a generator."""
     return secrets.randbits(64)
+
+
+def random_bytes(count: int) -> bytes:
+    """A fresh key."""
+    return secrets.token_bytes(count)

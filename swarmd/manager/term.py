@@ -11,8 +11,14 @@ from collections.abc import Callable, Collection, Mapping
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
+from swarmd.manager.allocator.allocating import AllocatorPlanner
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.loop import ControlLoop, Planner
+from swarmd.manager.orchestrator.enforcing import EnforcerPlanner
+from swarmd.manager.orchestrator.reaping import ReaperPlanner
+from swarmd.manager.orchestrator.services import ServicePlanner
 from swarmd.manager.roles.loop import Group, RoleLoop
+from swarmd.manager.scheduler.scheduling import SchedulerPlanner
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.store import Store
 
@@ -47,3 +53,15 @@ class Term:
 
     def _connected(self) -> Collection[str]:
         return self.dispatcher.connected()
+
+
+def control_loops(store: Store, clock: Clock, new_id: NewId) -> dict[str, ControlLoop]:
+    """The loops that share the store and nothing else."""
+    planners: dict[str, Planner] = {
+        "services": ServicePlanner(store, new_id),
+        "allocator": AllocatorPlanner(store),
+        "scheduler": SchedulerPlanner(store),
+        "enforcer": EnforcerPlanner(store),
+        "reaper": ReaperPlanner(store),
+    }
+    return {name: ControlLoop(store, clock, planner) for name, planner in planners.items()}

@@ -62,9 +62,10 @@ class Worker:
         for task_id in removed:
             await self._withdraw(task_id)
 
-    def images_in_use(self) -> set[str]:
-        """Image references of the tasks here."""
-        return {runner.record.template.container.image for runner in self._runners.values()}
+    def users_of(self, is_it: Callable[[str], bool]) -> list[str]:
+        """Names of the tasks whose image reference satisfies ``is_it``."""
+        records = (runner.record for runner in self._runners.values())
+        return [record.name for record in records if is_it(record.template.container.image)]
 
     def running(self) -> int:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)

@@ -1,0 +1,151 @@
+"""``swarmctl swarm``: init, join, join-token, leave, ca."""
+
+from __future__ import annotations
+
+import click
+
+from swarmd.cli.grammar import Command, Group, Parsed, switch
+from swarmd.cli.session import open_client
+from swarmd.cli.spec_text import parse_count
+from swarmd.cli.units import parse_duration
+
+MANAGER_PORT = 2377
+_DURATION = Parsed("duration", parse_duration)
+
+
+@click.group("swarm", cls=Group)
+def group() -> None:
+    """Manage the swarm."""
+
+
+@group.command("init", cls=Command)
+@click.option(
+    "--advertise-addr", metavar="IP[:PORT]", default="", help="Address the others reach this node at"
+)
+@click.option("--listen-addr", metavar="IP[:PORT]", default="", help="Address to listen on")
+@click.option(
+    "--availability", metavar="active|pause|drain", default="active", help="Availability of this node"
+)
+@click.option("--cert-expiry", type=_DURATION, help="How long node certificates are valid (default 2160h)")
+@click.option("--dispatcher-heartbeat", type=_DURATION, help="How often nodes report (default 5s)")
+@click.option(
+    "--task-history-limit", type=Parsed("int", parse_count), help="Old tasks kept a slot (default 5)"
+)
+def init(
+    advertise_addr: str,
+    listen_addr: str,
+    availability: str,
+    cert_expiry: float | None,
+    dispatcher_heartbeat: float | None,
+    task_history_limit: int | None,
+) -> None:
+    """Initialize a swarm."""
+    from swarmd.model.spec import ClusterSpec
+    from swarmd.rpc.v1 import node_pb2
+
+    usual = ClusterSpec()
+    request = node_pb2.InitSwarmRequest(
+        advertise_addr=advertise_addr,
+        listen_addr=listen_addr,
+        availability=availability,
+        heartbeat=usual.heartbeat if dispatcher_heartbeat is None else dispatcher_heartbeat,
+        task_history=usual.task_history if task_history_limit is None else task_history_limit,
+        certificate_expiry=usual.certificate_expiry if cert_expiry is None else cert_expiry,
+    )
+    with open_client() as client:
+        answer = client.node.InitSwarm(request)
+    click.echo(
+        f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n\n"
+        f"{join_text('worker', answer.worker_token, answer.address)}\n"
+        "To add a manager to this swarm, run 'swarmctl swarm join-token manager' "
+        "and follow the instructions.\n"
+    )
+
+
+@group.command("join", cls=Command)
+@click.option("--token", default="", help="Token for entry into the swarm")
+@click.option(
+    "--advertise-addr", metavar="IP[:PORT]", default="", help="Address the others reach this node at"
+)
+@click.option("--listen-addr", metavar="IP[:PORT]", default="", help="Address to listen on")
+@click.option(
+    "--availability", metavar="active|pause|drain", default="active", help="Availability of this node"
+)
+@click.argument("remote", metavar="HOST:PORT")
+def join(token: str, advertise_addr: str, listen_addr: str, availability: str, remote: str) -> None:
+    """Join a swarm as a node and/or manager."""
+    from swarmd.rpc.v1 import node_pb2
+
+    request = node_pb2.JoinSwarmRequest(
+        token=token,
+        remote_addrs=[with_port(remote)],
+        advertise_addr=advertise_addr,
+        listen_addr=listen_addr,
+        availability=availability,
+    )
+    with open_client() as client:
+        answer = client.node.JoinSwarm(request)
+    click.echo(f"This node joined a swarm as a {answer.role}.")
+
+
+@group.command("join-token", cls=Command)
+@switch("--rotate", text="Make a new token; the old one is dead at once")
+@switch("-q", "--quiet", text="Only show the token")
+@click.argument("role", metavar="(worker|manager)")
+def join_token(rotate: bool | None, quiet: bool | None, role: str) -> None:
+    """Manage join tokens."""
+    from swarmd.rpc.v1 import control_pb2, node_pb2
+
+    if role not in ("worker", "manager"):
+        raise click.UsageError(f"unknown role {role}: write worker or manager")
+    with open_client() as client:
+        if rotate:
+            token = client.control.RotateToken(control_pb2.RotateTokenRequest(role=role)).token
+        else:
+            cluster = client.control.GetCluster(control_pb2.GetClusterRequest())
+            token = cluster.worker_token if role == "worker" else cluster.manager_token
+        if quiet:
+            click.echo(token)
+            return
+        info = client.node.Info(node_pb2.InfoRequest())
+        me = client.control.GetNode(control_pb2.GetNodeRequest(ref=info.node_id)).node.node
+    if rotate:
+        click.echo(f"Successfully rotated {role} join token.\n")
+    click.echo(join_text(role, token, me.raft_address or info.node_address))
+
+
+@group.command("leave", cls=Command)
+@switch("-f", "--force", text="Leave even if that costs the swarm its managers")
+def leave(force: bool | None) -> None:
+    """Leave the swarm."""
+    from swarmd.rpc.v1 import node_pb2
+
+    with open_client() as client:
+        client.node.LeaveSwarm(node_pb2.LeaveSwarmRequest(force=bool(force)))
+    click.echo("Node left the swarm.")
+
+
+@group.command("ca", cls=Command)
+def ca() -> None:
+    """Display the root CA's certificate."""
+    from swarmd.rpc.v1 import control_pb2
+
+    with open_client() as client:
+        cluster = client.control.GetCluster(control_pb2.GetClusterRequest())
+    click.echo(cluster.root_ca.decode("ascii", "replace").rstrip("\n"))
+
+
+def join_text(role: str, token: str, address: str) -> str:
+    """The command other machines run; ends with an empty line."""
+    return (
+        f"To add a {role} to this swarm, run the following command:\n\n"
+        f"    swarmctl swarm join --token {token} {with_port(address)}\n"
+    )
+
+
+def with_port(address: str) -> str:
+    """``address`` with the managers' port when it has none."""
+    if address.count(":") > 1 and not address.startswith("["):
+        address = f"[{address}]"
+    _, _, after = address.rpartition("]")
+    return address if ":" in after else f"{address}:{MANAGER_PORT}"

@@ -1,0 +1,101 @@
+"""``swarmctl``: the root of all commands; exit codes 0 done, 1 failed, 125 bad usage, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from swarmd.cli.errors import BAD_USAGE, FAILED, INTERRUPTED, CliError
+from swarmd.cli.grammar import ArgumentCount, Group
+from swarmd.model.errors import SwarmError
+
+PORTS = "swarmd.cli.local.ports"
+
+_COMMANDS = {
+    "swarm": "swarmd.cli.commands.swarm:group",
+    "node": "swarmd.cli.commands.node:group",
+    "service": "swarmd.cli.commands.service:group",
+    "image": "swarmd.cli.commands.image:group",
+    "context": "swarmd.cli.commands.context:group",
+    "info": "swarmd.cli.commands.system:info",
+    "version": "swarmd.cli.commands.system:version",
+    "completion": "swarmd.cli.commands.system:completion",
+    "local": "swarmd.cli.local.commands:group",
+}
+
+
+@click.group("swarmctl", cls=Group, lazy=_COMMANDS)
+@click.option("-c", "--context", metavar="NAME", help="Name of the context to use")
+@click.option("-H", "--host", metavar="unix:///PATH", help="Socket of the daemon to connect to")
+def root(context: str | None, host: str | None) -> None:
+    """A swarm of machines, run like one."""
+    click.get_current_context().meta[PORTS] = make_local_ports
+
+
+def make_local_ports() -> object:
+    """How ``swarmctl local`` reaches its nodes; imported when it runs."""
+    from swarmd.cli.local.ports import make_ports
+
+    return make_ports()
+
+
+def main() -> None:
+    """The console entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; answers the exit code."""
+    try:
+        answer = root.main(args=list(arguments), prog_name="swarmctl", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        click.echo(help_wanted.format_message())
+        return 0
+    except click.UsageError as error:
+        click.echo(usage_text(error), err=True)
+        return BAD_USAGE
+    except click.ClickException as error:
+        click.echo(error.format_message(), err=True)
+        return FAILED
+    except CliError as error:
+        click.echo(str(error), err=True)
+        return error.exit_code
+    except SwarmError as error:
+        click.echo(str(error), err=True)
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader has gone; keep the interpreter from flushing into it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return answer if isinstance(answer, int) else 0
+
+
+def usage_text(error: click.UsageError) -> str:
+    """Docker's words for a command line that makes no sense."""
+    path = error.ctx.command_path if error.ctx else "swarmctl"
+    see = f"See '{path} --help'."
+    if isinstance(error, click.NoSuchOption):
+        return f"{_unknown_option(error.option_name)}\n{see}"
+    if isinstance(error, ArgumentCount) and error.ctx:
+        command = error.ctx.command
+        usage = " ".join([path, *command.collect_usage_pieces(error.ctx)])
+        return f"{error.message}\n{see}\n\nUsage:  {usage}\n\n{command.get_short_help_str(200)}"
+    if isinstance(error, click.BadOptionUsage):
+        return f"flag needs an argument: {error.option_name}\n{see}"
+    return f"{error.format_message()}\n{see}"
+
+
+def _unknown_option(name: str) -> str:
+    if name.startswith("--"):
+        return f"unknown flag: {name}"
+    return f"unknown shorthand flag: '{name.lstrip('-')[:1]}' in {name}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""``inspect --pretty`` for services and nodes, with Docker's tabs and spaces.  Pure: lists of lines."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from swarmd.cli.states import ago
+from swarmd.cli.units import format_binary, format_cpus, format_duration, human_duration
+
+if TYPE_CHECKING:
+    from swarmd.rpc.v1 import control_pb2, types_pb2
+
+
+def service(view: control_pb2.ServiceView, now: float) -> list[str]:
+    """A service; begins and ends with an empty line, as Docker's does."""
+    it = view.service
+    spec = it.spec
+    return [
+        "",
+        f"ID:\t\t{it.id}",
+        f"Name:\t\t{spec.name}",
+        *_labels(spec.labels.items()),
+        *_mode(spec),
+        *(_update_status(it.update_status, now) if it.HasField("update_status") else []),
+        *_placement(spec.template.placement),
+        *_update_config("UpdateConfig", "Update order:     ", spec.update),
+        *_update_config("RollbackConfig", "Rollback order:   ", spec.rollback),
+        *_container(spec.template.container),
+        *_resources(spec.template),
+        "Endpoint Mode:\tvip",
+        *_ports(it.ports or spec.ports),
+        "",
+    ]
+
+
+def node(view: control_pb2.NodeView) -> list[str]:
+    """A node."""
+    it, about = view.node, view.node.description
+    joined = datetime.datetime.fromtimestamp(it.created_at, datetime.UTC)
+    return [
+        f"ID:\t\t\t{it.id}",
+        *_labels(it.spec.labels.items()),
+        f"Hostname:              \t{about.hostname}",
+        f"Joined at:             \t{joined:%Y-%m-%d %H:%M:%S}.{joined.microsecond:06d} +0000 utc",
+        "Status:",
+        f" State:\t\t\t{it.status.state.capitalize()}",
+        *([f" Message:              \t{it.status.message}"] if it.status.message else []),
+        f" Availability:         \t{it.spec.availability.capitalize()}",
+        *([f" Address:\t\t{it.status.address}"] if it.status.address else []),
+        *_manager(view),
+        "Platform:",
+        f" Operating System:\t{about.os}",
+        f" Architecture:\t\t{about.arch}",
+        "Resources:",
+        f" CPUs:\t\t\t{format_cpus(about.nano_cpus)}",
+        f" Memory:\t\t{format_binary(about.memory)}",
+        f"Engine Version:\t\t{about.engine_version}",
+        *_labels(about.labels.items(), "Engine Labels:"),
+        *(
+            ["TLS Info:", " TrustRoot:", view.root_ca.decode("ascii", "replace").rstrip()]
+            if view.root_ca
+            else []
+        ),
+    ]
+
+
+def _labels(labels: Iterable[tuple[str, str]], title: str = "Labels:") -> list[str]:
+    lines = [f" {key}={value}" if value else f" {key}" for key, value in sorted(labels)]
+    return [title, *lines] if lines else []
+
+
+def _manager(view: control_pb2.NodeView) -> list[str]:
+    if not view.manager_status:
+        return []
+    leader = view.manager_status == "Leader"
+    return [
+        "Manager Status:",
+        f" Address:\t\t{view.node.raft_address}",
+        f" Raft Status:\t\t{'Reachable' if leader else view.manager_status}",
+        f" Leader:\t\t{'Yes' if leader else 'No'}",
+    ]
+
+
+def _mode(spec: types_pb2.ServiceSpec) -> list[str]:
+    if spec.mode == "global":
+        return ["Service Mode:\tGlobal"]
+    return ["Service Mode:\tReplicated", f" Replicas:\t{spec.replicas}"]
+
+
+def _update_status(status: types_pb2.UpdateStatus, now: float) -> list[str]:
+    completed = status.state == "completed" and status.completed_at
+    return [
+        "UpdateStatus:",
+        f" State:\t\t{status.state}",
+        *([f" Started:\t{ago(status.started_at, now)}"] if status.started_at else []),
+        *([f" Completed:\t{human_duration(now - status.completed_at)} ago"] if completed else []),
+        f" Message:\t{status.message}",
+    ]
+
+
+def _placement(placement: types_pb2.Placement) -> list[str]:
+    lines = ["Placement:"]
+    if placement.constraints:
+        lines.append(f" Constraints:\t[{' '.join(placement.constraints)}]")
+    if placement.max_replicas:
+        lines.append(f" Max Replicas Per Node:   {placement.max_replicas}")
+    return lines
+
+
+def _update_config(title: str, order: str, config: types_pb2.UpdateConfig) -> list[str]:
+    return [
+        f"{title}:",
+        f" Parallelism:\t{config.parallelism}",
+        *([f" Delay:\t\t{format_duration(config.delay)}"] if config.delay else []),
+        f" On failure:\t{config.failure_action}",
+        *([f" Monitoring Period: {format_duration(config.monitor)}"] if config.monitor else []),
+        f" Max failure ratio: {config.max_failure_ratio:g}",
+        f" {order} {config.order}",
+    ]
+
+
+def _container(spec: types_pb2.ContainerSpec) -> list[str]:
+    lines = ["ContainerSpec:", f" Image:\t\t{spec.image}"]
+    if spec.args:
+        lines.append(f" Args:\t\t{' '.join(spec.args)} ")
+    if spec.env:
+        lines.append(f" Env:\t\t{' '.join(spec.env)} ")
+    if spec.workdir:
+        lines.append(f" Dir:\t\t{spec.workdir}")
+    lines.append(f" Init:\t\t{str(spec.init).lower()}")
+    if spec.user:
+        lines.append(f" User: {spec.user}")
+    if spec.cap_add or spec.cap_drop:
+        lines.append("Capabilities:")
+        lines += [f" Add: {', '.join(spec.cap_add)}"] if spec.cap_add else []
+        lines += [f" Drop: {', '.join(spec.cap_drop)}"] if spec.cap_drop else []
+    if spec.mounts:
+        lines.append("Mounts:")
+    for mount in spec.mounts:
+        lines += [f" Target:\t{mount.target}", f"  Source:\t{mount.source}"]
+        lines += [f"  ReadOnly:\t{str(mount.readonly).lower()}", f"  Type:\t\t{mount.kind}"]
+    return lines
+
+
+def _resources(template: types_pb2.TaskTemplate) -> list[str]:
+    lines = ["Resources:"]
+    for title, amount in (("Reservations", template.reservations), ("Limits", template.limits)):
+        inner = [f"  CPU:\t\t{format_cpus(amount.nano_cpus)}"] if amount.nano_cpus else []
+        inner += [f"  Memory:\t{format_binary(amount.memory)}"] if amount.memory else []
+        inner += [f"  Pids:\t\t{amount.pids}"] if amount.pids else []
+        lines += [f" {title}:", *inner] if inner else []
+    return lines
+
+
+def _ports(ports: Iterable[types_pb2.PortSpec]) -> list[str]:
+    lines: list[str] = []
+    for port in ports:
+        lines += [
+            f" PublishedPort = {port.published}",
+            f"  Protocol = {port.protocol}",
+            f"  TargetPort = {port.target}",
+            f"  PublishMode = {port.mode}",
+        ]
+    return ["Ports:", *lines] if lines else []

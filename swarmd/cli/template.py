@@ -1,0 +1,283 @@
+"""A subset of Go's text/template, enough for ``--format``.  Pure.
+
+Known: ``{{.A.B}}``, ``{{.}}``, ``{{$}}``, strings, numbers, true/false, pipes, parentheses, the functions
+below, ``if``/``else if``/``else``/``end``, ``range``/``else``/``end``, ``{{-`` and ``-}}``, comments.
+Data are dicts, lists, strings, numbers, booleans and None.  Problems are TemplateError, a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+_ACTION = re.compile(r"\{\{(-\s)?\s*(.*?)\s*(\s-)?\}\}", re.DOTALL)
+_TOKEN = re.compile(
+    r"""\s*(?:("(?:\\.|[^"\\])*"|`[^`]*`)|(-?\d+(?:\.\d+)?)|(\$?(?:\.[A-Za-z_]\w*)+|\$|\.)|([A-Za-z_]\w*)|([|()]))"""
+)
+_ESCAPES = {"\\t": "\t", "\\n": "\n"}
+
+
+class TemplateError(ValueError):
+    """The template is wrong, or asks for something its data do not have."""
+
+
+class _Scope(NamedTuple):
+    """What ``.`` and ``$`` stand for."""
+
+    dot: Any
+    root: Any
+
+
+_Node = Callable[[_Scope], str]
+_Value = Callable[[_Scope], Any]
+
+
+def render(template: str, data: Any) -> str:
+    """The template filled with ``data``."""
+    return compile_template(template)(data)
+
+
+def compile_template(template: str) -> Callable[[Any], str]:
+    """A function from data to text; raises TemplateError when the template cannot be understood."""
+    pieces = _split(template)
+    nodes, closing = _block(pieces)
+    if closing:
+        raise TemplateError(f"template parsing error: unexpected {{{{{closing}}}}}")
+    return lambda data: "".join(node(_Scope(data, data)) for node in nodes)
+
+
+def unescape(template: str) -> str:
+    r"""``\t`` and ``\n`` typed in a shell become what they stand for."""
+    return re.sub(r"\\[tn]", lambda match: _ESCAPES[match.group()], template)
+
+
+def _split(template: str) -> Iterator[tuple[bool, str]]:
+    """(is an action, text) pieces, with trim markers already applied."""
+    position, trim = 0, False
+    for match in _ACTION.finditer(template):
+        text = template[position : match.start()]
+        text = text.lstrip() if trim else text
+        yield False, text.rstrip() if match[1] else text
+        yield True, match[2]
+        position, trim = match.end(), bool(match[3])
+    rest = template[position:]
+    if "{{" in rest:
+        raise TemplateError("template parsing error: unclosed action")
+    yield False, rest.lstrip() if trim else rest
+
+
+def _block(pieces: Iterator[tuple[bool, str]]) -> tuple[list[_Node], str]:
+    """Nodes up to the action that closes the block, and that action (empty at the end of the template)."""
+    nodes: list[_Node] = []
+    for is_action, text in pieces:
+        word = text.split(maxsplit=1)[0] if is_action and text.split() else ""
+        if not is_action:
+            nodes.append(_constant(text))
+        elif word in ("end", "else"):
+            return nodes, text
+        elif word in ("if", "range"):
+            nodes.append(_control(word, text[len(word) :], pieces))
+        elif not text.startswith("/*"):
+            nodes.append(_output(_expression(text)))
+    return nodes, ""
+
+
+def _constant(text: str) -> _Node:
+    return lambda _: text
+
+
+def _output(value: _Value) -> _Node:
+    return lambda scope: go_text(value(scope))
+
+
+def _control(word: str, condition: str, pieces: Iterator[tuple[bool, str]]) -> _Node:
+    value = _expression(condition)
+    then, closing = _block(pieces)
+    otherwise: list[_Node] = []
+    if closing.startswith("else"):
+        rest = closing[4:].strip()
+        if rest.startswith("if"):
+            otherwise, closing = [_control("if", rest[2:], pieces)], "end"
+        else:
+            otherwise, closing = _block(pieces)
+    if closing != "end":
+        raise TemplateError(f"template parsing error: {{{{{word}}}}} without {{{{end}}}}")
+    make = _make_if if word == "if" else _make_range
+    return make(value, then, otherwise)
+
+
+def _make_if(value: _Value, then: list[_Node], otherwise: list[_Node]) -> _Node:
+    def run(scope: _Scope) -> str:
+        return "".join(node(scope) for node in (then if value(scope) else otherwise))
+
+    return run
+
+
+def _make_range(value: _Value, then: list[_Node], otherwise: list[_Node]) -> _Node:
+    def run(scope: _Scope) -> str:
+        items = value(scope)
+        if isinstance(items, dict):
+            items = [items[key] for key in sorted(items)]
+        elif not isinstance(items, (list, tuple)) and items is not None:
+            raise TemplateError(f"template: range can't iterate over {go_text(items)}")
+        if not items:
+            return "".join(node(scope) for node in otherwise)
+        return "".join(node(_Scope(item, scope.root)) for item in items for node in then)
+
+    return run
+
+
+def _expression(text: str) -> _Value:
+    tokens = _tokens(text)
+    value = _pipeline(tokens)
+    if tokens:
+        raise TemplateError(f'template parsing error: unexpected "{tokens[0][1]}" in {{{{{text.strip()}}}}}')
+    return value
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    found, position = [], 0
+    while text[position:].strip():
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise TemplateError(f'template parsing error: cannot read "{text[position:].strip()}"')
+        kind = ("string", "number", "field", "name", "mark")[(match.lastindex or 1) - 1]
+        found.append((kind, match[match.lastindex or 0]))
+        position = match.end()
+    return found
+
+
+def _pipeline(tokens: list[tuple[str, str]]) -> _Value:
+    value = _command(tokens, None)
+    while tokens and tokens[0][1] == "|":
+        tokens.pop(0)
+        value = _command(tokens, value)
+    return value
+
+
+def _command(tokens: list[tuple[str, str]], piped: _Value | None) -> _Value:
+    if not tokens:
+        raise TemplateError("template parsing error: missing value for command")
+    kind, text = tokens[0]
+    if kind != "name" or text in ("true", "false"):
+        if piped is not None:
+            raise TemplateError(f'template parsing error: cannot pipe into "{text}"')
+        return _operand(tokens)
+    tokens.pop(0)
+    if text not in FUNCTIONS:
+        raise TemplateError(f'template parsing error: function "{text}" not defined')
+    arguments = []
+    while tokens and tokens[0][1] not in ("|", ")"):
+        arguments.append(_operand(tokens))
+    return _call(text, [*arguments, piped] if piped is not None else arguments)
+
+
+def _operand(tokens: list[tuple[str, str]]) -> _Value:
+    kind, text = tokens.pop(0)
+    if text == "(":
+        value = _pipeline(tokens)
+        if not tokens or tokens.pop(0)[1] != ")":
+            raise TemplateError("template parsing error: unclosed left paren")
+        return value
+    if kind == "field":
+        return _field(text)
+    constants: dict[str, Callable[[], Any]] = {
+        "string": lambda: text[1:-1] if text[0] == "`" else json.loads(text),
+        "number": lambda: float(text) if "." in text else int(text),
+    }
+    if kind in constants:
+        constant = constants[kind]()
+        return lambda _: constant
+    if text in ("true", "false"):
+        return lambda _: text == "true"
+    raise TemplateError(f'template parsing error: unexpected "{text}"')
+
+
+def _field(path: str) -> _Value:
+    names = [name for name in path.removeprefix("$").split(".") if name]
+
+    def get(scope: _Scope) -> Any:
+        value = scope.root if path.startswith("$") else scope.dot
+        for name in names:
+            if not isinstance(value, dict) or name not in value:
+                known = ", ".join(value) if isinstance(value, dict) else "no fields"
+                raise TemplateError(f'template: "{path}": there is no field {name} here (known: {known})')
+            value = value[name]
+        return value
+
+    return get
+
+
+def _call(name: str, arguments: list[_Value]) -> _Value:
+    function = FUNCTIONS[name]
+
+    def run(scope: _Scope) -> Any:
+        values = [argument(scope) for argument in arguments]
+        try:
+            return function(*values)
+        except TemplateError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise TemplateError(f"template: error calling {name}: {error}") from error
+
+    return run
+
+
+def go_text(value: Any) -> str:
+    """A value as Go prints it: ``true``, ``[a b]``, ``map[k:v]``, ``<no value>``."""
+    if value is None:
+        return "<no value>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, (list, tuple)):
+        return "[" + " ".join(go_text(item) for item in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def go_json(value: Any, indent: int | None = None) -> str:
+    """JSON with Go's separators."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
+
+
+def _printf(form: str, *values: Any) -> str:
+    shown = (value if isinstance(value, (int, float)) else go_text(value) for value in values)
+    return re.sub(r"%(-?\d*\.?\d*)v", r"%\1s", form).replace("%q", '"%s"') % tuple(shown)
+
+
+def _index(value: Any, *keys: Any) -> Any:
+    for key in keys:
+        value = value.get(key, "") if isinstance(value, dict) else value[key]
+    return value
+
+
+def _and(*values: Any) -> Any:
+    return next((value for value in values if not value), values[-1])
+
+
+def _or(*values: Any) -> Any:
+    return next((value for value in values if value), values[-1])
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "json": go_json,
+    "upper": lambda text: go_text(text).upper(),
+    "lower": lambda text: go_text(text).lower(),
+    "title": lambda text: go_text(text).title(),
+    "join": lambda items, separator: separator.join(go_text(item) for item in items),
+    "split": lambda text, separator: text.split(separator),
+    "len": len,
+    "index": _index,
+    "print": lambda *values: "".join(go_text(value) for value in values),
+    "println": lambda *values: " ".join(go_text(value) for value in values) + "\n",
+    "printf": _printf,
+    "eq": lambda first, *others: first in others,
+    "ne": lambda first, second: first != second,
+    "not": lambda value: not value,
+    "and": _and,
+    "or": _or,
+}

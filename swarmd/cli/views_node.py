@@ -1,0 +1,84 @@
+"""Nodes, images and the daemon in Docker's own JSON shape.  Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from swarmd.cli.units import rfc3339
+from swarmd.cli.views import Json, filled, meta
+
+if TYPE_CHECKING:
+    from swarmd.rpc.v1 import control_pb2, node_pb2
+
+
+def node(view: control_pb2.NodeView) -> Json:
+    """A node; ``ManagerStatus`` only for managers."""
+    it, about = view.node, view.node.description
+    out = meta(it) | {
+        "Spec": {
+            "Labels": dict(it.spec.labels),
+            "Role": it.spec.role,
+            "Availability": it.spec.availability,
+        },
+        "Description": {
+            "Hostname": about.hostname,
+            "Platform": {"Architecture": about.arch, "OS": about.os},
+            "Resources": {"NanoCPUs": about.nano_cpus, "MemoryBytes": about.memory},
+            "Engine": {"EngineVersion": about.engine_version} | filled(Labels=dict(about.labels)),
+            "TLSInfo": filled(TrustRoot=view.root_ca.decode("ascii", "replace")),
+        },
+        "Status": {"State": it.status.state}
+        | filled(Message=it.status.message)
+        | {"Addr": it.status.address},
+    }
+    if view.manager_status:
+        leader = view.manager_status == "Leader"
+        reachability = "reachable" if leader else view.manager_status.lower()
+        out["ManagerStatus"] = (
+            filled(Leader=leader) | {"Reachability": reachability} | filled(Addr=it.raft_address)
+        )
+    return out
+
+
+def image(answer: node_pb2.GetImageResponse) -> Json:
+    """An image, with what its own configuration says."""
+    it = answer.image
+    config: dict[str, Any] = json.loads(answer.config_json or b"{}")
+    names = sorted({ref.rpartition(":")[0] for ref in it.refs if "@" not in ref})
+    return {
+        "Id": it.id,
+        "RepoTags": [ref for ref in it.refs if "@" not in ref],
+        "RepoDigests": [f"{name}@{it.digest}" for name in names if it.digest],
+        "Created": config.get("created") or rfc3339(it.created_at),
+        **filled(Author=config.get("author")),
+        "Config": config.get("config") or {},
+        "Architecture": config.get("architecture", ""),
+        **filled(Variant=config.get("variant")),
+        "Os": config.get("os", ""),
+        "Size": it.size,
+        "RootFS": {
+            "Type": "layers",
+            "Layers": (config.get("rootfs") or {}).get("diff_ids") or [],
+        },
+    }
+
+
+def info(answer: node_pb2.InfoResponse) -> Json:
+    """What ``info`` knows of the daemon and its part in the swarm."""
+    return {
+        "Name": answer.hostname,
+        "ServerVersion": answer.version,
+        "ContainersRunning": answer.running_containers,
+        "Images": answer.images,
+        "Swarm": {
+            "NodeID": answer.node_id,
+            "NodeAddr": answer.node_address,
+            "LocalNodeState": answer.swarm_state,
+            "ControlAvailable": answer.is_manager,
+            "Error": answer.error,
+            "RemoteManagers": [{"Addr": address} for address in answer.managers],
+            **filled(Cluster=filled(ID=answer.cluster_id)),
+        },
+        "Warnings": list(answer.warnings),
+    }

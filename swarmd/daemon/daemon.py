@@ -1,0 +1,220 @@
+"""The daemon of one node: its images and containers, its API socket, its part in a swarm."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+
+from swarmd import __version__
+from swarmd.api.control import ControlServer, UseCases
+from swarmd.api.forward import Forwarding, Leader, not_manager
+from swarmd.api.node import NodeServer
+from swarmd.daemon.config import Config
+from swarmd.daemon.member import Member
+from swarmd.daemon.state import MemoryFile
+from swarmd.daemon.swarm import Swarm
+from swarmd.daemon.working import Machine
+from swarmd.image.store import ImageStore
+from swarmd.kit.clock import Clock
+from swarmd.kit.sd_notify import notify
+from swarmd.model import image_ref
+from swarmd.model.errors import Invalid, NotFound, SwarmError, Unavailable
+from swarmd.node.describe import describe
+from swarmd.node.network.shell import Network
+from swarmd.node.peer import LogLine
+from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.runtime.logs import read_logs
+from swarmd.rpc.channels import SERVER_OPTIONS
+from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.security.identity import IdentityStore
+
+
+class Daemon:
+    """Everything of one process."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._log = structlog.get_logger()
+        self._images = ImageStore(config.data / "images", clock)
+        self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
+        files = (IdentityStore(config.data / "identity"), MemoryFile(config.data / "node.json"))
+        self._swarm = Swarm(files, self._machine, self._read_logs)
+        self._warnings: tuple[str, ...] = ()
+        self._server: grpc.aio.Server | None = None
+        self._lock_fd = -1
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the API socket and take part in the swarm again.
+
+        Raises SwarmError when this daemon cannot work at all.  A swarm that cannot be taken part in is no
+        such case: the socket says why.
+        """
+        self._config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._take_lock()
+        await self._images.open()
+        await self._runtime.start_up()
+        await self._open_socket()
+        try:
+            await self._swarm.resume()
+        except SwarmError as error:
+            self._swarm.problem = str(error)
+            self._log.error("swarm_not_resumed", reason=str(error))
+        notify("READY=1")
+        self._log.info("daemon_ready", version=__version__, data_dir=self._config.data_dir)
+
+    async def stop(self) -> None:
+        """End in order; containers run on."""
+        notify("STOPPING=1")
+        await self._swarm.stop()
+        if self._server is not None:
+            await self._server.stop(0.5)
+        await self._runtime.shut_down(stop_containers=False)
+        self._config.socket.unlink(missing_ok=True)
+
+    def _take_lock(self) -> None:
+        self._lock_fd = os.open(self._config.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Unavailable(
+                f"another daemon uses the data directory {self._config.data_dir}: stop it first"
+            ) from error
+
+    async def _open_socket(self) -> None:
+        server = grpc.aio.server(interceptors=[Forwarding(self._find_leader)], options=SERVER_OPTIONS)
+        node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
+        self._config.socket.unlink(missing_ok=True)
+        try:
+            server.add_insecure_port(f"unix:{self._config.socket}")
+        except RuntimeError as error:
+            raise Unavailable(f"the API socket {self._config.socket} cannot be opened: {error}") from error
+        await server.start()
+        self._config.socket.chmod(0o660)
+        self._server = server
+
+    async def _machine(self, node_id: str) -> Machine:
+        network = Network(node_id, self._clock, self._report)
+        found = await network.start()
+        self._warnings = found.missing
+        for text in found.missing:
+            self._log.warning("network_limited", what=text)
+        return Machine(
+            config=self._config,
+            clock=self._clock,
+            runtime=self._runtime,
+            network=network,
+            images=self._images,
+        )
+
+    # -- NodeActions -----------------------------------------------------------------------------
+
+    def info(self) -> node_pb2.InfoResponse:
+        """What ``swarmctl info`` shows."""
+        member = self._swarm.member
+        response = node_pb2.InfoResponse(
+            version=__version__,
+            hostname=describe(__version__, {}).hostname,
+            swarm_state="error" if self._swarm.problem else "inactive",
+            running_containers=sum(1 for state in self._runtime.list() if state.status == "running"),
+            images=len(self._images.list()),
+            warnings=[*self._warnings, *self._images.warnings],
+            error=self._swarm.problem,
+        )
+        if member is not None:
+            self._describe_member(member, response)
+        return response
+
+    def _describe_member(self, member: Member, response: node_pb2.InfoResponse) -> None:
+        session = member.working.session
+        response.swarm_state = "active"
+        response.node_id = member.memory.node_id
+        response.node_address = member.memory.address
+        response.cluster_id = member.memory.cluster_id
+        response.is_manager = member.managing is not None
+        response.is_leader = member.managing is not None and member.managing.raft.is_leader()
+        response.managers.extend(remote.raft_address for remote in member.memory.managers)
+        if self._swarm.machine is not None:
+            response.warnings.extend(self._swarm.machine.network.problems())
+        if not session.connected:
+            response.error = session.problem or "no manager can be reached at the moment"
+
+    async def init_swarm(self, request: node_pb2.InitSwarmRequest) -> node_pb2.InitSwarmResponse:
+        member, token = await self._swarm.init(request, self._clock.now())
+        memory = member.memory
+        return node_pb2.InitSwarmResponse(node_id=memory.node_id, worker_token=token, address=memory.address)
+
+    async def join_swarm(self, request: node_pb2.JoinSwarmRequest) -> node_pb2.JoinSwarmResponse:
+        node_id, role = await self._swarm.join(request)
+        return node_pb2.JoinSwarmResponse(node_id=node_id, role=role.value)
+
+    async def leave_swarm(self, *, force: bool) -> None:
+        await self._swarm.leave(force=force)
+
+    def images_changed(self) -> None:
+        """The inventory is told to the managers again."""
+        if self._swarm.member is not None:
+            self._swarm.member.working.session.images_changed()
+
+    def image_users(self, digest: str) -> list[str]:
+        """Names of the tasks here that run an image."""
+        member = self._swarm.member
+        return (
+            [] if member is None else member.working.worker.users_of(lambda ref: self._digest(ref) == digest)
+        )
+
+    def _digest(self, ref: str) -> str:
+        try:
+            return image_ref.parse(ref).digest or self._images.resolve(ref).digest
+        except (Invalid, NotFound):
+            return ""
+
+    # -- calls for managers ----------------------------------------------------------------------
+
+    async def _find_leader(self) -> Leader:
+        member = self._swarm.member
+        if member is None:
+            if self._swarm.problem:
+                raise Unavailable(self._swarm.problem)
+            raise not_manager(in_swarm=False)
+        return await member.find_leader()
+
+    def _use_cases(self) -> UseCases:
+        assert self._swarm.member is not None
+        return self._swarm.member.use_cases()
+
+    async def _read_logs(
+        self, task_id: str, *, follow: bool, tail: int, since: float
+    ) -> AsyncIterator[LogLine]:
+        if self._runtime.inspect(task_id) is None:
+            raise NotFound(f"task {task_id} has no container on this node any more")
+        lines = read_logs(
+            self._config.data / "containers" / task_id,
+            tail=tail if tail >= 0 else None,
+            since=since or None,
+            follow=follow,
+        )
+        async for line in lines:
+            yield LogLine(at=line.time, stderr=line.stream == "stderr", data=line.data)
+
+    def _report(self, name: str, error: BaseException) -> None:
+        self._log.error("background_failed", what=name, reason=str(error), exc_info=error)
+
+
+async def run(config: Config, clock: Clock, stop: asyncio.Event) -> None:
+    """From start to the stop signal."""
+    daemon = Daemon(config, clock)
+    await daemon.start()
+    try:
+        await stop.wait()
+    finally:
+        await daemon.stop()

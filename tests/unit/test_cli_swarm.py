@@ -1,0 +1,117 @@
+"""swarmctl swarm and node against a daemon with canned answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from swarmd.rpc.v1 import control_pb2, node_pb2
+from tests.unit.test_cli_fake import NODE_ID, Cli, FakeDaemon, Refusal, command_line, fake_daemon, node
+
+TOKEN = "SWMTKN-1-52pirtgx2lhrzj7jlgn2rrivmf191mbeyrhegsue3sljgpv9a3-162mquzfhzt2orvg3w3ellgyz"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDaemon]:
+    yield from fake_daemon(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return command_line(capsys)
+
+
+def test_swarm_init_tells_how_to_join(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["InitSwarm"] = node_pb2.InitSwarmResponse(
+        node_id=NODE_ID, worker_token=TOKEN, address="192.168.77.11:2377"
+    )
+    code, out, _ = cli("swarm", "init", "--advertise-addr", "192.168.77.11", "--cert-expiry", "2h")
+    assert (code, out) == (
+        0,
+        f"Swarm initialized: current node ({NODE_ID}) is now a manager.\n\n"
+        "To add a worker to this swarm, run the following command:\n\n"
+        f"    swarmctl swarm join --token {TOKEN} 192.168.77.11:2377\n\n"
+        "To add a manager to this swarm, run 'swarmctl swarm join-token manager' "
+        "and follow the instructions.\n\n",
+    )
+    (request,) = daemon.asked("InitSwarm")
+    assert (request.advertise_addr, request.availability) == ("192.168.77.11", "active")
+    assert (request.heartbeat, request.task_history, request.certificate_expiry) == (5.0, 5, 7200.0)
+
+
+def test_swarm_join_names_the_role_and_fills_in_the_port(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["JoinSwarm"] = node_pb2.JoinSwarmResponse(role="worker")
+    assert cli("swarm", "join", "--token", TOKEN, "192.168.77.11") == (
+        0,
+        "This node joined a swarm as a worker.\n",
+        "",
+    )
+    assert list(daemon.asked("JoinSwarm")[0].remote_addrs) == ["192.168.77.11:2377"]
+
+
+def test_swarm_join_token_and_ca(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["GetCluster"] = control_pb2.GetClusterResponse(worker_token=TOKEN, root_ca=b"PEM\n")
+    daemon.answers["GetNode"] = control_pb2.GetNodeResponse(node=node())
+    daemon.answers["RotateToken"] = control_pb2.RotateTokenResponse(token="new")
+    _, out, _ = cli("swarm", "join-token", "worker")
+    assert out == (
+        "To add a worker to this swarm, run the following command:\n\n"
+        f"    swarmctl swarm join --token {TOKEN} 192.168.77.11:2377\n\n"
+    )
+    assert cli("swarm", "join-token", "-q", "worker")[1] == f"{TOKEN}\n"
+    assert cli("swarm", "join-token", "--rotate", "manager")[1].startswith(
+        "Successfully rotated manager join token.\n\nTo add a manager"
+    )
+    assert cli("swarm", "ca")[1] == "PEM\n"
+
+
+def test_swarm_leave_shows_a_refusal_as_the_daemon_says_it(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["LeaveSwarm"] = Refusal("This node is not part of a swarm", "not_manager")
+    assert cli("swarm", "leave") == (1, "", "Error response from daemon: This node is not part of a swarm\n")
+    daemon.answers["LeaveSwarm"] = node_pb2.LeaveSwarmResponse()
+    assert cli("swarm", "leave", "--force") == (0, "Node left the swarm.\n", "")
+    assert daemon.asked("LeaveSwarm")[-1].force
+
+
+def test_node_inspect_knows_self_and_fails_for_what_is_missing(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["GetNode"] = control_pb2.GetNodeResponse(node=node())
+    assert json.loads(cli("node", "inspect", "self")[1])[0]["ManagerStatus"]["Leader"] is True
+    assert daemon.asked("GetNode")[0].ref == NODE_ID
+    assert cli("node", "inspect", "self", "--format", "{{.Description.Hostname}}")[1] == "n1\n"
+    daemon.answers["GetNode"] = Refusal("node nosuch not found", "not_found", grpc.StatusCode.NOT_FOUND)
+    assert cli("node", "inspect", "nosuch") == (
+        1,
+        "[]\n",
+        "Error response from daemon: node nosuch not found\n",
+    )
+
+
+def test_node_promote_and_demote(daemon: FakeDaemon, cli: Cli) -> None:
+    def answer(request: control_pb2.UpdateNodeRequest) -> Any:
+        if request.ref == "n3":
+            return Refusal("node n3 not found", "not_found", grpc.StatusCode.NOT_FOUND)
+        return control_pb2.UpdateNodeResponse(id="sf0k", changed=request.role == "manager")
+
+    daemon.answers["UpdateNode"] = answer
+    assert cli("node", "promote", "n2", "n3") == (
+        1,
+        "Node n2 promoted to a manager in the swarm.\n",
+        "Error response from daemon: node n3 not found\n",
+    )
+    assert cli("node", "demote", "n2")[:2] == (0, "Node sf0k is already a worker.\n")
+
+
+def test_node_update_and_rm_send_only_what_was_given(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["UpdateNode"] = control_pb2.UpdateNodeResponse(id="x", changed=True)
+    daemon.answers["RemoveNode"] = control_pb2.RemoveNodeResponse(id="x")
+    assert cli("node", "update", "--label-add", "a=b", "--label-rm", "c", "n2")[:2] == (0, "n2\n")
+    (request,) = daemon.asked("UpdateNode")
+    assert not request.HasField("role")
+    assert not request.HasField("availability")
+    assert (dict(request.label_add), list(request.label_rm)) == ({"a": "b"}, ["c"])
+    assert cli("node", "rm", "-f", "n2", "n3")[:2] == (0, "n2\nn3\n")
