@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+
+# The daemon never forks; gRPC's handlers would only get in the way of starting `nft` and the spawner.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import asyncio
 import signal
 import sys
 from collections.abc import Callable

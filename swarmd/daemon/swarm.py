@@ -124,6 +124,7 @@ class Swarm:
                 address=address,
                 listen=_listen(request.listen_addr),
                 availability=request.availability or "active",
+                managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
                 founding=founding,
             )
             await self._enter(credentials, memory, founding=founding)

@@ -22,8 +22,11 @@ def encode_frame(frame: pb.PeerFrame) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-async def read_frame(reader: asyncio.StreamReader) -> pb.PeerFrame | None:
-    """The next frame; None at a clean end.  Raises Invalid for nonsense, OSError when the way breaks."""
+async def read_frame(reader: asyncio.StreamReader, *, limit: int = MAX_FRAME_BYTES) -> pb.PeerFrame | None:
+    """The next frame, of at most ``limit`` bytes; None at a clean end.
+
+    Raises Invalid for nonsense, OSError when the way breaks.
+    """
     try:
         head = await reader.readexactly(_LENGTH.size)
     except asyncio.IncompleteReadError as error:
@@ -31,8 +34,8 @@ async def read_frame(reader: asyncio.StreamReader) -> pb.PeerFrame | None:
             return None
         raise ConnectionResetError("the connection ended inside a frame") from error
     (length,) = _LENGTH.unpack(head)
-    if length > MAX_FRAME_BYTES:
-        raise Invalid(f"A frame of {length} bytes is larger than the {MAX_FRAME_BYTES} that are allowed.")
+    if length > limit:
+        raise Invalid(f"A frame of {length} bytes is larger than the {limit} that are allowed.")
     try:
         return pb.PeerFrame.FromString(await reader.readexactly(length))
     except asyncio.IncompleteReadError as error:

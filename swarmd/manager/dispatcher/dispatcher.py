@@ -8,7 +8,7 @@ sessions, gossip, time ──► core.liveness ──► node rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -155,8 +155,9 @@ class Dispatcher:
                 found.append(agent_pb2.ImageHolder(node_id=node_id, address=node.status.address))
         return found
 
-    def is_connected(self, node_id: str) -> bool:
-        return node_id in self._sessions
+    def connected(self) -> Collection[str]:
+        """Nodes with a live session."""
+        return self._sessions.keys()
 
     async def _register(self, node_id: str, hello: agent_pb2.AgentHello) -> None:
         while True:

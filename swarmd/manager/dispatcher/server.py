@@ -21,7 +21,7 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
     def __init__(
         self,
         *,
-        cluster_id: str,
+        cluster_id: Callable[[], str],
         current: Callable[[], Dispatcher | None],
         redirect: Callable[[], agent_pb2.Redirect],
         nursery: Nursery,
@@ -40,7 +40,7 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
             yield agent_pb2.ManagerMessage(redirect=self._redirect())
             return
         try:
-            identity = peer.require(context, self._cluster_id)
+            identity = peer.require(context, self._cluster_id())
             first = await anext(request_iterator, None)
             if first is None or first.WhichOneof("body") != "hello":
                 raise Invalid("a session begins with a hello")
@@ -61,7 +61,7 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
         self, request: agent_pb2.LocateImageRequest, context: Any
     ) -> agent_pb2.LocateImageResponse:
         try:
-            peer.require(context, self._cluster_id)
+            peer.require(context, self._cluster_id())
             dispatcher = self._leading()
             digest, nodes = dispatcher.images.locate(image_ref.parse(request.ref))
         except SwarmError as error:
@@ -70,7 +70,7 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
 
     async def Leave(self, request: agent_pb2.LeaveRequest, context: Any) -> agent_pb2.LeaveResponse:  # noqa: N802
         try:
-            identity = peer.require(context, self._cluster_id)
+            identity = peer.require(context, self._cluster_id())
             self._leading().node_left(identity.node_id)
         except SwarmError as error:
             await errors.abort(context, error)

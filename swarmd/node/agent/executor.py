@@ -136,7 +136,8 @@ class Executor:
                 await self._discard(state.id)
             elif state.status == "running" and record.status.address:
                 attachments.append(Attachment(state.id, state.pid, record.status.address, _published(record)))
-        await self._network.restore(attachments)
+        if records:
+            await self._network.restore(attachments)
 
     def state(self, task_id: str) -> ContainerState | None:
         return self._runtime.inspect(task_id)

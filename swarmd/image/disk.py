@@ -1,0 +1,262 @@
+"""The image directory: blobs by digest, unpacked trees, the catalogue.  Blocking; for threads.
+
+::
+
+    catalog.json            images and references, replaced atomically
+    blobs/sha256/<hex>      immutable, as they came
+    layers/<diffID hex>     an unpacked layer; chain-<hex>: one that is right only on its lowers
+    work/ trash/            what is under way, and what is being removed; emptied when the store opens
+
+A name is given only to what is complete and on disk: write, sync, rename, sync the directory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from swarmd.image.core.catalog import Catalog, ImageRow
+from swarmd.image.core.manifest import sha256
+from swarmd.image.core.rules import Limits
+from swarmd.image.kernel import sync_file_system
+from swarmd.image.lowers import OPAQUE
+from swarmd.image.streams import LayerSource, disk_errors
+from swarmd.image.unpack import unpack_layer
+from swarmd.model.errors import Invalid, NotFound, SwarmError
+
+
+class Disk:
+    """Everything the image store does to files."""
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self.root = root
+        self.limits = limits
+        self._blobs = root / "blobs" / "sha256"
+        self._layers = root / "layers"
+        self._work = root / "work"
+        self._trash = root / "trash"
+        self._graves = itertools.count(1)
+        self._catalog = root / "catalog.json"
+
+    def open(self) -> tuple[Catalog, tuple[str, ...]]:
+        """Make the directories, drop leftovers of a crash; answer the catalogue and what was lost.
+
+        An image whose blobs are not all there is dropped.  Raises :class:`SwarmError` for a damaged
+        catalogue.
+        """
+        with disk_errors(self.root):
+            for directory in (self._blobs, self._layers, self._work, self._trash):
+                directory.mkdir(parents=True, exist_ok=True)
+            # Images bring setuid files and device nodes: nobody else may reach them by path.
+            self.root.chmod(0o700)
+            buried = list(self._trash.iterdir())
+            self._graves = itertools.count(1 + max((int(path.name) for path in buried), default=0))
+            self.remove(*buried, *self._work.iterdir())
+        catalog = self._read_catalog()
+        broken = [row for row in catalog.images.values() if not self._complete(row)]
+        lost = tuple(
+            f"image {', '.join(catalog.refs_of(row.digest)) or row.id} is dropped: some of its blobs are gone"
+            for row in broken
+        )
+        return catalog.without(row.digest for row in broken), lost
+
+    def save(self, catalog: Catalog) -> None:
+        """Replace the catalogue on disk."""
+        with disk_errors(self.root):
+            temp = self.temp_file()
+            try:
+                with temp.open("wb") as file:
+                    file.write(msgspec.json.encode(catalog))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temp.replace(self._catalog)
+            finally:
+                temp.unlink(missing_ok=True)
+            _sync(self.root)
+
+    # blobs
+
+    def blob(self, digest: str) -> Path:
+        """Where the blob is or would be."""
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def blob_size(self, digest: str) -> int:
+        """Bytes of a stored blob; raises :class:`NotFound`."""
+        try:
+            return self.blob(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFound(f"No such blob: {digest}") from None
+
+    def read_blob(self, digest: str) -> bytes:
+        """A small blob (manifest, configuration); raises :class:`NotFound`, or Invalid if it rotted."""
+        try:
+            raw = self.blob(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"No such blob: {digest}") from None
+        if sha256(raw) != digest:
+            raise Invalid(f"blob {digest} is damaged on disk: remove the image and load it again")
+        return raw
+
+    def write_blob(self, raw: bytes) -> str:
+        """Store a small blob; answers its digest."""
+        with disk_errors(self.root):
+            temp = self.temp_file()
+            try:
+                temp.write_bytes(raw)
+                self.adopt(temp, digest := sha256(raw))
+            finally:
+                temp.unlink(missing_ok=True)
+        return digest
+
+    def adopt(self, temp: Path, digest: str) -> None:
+        """Give a verified temporary file its name among the blobs."""
+        with disk_errors(self.root):
+            fd = os.open(temp, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fchmod(fd, 0o444)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            temp.replace(self.blob(digest))
+            _sync(self._blobs)
+
+    def temp_file(self) -> Path:
+        """A fresh empty file for work under way."""
+        with disk_errors(self.root):
+            fd, name = tempfile.mkstemp(dir=self._work)
+        os.close(fd)
+        return Path(name)
+
+    def temp_dir(self) -> Path:
+        """A fresh empty directory for work under way."""
+        with disk_errors(self.root):
+            return Path(tempfile.mkdtemp(dir=self._work))
+
+    def check_layer(self, path: Path, digest: str, size: int, diff_id: str) -> None:
+        """Raise :class:`Invalid` unless ``path`` has this digest, size and, unpacked, diffID."""
+        with path.open("rb") as file:
+            found = LayerSource(file, self.limits.bytes).finish()
+        _compare(found, digest, size, diff_id)
+
+    # trees
+
+    def tree(self, names: tuple[str, str]) -> Path | None:
+        """The unpacked layer under either of its names; None when it is not unpacked."""
+        return next((self._layers / name for name in reversed(names) if (self._layers / name).is_dir()), None)
+
+    def unpack(self, digest: str, diff_id: str, names: tuple[str, str], lowers: tuple[Path, ...]) -> Path:
+        """Unpack a stored layer on ``lowers`` (topmost first); answers its directory.
+
+        Both digests are verified again on the way.  Raises :class:`Invalid`, and :class:`Unavailable`
+        for a full disk; then nothing is left behind.
+        """
+        work = self.temp_dir()
+        try:
+            with disk_errors(self.root):
+                tree, grave = work / "tree", work / "grave"
+                tree.mkdir(mode=0o755)
+                grave.mkdir()
+                with self.blob(digest).open("rb") as file:
+                    source = LayerSource(file, self.limits.bytes)
+                    leans = unpack_layer(source.read, tree, grave, lowers, self.limits)
+                    _compare(source.finish(), digest, self.blob_size(digest), diff_id)
+                return self._publish(tree, self._layers / names[leans])
+        finally:
+            self.remove(work)
+
+    def _publish(self, tree: Path, home: Path) -> Path:
+        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_file_system(fd)
+        finally:
+            os.close(fd)
+        if not home.is_dir():
+            tree.rename(home)
+            _sync(self._layers)
+        return home
+
+    def hides_all(self, tree: Path) -> bool:
+        """Whether the layer's root is opaque: overlayfs looks at no root, so the list must end here."""
+        try:
+            return os.getxattr(tree, OPAQUE) == b"y"
+        except OSError:
+            return False
+
+    # removal
+
+    def bury(self, keep_blobs: Iterable[str], keep_trees: Iterable[str]) -> tuple[list[Path], int]:
+        """Move every blob and tree but these out of the way, quickly.
+
+        Answers what to :meth:`remove` at leisure, and the bytes of blobs in it.
+        """
+        blobs = {digest.removeprefix("sha256:") for digest in keep_blobs}
+        trees, freed = set(keep_trees), 0
+        victims = [each for each in self._blobs.iterdir() if each.name not in blobs]
+        freed = sum(each.stat().st_size for each in victims)
+        victims += [each for each in self._layers.iterdir() if each.name not in trees]
+        return [self._discard(each) for each in victims], freed
+
+    def remove(self, *paths: Path) -> None:
+        """Remove files, and trees of any depth: sub-directories are moved up, one by one.
+
+        Needs no space: it must work on a full disk.
+        """
+        for path in paths:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+                continue
+            waiting = [self._discard(path)]
+            while waiting:
+                directory = waiting.pop()
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(self._discard(Path(entry.path)))
+                        else:
+                            os.unlink(entry.path)
+                directory.rmdir()
+
+    def _discard(self, path: Path) -> Path:
+        grave = self._trash / str(next(self._graves))
+        path.rename(grave)
+        return grave
+
+    def _read_catalog(self) -> Catalog:
+        if not self._catalog.exists():
+            return Catalog()
+        try:
+            return msgspec.json.decode(self._catalog.read_bytes(), type=Catalog)
+        except msgspec.MsgspecError as error:
+            raise SwarmError(
+                f"{self._catalog} is damaged ({error}): move it away and load the images again"
+            ) from error
+
+    def _complete(self, row: ImageRow) -> bool:
+        paths = [self.blob(digest) for digest in (row.digest, row.id, *row.layers)]
+        return all(path.is_file() and stat.S_ISREG(path.lstat().st_mode) for path in paths)
+
+
+def _compare(found: tuple[str, int, str], digest: str, size: int, diff_id: str) -> None:
+    if found[0] != digest or found[1] != size:
+        raise Invalid(
+            f"layer {digest} ({size} bytes) is damaged: its content is {found[0]} ({found[1]} bytes)"
+        )
+    if found[2] != diff_id:
+        raise Invalid(
+            f"layer {digest} is forged: it unpacks to {found[2]}, but the image's configuration "
+            f"says {diff_id}"
+        )
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

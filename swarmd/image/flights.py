@@ -1,0 +1,51 @@
+"""One at a time per key, and what work under way must not lose.  Asyncio; one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+
+class Flights:
+    """Whoever comes second for a key waits, and then finds the work done (or does it himself)."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Hold ``key``."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._users[key] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+
+class Pins:
+    """Names that the collection of garbage spares although no image in the catalogue has them."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def holding(self, names: Iterable[str]) -> Iterator[None]:
+        """Spare ``names`` meanwhile."""
+        held = tuple(names)
+        self._held.update(held)
+        try:
+            yield
+        finally:
+            self._held.subtract(held)
+            self._held += Counter()  # drops what is at zero
+
+    def names(self) -> frozenset[str]:
+        """All that is held now."""
+        return frozenset(self._held)

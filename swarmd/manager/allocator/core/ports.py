@@ -1,0 +1,120 @@
+"""Decide which published ports a service gets, and let its tasks go on once it has them.
+
+Every ingress port taken is a row whose id is the port: two services cannot both have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from swarmd.manager.plan import Step
+from swarmd.model.objects import PortAllocation, Service, Task
+from swarmd.model.replace import replace
+from swarmd.model.spec import PortSpec
+from swarmd.model.states import TaskState
+from swarmd.store.core.transaction import Change, Delete, Put
+
+DYNAMIC = range(30000, 32768)
+"""Where ports that a user left open are taken from (Swarm's numbers)."""
+
+PENDING = "pending task scheduling"
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """``ports``: the service's, all with a number; None: not all can be had, and ``error`` says why."""
+
+    ports: tuple[PortSpec, ...] | None = None
+    error: str = ""
+    changes: tuple[Change, ...] = ()
+
+
+def grant_ports(service: Service, taken: Mapping[str, PortAllocation]) -> Grant:
+    """Resolve the ports of ``service``; ``taken``: every allocation there is, by id.
+
+    A dynamic port keeps the number it has.  Allocations that the spec does not name any more are freed.
+    """
+    ports: list[PortSpec] = []
+    rows: dict[str, PortAllocation] = {}
+    fixed = {port.key for port in service.spec.ports if port.mode == "ingress" and port.published}
+    for wanted in service.spec.ports:
+        port = wanted
+        if wanted.mode == "ingress":
+            if not wanted.published:
+                port = _dynamic(service, wanted, taken, fixed | set(rows))
+            holder = taken.get(port.key)
+            if not port.published:
+                return Grant(error=f"no {port.protocol} port is free between {DYNAMIC[0]} and {DYNAMIC[-1]}")
+            if holder is not None and holder.service_id != service.id:
+                return Grant(error=_in_use(port, holder))
+            rows[port.key] = _row(service, port, holder)
+        ports.append(port)
+    return Grant(ports=tuple(ports), changes=_changes(service, tuple(ports), rows, taken))
+
+
+def release(tasks: Iterable[Task], grant: Grant, *, now: float) -> tuple[Step, ...]:
+    """New tasks become pending once their service has its ports; until then they say what is missing."""
+    steps: list[Step] = []
+    for task in tasks:
+        if task.state != TaskState.NEW or task.desired_state > TaskState.RUNNING:
+            continue
+        if grant.ports is not None:
+            status = replace(task.status, state=TaskState.PENDING, at=now, message=PENDING, error="")
+        else:
+            status = replace(task.status, error=grant.error)
+        if status != task.status:
+            steps.append((Put(replace(task, status=status)),))
+    return tuple(steps)
+
+
+def _dynamic(
+    service: Service, wanted: PortSpec, taken: Mapping[str, PortAllocation], used: Collection[str]
+) -> PortSpec:
+    """The number it has already, else the lowest free one; published stays 0 when there is none."""
+    for had in service.ports:
+        mine = taken.get(had.key)
+        if (
+            replace(had, published=0) == wanted
+            and had.published in DYNAMIC
+            and had.key not in used
+            and (mine is None or mine.service_id == service.id)
+        ):
+            return had
+    for number in DYNAMIC:
+        port = replace(wanted, published=number)
+        holder = taken.get(port.key)
+        if port.key not in used and (holder is None or holder.service_id == service.id):
+            return port
+    return wanted
+
+
+def _row(service: Service, port: PortSpec, holder: PortAllocation | None) -> PortAllocation:
+    if holder is not None:
+        return replace(holder, mode=port.mode, service_name=service.spec.name)
+    return PortAllocation(id=port.key, service_id=service.id, service_name=service.spec.name, mode=port.mode)
+
+
+def _changes(
+    service: Service,
+    ports: tuple[PortSpec, ...],
+    rows: Mapping[str, PortAllocation],
+    taken: Mapping[str, PortAllocation],
+) -> tuple[Change, ...]:
+    changes: list[Change] = [Put(row) for row in rows.values() if taken.get(row.id) != row]
+    changes.extend(
+        Delete(PortAllocation, row.id, row.version)
+        for row in taken.values()
+        if row.service_id == service.id and row.mode == "ingress" and row.id not in rows
+    )
+    if service.ports != ports:
+        changes.append(Put(replace(service, ports=ports)))
+    return tuple(changes)
+
+
+def _in_use(port: PortSpec, holder: PortAllocation) -> str:
+    how = "as an ingress port" if holder.mode == "ingress" else "as a host-published port"
+    return (
+        f"port '{port.published}' is already in use by service '{holder.service_name}' "
+        f"({holder.service_id}) {how}"
+    )

@@ -1,0 +1,71 @@
+"""Tell the services' core which rows to look at, and when to look again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from swarmd.manager.loop import node_matters
+from swarmd.manager.orchestrator.core.draft import View, plan_removed
+from swarmd.manager.orchestrator.core.service import plan_service
+from swarmd.manager.plan import Agenda, Plan, agenda
+from swarmd.model.objects import Node, Service, Task
+from swarmd.model.states import TaskState
+from swarmd.store.core.tables import Event
+from swarmd.store.store import Store
+
+
+class ServicePlanner:
+    """Keeps every service as its spec says.  A key is a service's id."""
+
+    def __init__(self, store: Store, new_id: Callable[[], str]) -> None:
+        self._store = store
+        self._new_id = new_id
+
+    def reset(self) -> Iterable[str]:
+        return {
+            *(service.id for service in self._store.all(Service)),
+            *(task.service_id for task in self._store.all(Task)),
+        }
+
+    def touched(self, event: Event) -> Iterable[str]:
+        row = event.new or event.old
+        if isinstance(row, Service):
+            return (row.id,)
+        if isinstance(row, Task) and _matters(event.old, event.new):
+            return (row.service_id,)
+        if isinstance(row, Node) and node_matters(event.old, event.new):
+            return self._services_of_node(row.id)
+        return ()
+
+    def plan(self, keys: Collection[str], now: float) -> Agenda:
+        return agenda({key: self._plan(key, now) for key in keys})
+
+    def _plan(self, service_id: str, now: float) -> Plan:
+        service = self._store.get(Service, service_id)
+        tasks = self._store.tasks_of_service(service_id)
+        if service is None:
+            return plan_removed(tasks)
+        versions = {version.number: version.template for version in self._store.spec_versions_of(service_id)}
+        view = View(service=service, tasks=tasks, nodes=self._nodes(service, tasks), templates=versions)
+        return plan_service(view, now=now, new_id=self._new_id)
+
+    def _nodes(self, service: Service, tasks: Iterable[Task]) -> Mapping[str, Node]:
+        if service.spec.mode == "global":
+            return {node.id: node for node in self._store.all(Node)}
+        found = (self._store.get(Node, node_id) for node_id in {task.node_id for task in tasks})
+        return {node.id: node for node in found if node is not None}
+
+    def _services_of_node(self, node_id: str) -> set[str]:
+        here = {task.service_id for task in self._store.tasks_of_node(node_id)}
+        return here | {service.id for service in self._store.all(Service) if service.spec.mode == "global"}
+
+
+def _matters(old: object, new: object) -> bool:
+    """A task on its way up is nobody's business: only that it runs, or has ended."""
+    if not isinstance(old, Task) or not isinstance(new, Task):
+        return True
+    return (old.desired_state, _stage(old)) != (new.desired_state, _stage(new))
+
+
+def _stage(task: Task) -> int:
+    return (task.state >= TaskState.RUNNING) + task.state.is_terminal

@@ -1,0 +1,70 @@
+"""Why a node will not do, one reason each, and the sentence a user reads while a task is pending.
+
+no suitable node (scheduling constraints not satisfied on 3 nodes; insufficient resources on 2 nodes)
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+
+from swarmd.manager.scheduler.core.places import Place, Want
+from swarmd.model import constraint
+from swarmd.model.states import Availability, NodeState
+
+
+class Reason(enum.Enum):
+    """The value tells one node and several; the order is that of the questions asked."""
+
+    NOT_READY = ("1 node not available for new tasks", "{} nodes not available for new tasks")
+    RESOURCES = ("insufficient resources on 1 node", "insufficient resources on {} nodes")
+    CONSTRAINTS = (
+        "scheduling constraints not satisfied on 1 node",
+        "scheduling constraints not satisfied on {} nodes",
+    )
+    HOST_PORT = ("host-mode port already in use on 1 node", "host-mode port already in use on {} nodes")
+    MAX_REPLICAS = ("max replicas per node limit exceed", "max replicas per node limit exceed")
+
+    @property
+    def ends_with_a_task(self) -> bool:
+        """The end of some task can remove it."""
+        return self in (Reason.RESOURCES, Reason.HOST_PORT, Reason.MAX_REPLICAS)
+
+    def text(self, count: int) -> str:
+        one, several = self.value
+        return one if count == 1 else several.format(count)
+
+
+def rejects(place: Place, want: Want) -> Reason | None:
+    """The first reason why a task of ``want`` cannot be there now; None if it can."""
+    node = place.node
+    if node is None or node.status.state != NodeState.READY or node.spec.availability != Availability.ACTIVE:
+        return Reason.NOT_READY
+    if not _has_room(place, want):
+        return Reason.RESOURCES
+    if not constraint.meets(want.constraints, node):
+        return Reason.CONSTRAINTS
+    if any(place.ports[port] > 0 for port in want.ports):
+        return Reason.HOST_PORT
+    if 0 < want.max_replicas <= place.live_of[want.service_id]:
+        return Reason.MAX_REPLICAS
+    return None
+
+
+def explain(rejected: Counter[Reason]) -> str:
+    """The reasons by how many nodes they rule out, the most frequent first."""
+    if not rejected:
+        return "no suitable node"
+    order = list(Reason)
+    ranked = sorted(rejected.items(), key=lambda item: (-item[1], order.index(item[0])))
+    return f"no suitable node ({'; '.join(reason.text(count) for reason, count in ranked)})"
+
+
+def _has_room(place: Place, want: Want) -> bool:
+    node = place.node
+    if node is None:
+        return False
+    description = node.description
+    return (not want.nano_cpus or place.nano_cpus + want.nano_cpus <= description.nano_cpus) and (
+        not want.memory or place.memory + want.memory <= description.memory
+    )

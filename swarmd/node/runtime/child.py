@@ -1,0 +1,201 @@
+"""The freshly cloned child: obeys the steps of its plan, then becomes the container's program.
+
+It runs as a copy of the spawner, so it must never return into the spawner's loop: every way out is an
+exec or ``_exit``.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import errno
+import fcntl
+import marshal
+import os
+import resource
+import stat
+import struct
+
+from swarmd.node.runtime import child_mounts, kernel, wire
+from swarmd.node.runtime.child_mounts import LOOKUP, Child, read_text, write_text
+from swarmd.node.runtime.core import linux, users
+
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+SOCKET_FD, PLAN_FD, FIRST_FREE_FD = 3, 4, 5
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_CLOSE_RANGE_CLOEXEC = 4
+
+
+def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
+    """Never returns.  The descriptors of the spawner below ``FIRST_FREE_FD`` are placeholders."""
+    step: tuple[Any, ...] = ("prepare",)
+    try:
+        os.dup2(out_fd, 1)
+        os.dup2(err_fd, 2)
+        os.dup2(channel_fd, SOCKET_FD, inheritable=False)
+        os.dup2(plan_fd, PLAN_FD, inheritable=False)
+        kernel.close_range(FIRST_FREE_FD)
+        child = Child(_socket.socket(fileno=SOCKET_FD))
+        _prepare()
+        for step in marshal.loads(os.pread(PLAN_FD, os.fstat(PLAN_FD).st_size, 0)):
+            _STEPS[step[0]](child, *step[1:])
+    except BaseException as error:  # noqa: BLE001 - returning would run a second spawner
+        _report(step, error)
+    finally:
+        os._exit(1)
+
+
+def _prepare() -> None:
+    kernel.prctl(linux.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    os.umask(0)
+    # a kernel without keyrings, or the quota is used up: then there is none to share
+    with wire.ignoring(OSError):
+        kernel.new_session_keyring()
+
+
+def _report(step: tuple[Any, ...], error: BaseException) -> None:
+    number = error.errno or errno.EINVAL if isinstance(error, OSError) else errno.EINVAL
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    subject = step[1] if len(step) > 1 and isinstance(step[1], str) else ""
+    os.write(SOCKET_FD, marshal.dumps(("error", step[0], subject, number, text[:4096])))
+
+
+def _join(child: Child, procs: list[str]) -> None:
+    for path in procs:
+        write_text(path, "0")
+    kernel.unshare(linux.CLONE_NEWCGROUP)
+
+
+def _rlimit(child: Child, number: int, soft: int, hard: int) -> None:
+    resource.setrlimit(number, (soft, hard))
+
+
+def _loopback(child: Child) -> None:
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    request = struct.pack("16sH14x", b"lo", 0)
+    flags = struct.unpack("16sH14x", fcntl.ioctl(probe.fileno(), _SIOCGIFFLAGS, request))[1]
+    fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+    probe.close()
+
+
+def _hostname(child: Child, name: str) -> None:
+    kernel.sethostname(name)
+
+
+def _user(child: Child, spec: str) -> None:
+    child.ids = users.resolve(spec, read_text(child.root, "/etc/passwd"), read_text(child.root, "/etc/group"))
+
+
+def _ready(child: Child) -> None:
+    child.channel.send(marshal.dumps(("ready",)))
+    if not child.channel.recv(16):  # the spawner is gone, or this container is not wanted any more
+        os._exit(0)
+
+
+def _bounding(child: Child, mask: int) -> None:
+    for number in range(64):
+        if not mask >> number & 1:
+            try:
+                kernel.prctl(linux.PR_CAPBSET_DROP, number)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # past the last capability of this kernel
+                    return
+                raise
+
+
+def _no_new_privs(child: Child) -> None:
+    kernel.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _seccomp(child: Child, program: bytes) -> None:
+    kernel.seccomp_filter(program)
+
+
+def _identity(child: Child, mask: int) -> None:
+    uid, gid, groups, _ = child.ids
+    os.umask(0o022)
+    for stream in (1, 2):
+        if uid:  # so that the program can open /dev/stdout
+            os.fchown(stream, uid, gid)
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    kernel.capset(0 if uid else mask)
+
+
+def _chdir(child: Child, path: str) -> None:
+    fd = kernel.openat2(child.root, path, linux.O_PATH | os.O_DIRECTORY, LOOKUP)
+    os.fchdir(fd)
+    if not os.getcwd().startswith("/"):
+        raise OSError(errno.ENOENT, f"{path} is outside of the container")
+
+
+def _exec(child: Child, args: list[str], env: dict[str, str]) -> None:
+    env.setdefault("HOME", child.ids[3])
+    for number in range(1, 32):
+        if number not in (linux.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    path = _program(args[0], env.get("PATH", ""))
+    kernel.close_range(SOCKET_FD, flags=_CLOSE_RANGE_CLOEXEC)
+    try:
+        os.execve(path, args, env)
+    except OSError as error:
+        raise OSError(error.errno, f'exec: "{args[0]}": {_reason(error)}') from None
+
+
+def _program(name: str, path: str) -> str:
+    candidates = [name] if "/" in name else [f"{part}/{name}" for part in path.split(":") if part]
+    refused: OSError | None = None
+    for candidate in candidates:
+        try:
+            _executable(candidate)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            refused = refused or error
+            continue
+        return candidate
+    if refused is not None:
+        raise OSError(refused.errno, f'exec: "{name}": {_reason(refused)}')
+    if "/" in name:
+        raise OSError(errno.ENOENT, f'exec: "{name}": stat {name}: no such file or directory')
+    raise OSError(errno.ENOENT, f'exec: "{name}": executable file not found in $PATH')
+
+
+def _executable(path: str) -> None:
+    """Magic links are refused: /proc/self/exe is the host's interpreter at this moment."""
+    fd = kernel.openat2(linux.AT_FDCWD, path, linux.O_PATH, linux.RESOLVE_NO_MAGICLINKS)
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EISDIR, "is a directory")
+    finally:
+        os.close(fd)
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise OSError(errno.EACCES, "permission denied")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0).lower()
+
+
+_STEPS: dict[str, Callable[..., None]] = {
+    **child_mounts.STEPS,
+    "join": _join,
+    "rlimit": _rlimit,
+    "loopback": _loopback,
+    "hostname": _hostname,
+    "user": _user,
+    "ready": _ready,
+    "bounding": _bounding,
+    "no_new_privs": _no_new_privs,
+    "seccomp": _seccomp,
+    "identity": _identity,
+    "chdir": _chdir,
+    "exec": _exec,
+}

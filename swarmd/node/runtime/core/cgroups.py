@@ -1,0 +1,170 @@
+"""Where the cgroups of this machine are, and what to write there for a container's limits.
+
+Three layouts exist: v1 (a tree per controller), pure v2 (one tree), and hybrid (v1 controllers and a v2
+tree beside them).  In hybrid the limits are in v1; identity and killing are in the v2 tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from swarmd.model.errors import Invalid
+
+PARENT = "swarmd"
+LEAF = "swarmd-daemon"
+MEMORY_MINIMUM = 6 * 1024 * 1024
+_PERIOD = 100_000
+_MINIMUM_QUOTA = 1000
+_V1 = ("memory", "cpu", "pids")
+
+
+class Cgroups(msgspec.Struct, frozen=True):
+    """``v1``: controller → the directory this daemon is in; ``v2``: the same in the v2 tree, or "".
+
+    ``v1_mounts``: controllers as they are mounted (``cpu,cpuacct``) for showing them to containers.
+    """
+
+    v1: Mapping[str, str]
+    v2: str
+    v1_mounts: tuple[str, ...] = ()
+
+    @property
+    def pure_v2(self) -> bool:
+        return not self.v1
+
+    def parents(self) -> tuple[str, ...]:
+        """The directories below which a container gets one of its own; the v2 tree first."""
+        wanted = [self.v2] if self.v2 else []
+        wanted += [self.v1[name] for name in _V1 if name in self.v1]
+        if not self.v2:  # nothing else counts CPU time or filters devices
+            wanted += [self.v1[name] for name in ("cpuacct", "devices") if name in self.v1]
+        return tuple(dict.fromkeys(wanted))
+
+
+class ContainerGroups(msgspec.Struct, frozen=True):
+    """The directories of one container: ``v2`` (or ""), and ``v1`` by controller."""
+
+    v2: str
+    v1: Mapping[str, str]
+
+    def paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*([self.v2] if self.v2 else []), *self.v1.values()]))
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One limit; a failure of one that is not ``required`` does not matter."""
+
+    path: str
+    value: str
+    required: bool = True
+
+
+def discover(mountinfo: str, own: str) -> Cgroups:
+    """The layout, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
+
+    Raises :class:`Invalid` if no cgroup file system is mounted.
+    """
+    membership = _membership(own)
+    v1: dict[str, str] = {}
+    v2 = ""
+    mounts: list[str] = []
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = [*right.split(" "), "", "", ""][:3]
+        root, point = left.split(" ")[3:5]
+        if kind == "cgroup2":
+            v2 = v2 or _directory(_unescape(point), root, membership.get("", "/"))
+        elif kind == "cgroup":
+            names = [name for name in options.split(",") if name in membership]
+            for name in names:
+                v1.setdefault(name, _directory(_unescape(point), root, membership[name]))
+            mounts += [",".join(names)] if names and not names[0].startswith("name=") else []
+    controllers = {name: path for name, path in v1.items() if not name.startswith("name=")}
+    if not controllers and not v2:
+        raise Invalid("no cgroup file system is mounted; mount cgroup2 at /sys/fs/cgroup to run containers")
+    return Cgroups(controllers, v2, tuple(mounts))
+
+
+def _membership(own: str) -> dict[str, str]:
+    out = {}
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in controllers.split(","):
+            out[name] = path
+    return out
+
+
+def _directory(point: str, root: str, path: str) -> str:
+    if path.startswith("/.."):  # outside of our cgroup namespace: all we see is the mount
+        return point
+    inside = path
+    if root != "/" and (path == root or path.startswith(root + "/")):
+        inside = path[len(root) :]
+    parts = [part for part in inside.split("/") if part]
+    if parts and parts[-1] == LEAF:  # a daemon that was here before us moved into a leaf
+        parts.pop()
+    return "/".join([point, *parts])
+
+
+def _unescape(path: str) -> str:
+    return path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def place(cgroups: Cgroups, container_id: str) -> ContainerGroups:
+    """The directories of a container; nothing is made yet."""
+    wanted = set(cgroups.parents())
+    v1 = {name: path for name, path in cgroups.v1.items() if path in wanted}
+    return ContainerGroups(
+        v2=f"{cgroups.v2}/{PARENT}/{container_id}" if cgroups.v2 else "",
+        v1={name: f"{path}/{PARENT}/{container_id}" for name, path in v1.items()},
+    )
+
+
+def limits(groups: ContainerGroups, *, memory: int, nano_cpus: int, pids: int) -> tuple[Write, ...]:
+    """What to write for these limits (bytes, 1e-9 CPUs, processes; 0 is none).
+
+    Swap may grow to the same size as the memory, as Docker has it.
+    """
+    if 0 < memory < MEMORY_MINIMUM:
+        raise Invalid(f"memory limit {memory}: the minimum is 6 MiB ({MEMORY_MINIMUM} bytes)")
+    quota = max(_MINIMUM_QUOTA, nano_cpus * _PERIOD // 1_000_000_000)
+    wanted: tuple[tuple[int, str, str, str, bool], ...]
+    if not groups.v1:
+        wanted = (
+            (memory, "v2", "memory.max", str(memory), True),
+            (memory, "v2", "memory.swap.max", str(memory), False),
+            (nano_cpus, "v2", "cpu.max", f"{quota} {_PERIOD}", True),
+            (pids, "v2", "pids.max", str(pids), True),
+        )
+    else:
+        wanted = (
+            (memory, "memory", "memory.limit_in_bytes", str(memory), True),
+            (memory, "memory", "memory.memsw.limit_in_bytes", str(2 * memory), False),
+            (nano_cpus, "cpu", "cpu.cfs_period_us", str(_PERIOD), True),
+            (nano_cpus, "cpu", "cpu.cfs_quota_us", str(quota), True),
+            (pids, "pids", "pids.max", str(pids), True),
+        )
+    directories = {"v2": groups.v2, **groups.v1}
+    out = []
+    for given, where, name, value, required in wanted:
+        if given and where not in directories:
+            raise Invalid(f"a {where} limit is asked for, but this machine has no cgroup controller for it")
+        if given:
+            out.append(Write(f"{directories[where]}/{name}", value, required))
+    return tuple(out)
+
+
+def oom_kills(text: str) -> int:
+    """The counter in ``memory.events`` (v2) or ``memory.oom_control`` (v1)."""
+    return counter(text, "oom_kill")
+
+
+def counter(text: str, name: str) -> int:
+    """One number of a "name value" file; 0 if it is not there."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdecimal():
+            return int(value)
+    return 0

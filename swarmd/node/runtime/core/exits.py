@@ -1,0 +1,37 @@
+"""From what the kernel says about an end to what Docker's users know: exit codes and their sentences."""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+from swarmd.model.errors import Invalid
+
+LOST = 255
+
+
+class StartFailed(Invalid):
+    """The program could not be executed; ``exit_code`` is 126, 127 or 128."""
+
+    kind: ClassVar[str] = "invalid"
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def exit_code(wait_status: int) -> int:
+    """0–255 of an exit, 128+N of signal N."""
+    signal = wait_status & 0x7F
+    return 128 + signal if signal else wait_status >> 8 & 0xFF
+
+
+def exec_failure(number: int, text: str) -> StartFailed:
+    """The error of an exec that failed with errno ``number``; ``text`` names the program."""
+    if number == errno.ENOENT or number == errno.ENOTDIR:
+        code = 127
+    elif number in (errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM, errno.ELOOP):
+        code = 126
+    else:
+        code = 128
+    return StartFailed(text, code)

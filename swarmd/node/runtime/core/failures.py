@@ -1,0 +1,52 @@
+"""Turns what the spawner or a cloned child reports into the error a user sees."""
+
+from __future__ import annotations
+
+import errno
+
+from swarmd.model.errors import Conflict, Invalid, SwarmError, Unavailable
+from swarmd.node.runtime.core.exits import StartFailed, exec_failure
+
+_DOING = {
+    "overlay": "mounting the image layers",
+    "pivot": "changing to the container's root",
+    "join": "entering the cgroup",
+    "clone": "making the namespaces",
+    "mount": "mounting",
+    "attach": "mounting",
+    "tmpfs": "mounting a tmpfs at",
+    "sysctl": "setting sysctl",
+    "workdir": "making the working directory",
+    "hostname": "setting the hostname",
+    "rlimit": "setting a ulimit",
+    "mask_file": "masking",
+    "mask_dir": "masking",
+    "chdir": "changing to the working directory",
+    "seccomp": "installing the system call filter",
+    "identity": "changing to the user",
+}
+_USERS_OWN = frozenset({"source", "attach", "tmpfs", "user", "workdir", "sysctl", "rlimit"})
+
+
+def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
+    """Why a container could not be made: :class:`Invalid` if its config asks for the impossible."""
+    if number == errno.EEXIST and step == "create":
+        return Conflict(text)
+    sentence = _sentence(step, subject, text)
+    return Invalid(sentence) if step in _USERS_OWN else Unavailable(sentence)
+
+
+def start_failure(step: str, subject: str, number: int, text: str) -> StartFailed:
+    """Why a container's program did not start, with the exit code Docker gives it."""
+    if step == "exec":
+        return exec_failure(number, text)
+    if step == "chdir":
+        return exec_failure(number, _sentence(step, subject, text))
+    return StartFailed(_sentence(step, subject, text), 128)
+
+
+def _sentence(step: str, subject: str, text: str) -> str:
+    doing = _DOING.get(step)
+    if doing is None:
+        return text
+    return f"{doing} {subject}: {text}" if subject else f"{doing}: {text}"

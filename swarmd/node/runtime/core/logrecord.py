@@ -1,0 +1,68 @@
+"""The format of container logs: chunks of whole lines with one time stamp, readable from both ends.
+
+A record is ``u64 nanoseconds, u8 stream, u32 length, data, u32 length of the whole record`` (little
+endian).  The trailing length lets a reader walk backwards for "the last N lines".  ``data`` is one or more
+lines including their newlines; the last one may lack it (a very long line in pieces, or the end).
+Stream 0 with no data marks the end of the container's output.  The log pump loads this file, so it is light.
+"""
+
+from __future__ import annotations
+
+import struct
+
+END, STDOUT, STDERR = 0, 1, 2
+PIECE = 16 * 1024
+HEADER = struct.Struct("<QBI")
+TRAILER = struct.Struct("<I")
+OVERHEAD = HEADER.size + TRAILER.size
+_SUFFIX = ".log"
+
+
+def encode(time: int, stream: int, data: bytes) -> bytes:
+    return b"".join((HEADER.pack(time, stream, len(data)), data, TRAILER.pack(len(data) + OVERHEAD)))
+
+
+def complete(buffer: bytes, start: int = 0) -> int:
+    """Where the record at ``start`` ends; ``start`` itself if it is not all there."""
+    if len(buffer) - start < OVERHEAD:
+        return start
+    end = start + OVERHEAD + int(HEADER.unpack_from(buffer, start)[2])
+    return end if end <= len(buffer) else start
+
+
+def intact(buffer: bytes) -> int:
+    """How many leading bytes are whole records: where to cut a file whose writer was killed."""
+    start, end = 0, complete(buffer)
+    while end != start:
+        start, end = end, complete(buffer, end)
+    return start
+
+
+def file_name(number: int) -> str:
+    return f"{number:08d}{_SUFFIX}"
+
+
+def file_numbers(names: list[str]) -> list[int]:
+    """The numbers of the log files among ``names``, oldest first."""
+    stems = [name[: -len(_SUFFIX)] for name in names if name.endswith(_SUFFIX)]
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+class Splitter:
+    """Cuts one stream into chunks of whole lines; holds back the beginning of a line, up to PIECE bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be written now, empty while the line is still going on."""
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        if len(data) - end >= PIECE:
+            end = len(data)
+        self._rest = data[end:]
+        return data[:end]
+
+    def flush(self) -> bytes:
+        rest, self._rest = self._rest, b""
+        return rest

@@ -1,0 +1,311 @@
+"""The local container runtime: namespaces, cgroups and overlay through the spawner, state on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import marshal
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Nursery, Report
+from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
+from swarmd.node.runtime import hostfacts, reattach
+from swarmd.node.runtime.box import Box
+from swarmd.node.runtime.cgroup import CgroupDriver
+from swarmd.node.runtime.client import SpawnClient, SpawnerError
+from swarmd.node.runtime.core import cgroups, linux
+from swarmd.node.runtime.core.cgroups import ContainerGroups
+from swarmd.node.runtime.core.defaults import capability_mask, capability_names
+from swarmd.node.runtime.core.failures import creation_failure, start_failure
+from swarmd.node.runtime.core.plan import HostFacts, Layout, compile_plan, validate
+from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats
+from swarmd.node.runtime.reattach import Row, settled_rows
+from swarmd.node.runtime.seccomp import Compiler
+from swarmd.node.runtime.storage import Storage, Stored
+
+# The cgroup namespace comes later, when the child has joined its v1 groups.
+_NAMESPACES = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
+_KILL_PATIENCE = 10.0
+_ONLINE_PATIENCE = 15.0
+_RECONNECT_PAUSE = 0.5
+list_ = list  # the port has a method of that name
+
+
+class LocalRuntime:
+    """Implements :class:`swarmd.node.runtime.port.Runtime` on this machine.
+
+    ``report`` hears of failures of background work.
+    """
+
+    def __init__(self, data_dir: Path, run_dir: Path, clock: Clock, report: Report) -> None:
+        self._clock = clock
+        self._run_dir = run_dir
+        self._storage = Storage(data_dir, run_dir)
+        self._boxes: dict[str, Box] = {}
+        self._nursery = Nursery(report)
+        self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
+        self._online = asyncio.Event()
+        self._compiler = Compiler()
+        self._cgroups: CgroupDriver | None = None
+        self._facts = HostFacts()
+        self._closing = False
+
+    @property
+    def _groups(self) -> CgroupDriver:
+        if self._cgroups is None:
+            raise Unavailable("the container runtime has not been started up")
+        return self._cgroups
+
+    async def start_up(self) -> None:
+        self._cgroups = CgroupDriver(self._clock)
+        self._cgroups.prepare()
+        self._facts = hostfacts.gather(self._cgroups.layout)
+        self._storage.prepare()
+        unfinished = []
+        for name, stored, state in self._storage.load():
+            if stored is None:
+                unfinished.append(name)
+                continue
+            box = Box(stored, state or ContainerState(id=name, status="created"))
+            box.ready = True
+            self._boxes[name] = box
+        await self._connect()
+        for name in unfinished:
+            await self._clear_away(name, cgroups.place(self._groups.layout, name))
+
+    async def _connect(self) -> None:
+        await self._spawner.connect()
+        rows = await settled_rows(self._spawner, self._clock)
+        for row in rows:
+            if row.id in self._boxes:
+                self._take_over(self._boxes[row.id], row)
+            else:
+                await self._spawner.call("forget", row.id)
+        known = {row.id for row in rows}
+        for name, box in self._boxes.items():
+            if name not in known and box.ready and not box.done.is_set():
+                self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
+        self._online.set()
+
+    def _take_over(self, box: Box, row: Row) -> None:
+        if row.status == "exited":
+            self._finish(row)
+            return
+        if box.pidfd < 0:
+            with contextlib.suppress(ProcessLookupError):  # the event of its end is on the way
+                box.created(row.pid, os.pidfd_open(row.pid))
+        if row.status == "running":
+            box.started(row.started)
+        self._storage.save_state(box.state)
+
+    def _disconnected(self) -> None:
+        self._online.clear()
+        if not self._closing:
+            self._nursery.start("reconnect to the container spawner", self._reconnect())
+
+    async def _reconnect(self) -> None:
+        while True:
+            try:
+                await self._connect()
+            except (SwarmError, OSError, SpawnerError):
+                self._spawner.close()
+                await self._clock.sleep(_RECONNECT_PAUSE)
+            else:
+                return
+
+    def _heard(self, event: tuple[Any, ...]) -> None:
+        if event[0] == "exited":
+            self._finish(reattach.row(event[1]))
+
+    def _finish(self, row: Row) -> None:
+        """Note an end, then let the spawner forget it; a crash in between makes it tell again."""
+        box = self._boxes.get(row.id)
+        if box is None:
+            return
+        if not box.ready:  # told in the same breath as its creation
+            box.early_end = row
+            return
+        box.ended(row, now=self._clock.now(), oom=self._groups.oom_killed(box.stored.groups))
+        self._storage.save_state(box.state)
+        self._nursery.start(f"acknowledge the end of {row.id}", self._acknowledge(row.id))
+
+    async def _acknowledge(self, name: str) -> None:
+        with contextlib.suppress(Unavailable):  # it is told again after the reconnection
+            await self._spawner.call("ack", name)
+
+    async def create(self, config: ContainerConfig) -> int:
+        validate(config)
+        if config.id in self._boxes:
+            raise Conflict(f"container {config.id} exists already")
+        groups = cgroups.place(self._groups.layout, config.id)
+        limits = cgroups.limits(
+            groups, memory=config.memory_limit, nano_cpus=config.nano_cpus, pids=config.pids_limit
+        )
+        stored = Stored(config, groups, self._clock.now())
+        box = Box(stored, ContainerState(id=config.id, status="created"))
+        self._boxes[config.id] = box
+        made = None
+        try:
+            layout = self._storage.make(stored)
+            self._groups.create(groups, limits)
+            made = groups
+            pid = await self._clone(box, layout)
+        except BaseException as error:
+            await self._clear_away(config.id, made)
+            if isinstance(error, OSError):
+                raise Unavailable(f"cannot prepare container {config.id}: {error}") from error
+            raise
+        box.ready = True
+        self._storage.save_state(box.state)
+        if box.early_end is not None:
+            self._finish(box.early_end)
+        return pid
+
+    async def _clone(self, box: Box, layout: Layout) -> int:
+        config = box.stored.config
+        procs = self._groups.procs_files(box.stored.groups)
+        layout = msgspec.structs.replace(layout, v1_procs=procs)
+        plan = os.memfd_create("plan", os.MFD_CLOEXEC)
+        try:
+            os.write(plan, marshal.dumps(compile_plan(config, self._facts, layout, self._filter(config))))
+            namespaces = _NAMESPACES if config.host_network else _NAMESPACES | linux.CLONE_NEWNET
+            (pid,), fds = await self._ask(
+                "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
+            )
+        finally:
+            os.close(plan)
+        box.created(pid, fds[0])
+        return int(pid)
+
+    def _filter(self, config: ContainerConfig) -> bytes | None:
+        if config.seccomp_unconfined:
+            return None
+        mask = capability_mask(config.cap_add, config.cap_drop, grantable=self._facts.grantable)
+        return self._compiler.filter_for(capability_names(mask))
+
+    async def _ask(
+        self,
+        operation: str,
+        *arguments: Any,
+        fds: tuple[int, ...] = (),
+        failed: Callable[[str, str, int, str], SwarmError],
+    ) -> tuple[tuple[Any, ...], list_[int]]:
+        """A question that waits for a spawner that is being replaced."""
+        try:
+            async with asyncio.timeout(_ONLINE_PATIENCE):
+                await self._online.wait()
+        except TimeoutError:
+            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+        try:
+            return await self._spawner.call(operation, *arguments, fds=fds)
+        except SpawnerError as error:
+            raise failed(error.step, error.subject, error.number, error.text) from None
+
+    async def _clear_away(self, name: str, groups: ContainerGroups | None) -> None:
+        """All that is left of a container, whatever part of it was made."""
+        box = self._boxes.get(name)
+        if box is not None:
+            box.ready = False
+        with contextlib.suppress(Unavailable):  # a new spawner will be told, as it is unknown here then
+            await self._spawner.call("forget", name)
+        if groups is not None:
+            await self._groups.remove(groups)
+        await asyncio.to_thread(self._storage.remove, name)
+        if box is not None:
+            box.close()
+        self._boxes.pop(name, None)
+
+    async def start(self, container_id: str) -> None:
+        box = self._box(container_id)
+        if box.state.status != "created" or not box.ready or box.starting:
+            raise Refused(f"container {container_id} was started already; a container runs once")
+        box.starting = True
+        (at,), _ = await self._ask("start", container_id, failed=start_failure)
+        box.started(at)
+        self._storage.save_state(box.state)
+
+    async def wait(self, container_id: str) -> ContainerState:
+        box = self._box(container_id)
+        await box.done.wait()
+        return box.state
+
+    async def stop(self, container_id: str, *, signal: str = "", grace: float = 10.0) -> ContainerState:
+        box = self._box(container_id)
+        number = signal_number(signal or box.stored.config.stop_signal or "SIGTERM")
+        if box.done.is_set():
+            return box.state
+        if box.state.status == "running":
+            with contextlib.suppress(Refused, TimeoutError):
+                box.signal(number)
+                async with asyncio.timeout(None if grace < 0 else grace):
+                    await box.done.wait()
+        if not box.done.is_set():
+            self._groups.kill(box.stored.groups)
+            with contextlib.suppress(Refused):
+                box.signal(linux.SIGKILL)
+            try:
+                async with asyncio.timeout(_KILL_PATIENCE):
+                    await box.done.wait()
+            except TimeoutError:
+                raise Unavailable(
+                    f"container {container_id} (pid {box.state.pid}) does not die: it waits in the kernel"
+                ) from None
+        return box.state
+
+    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
+        self._box(container_id).signal(signal_number(signal))
+
+    async def remove(self, container_id: str) -> None:
+        box = self._box(container_id)
+        if box.state.status == "running":
+            raise Refused(f"container {container_id} is running; stop it before removing it")
+        if not box.ready:
+            raise Refused(f"container {container_id} is being made or removed already")
+        await self._clear_away(container_id, box.stored.groups)
+
+    def list(self) -> list_[ContainerState]:
+        return [box.state for box in self._boxes.values() if box.ready]
+
+    def inspect(self, container_id: str) -> ContainerState | None:
+        box = self._boxes.get(container_id)
+        return box.state if box is not None and box.ready else None
+
+    def config(self, container_id: str) -> ContainerConfig | None:
+        box = self._boxes.get(container_id)
+        return box.stored.config if box is not None else None
+
+    def container_dir(self, container_id: str) -> Path:
+        """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
+        return self._storage.directory(container_id)
+
+    async def stats(self, container_id: str) -> ContainerStats:
+        return self._groups.stats(self._box(container_id).stored.groups)
+
+    async def shut_down(self, *, stop_containers: bool) -> None:
+        if stop_containers:
+            async with asyncio.TaskGroup() as group:
+                for state in self.list():
+                    group.create_task(self.stop(state.id))
+        self._closing = True
+        if stop_containers:
+            with contextlib.suppress(Unavailable):
+                await self._spawner.call("quit")
+            self._groups.tidy()
+        await self._nursery.close()
+        self._online.clear()
+        self._spawner.close()
+        for box in self._boxes.values():
+            box.close()
+
+    def _box(self, container_id: str) -> Box:
+        box = self._boxes.get(container_id)
+        if box is None:
+            raise NotFound(f"no such container: {container_id}")
+        return box

@@ -1,0 +1,57 @@
+"""What must outlive the spawner, in files of the run directory: ``ctr/<id>/run``, ``exit``, ``out``, ``err``.
+
+``run`` says which process a container is, ``exit`` how it ended; both are written before anybody is told.
+They survive a killed process, not a reboot: after one no container runs anyway.  ``out`` and ``err`` are
+the named pipes of its output, so that whoever lost a descriptor can open them again.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+
+from swarmd.node.runtime import wire
+
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
+SOCKET, LOCK, LOG_LOCK = "spawnd.sock", "spawnd.lock", "logd.lock"
+PIPES = ("out", "err")
+
+
+def directory(run_dir: str, container_id: str) -> str:
+    return f"{run_dir}/ctr/{container_id}"
+
+
+def identifiers(run_dir: str) -> list[str]:
+    try:
+        return sorted(os.listdir(f"{run_dir}/ctr"))
+    except FileNotFoundError:
+        return []
+
+
+def save(run_dir: str, container_id: str, name: str, values: tuple[Any, ...]) -> None:
+    path = f"{directory(run_dir, container_id)}/{name}"
+    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(fd, marshal.dumps(values))
+    finally:
+        os.close(fd)
+    os.rename(path + ".new", path)
+
+
+def load(run_dir: str, container_id: str, name: str) -> tuple[Any, ...] | None:
+    try:
+        with open(f"{directory(run_dir, container_id)}/{name}", "rb") as file:
+            values = marshal.loads(file.read())
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    return values if isinstance(values, tuple) else None
+
+
+def forget(run_dir: str, container_id: str) -> None:
+    """The end was taken note of elsewhere; the pipes stay until they are drained."""
+    for name in ("run", "exit"):
+        with wire.ignoring(FileNotFoundError):
+            os.unlink(f"{directory(run_dir, container_id)}/{name}")

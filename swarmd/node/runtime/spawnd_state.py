@@ -1,0 +1,73 @@
+"""One container as the spawner sees it, and what the kernel says about its end."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from swarmd.node.runtime import kernel
+
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any
+
+    from swarmd.node.runtime.spawnd_loop import Client
+
+
+class Container:
+    """``status``: creating, created, starting, running, exited; ``ours`` if it is our child."""
+
+    def __init__(self, container_id: str) -> None:
+        self.id = container_id
+        self.status = "creating"
+        self.pid = 0
+        self.pidfd = -1
+        self.channel: _socket.socket | None = None
+        self.started = 0.0
+        self.finished = 0.0
+        self.wait_status: int | None = None
+        self.failure: tuple[Any, ...] | None = None
+        self.ours = True
+        self.waiting: tuple[Client, int] | None = None  # whoever asked for what goes on now
+        self.forgetting: list[tuple[Client, int]] = []
+
+    def row(self) -> tuple[Any, ...]:
+        return (self.id, self.status, self.pid, self.started, self.finished, self.wait_status, self.failure)
+
+
+def reap(container: Container) -> int | None:
+    """The wait status, None if there is none (yet)."""
+    if not container.ours:
+        return kernel.pidfd_exit_status(container.pidfd)
+    try:
+        end = os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return kernel.pidfd_exit_status(container.pidfd)
+    if end is None:
+        return None
+    return end.si_status << 8 if end.si_code == os.CLD_EXITED else end.si_status
+
+
+def exists(container: Container) -> bool:
+    try:
+        kernel.pidfd_send_signal(container.pidfd, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def now() -> float:
+    return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+def reap_strangers(known: set[int]) -> None:
+    """As a subreaper we inherit orphans; nobody else takes their status."""
+    while True:
+        try:
+            end = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if end is None or end.si_pid in known:
+            return
+        os.waitpid(end.si_pid, os.WNOHANG)

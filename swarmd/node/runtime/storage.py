@@ -1,0 +1,108 @@
+"""What the runtime keeps of each container on disk, so that a new daemon knows what the old one knew.
+
+``<data>/containers/<id>/``: config.json, state.json, upper/ work/ root/ (overlay), files/ (hosts, ...), log/.
+``<run>/ctr/<id>/``: the pipes and the spawner's notes (``rundir``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import shutil
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from swarmd.node.runtime import rundir
+from swarmd.node.runtime.core.cgroups import ContainerGroups
+from swarmd.node.runtime.core.plan import Layout, generated_files
+from swarmd.node.runtime.port import ContainerConfig, ContainerState
+
+T = TypeVar("T")
+
+_DIRECTORIES = ("upper", "work", "root", "files", "log")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The contents of config.json."""
+
+    config: ContainerConfig
+    groups: ContainerGroups
+    created_at: float
+
+
+class Storage:
+    def __init__(self, data_dir: Path, run_dir: Path) -> None:
+        self._containers = data_dir / "containers"
+        self._run_dir = run_dir
+
+    def prepare(self) -> None:
+        self._containers.mkdir(parents=True, exist_ok=True)
+        (self._run_dir / "ctr").mkdir(parents=True, exist_ok=True)
+        self._run_dir.chmod(0o700)
+
+    def directory(self, container_id: str) -> Path:
+        return self._containers / container_id
+
+    def make(self, stored: Stored) -> Layout:
+        """The directories, files and pipes of a new container; :class:`OSError` if that fails."""
+        config = stored.config
+        base = self.directory(config.id)
+        for name in _DIRECTORIES:
+            (base / name).mkdir(parents=True, mode=0o700)
+        top = os.stat(config.lower_dirs[0])  # the root of an overlay looks like its uppermost directory
+        os.chmod(base / "upper", top.st_mode & 0o7777)
+        os.chown(base / "upper", top.st_uid, top.st_gid)
+        _replace(base / "config.json", msgspec.json.encode(stored))
+        files = config.files
+        for name, content in generated_files(files.hosts, files.hostname, files.resolv_conf).items():
+            (base / "files" / name).write_text(content, encoding="utf-8")
+            (base / "files" / name).chmod(0o644)
+        self._make_pipes(config, base)
+        return Layout(
+            root=str(base / "root"),
+            upper=str(base / "upper"),
+            work=str(base / "work"),
+            files=str(base / "files"),
+        )
+
+    def _make_pipes(self, config: ContainerConfig, base: Path) -> None:
+        directory = Path(rundir.directory(str(self._run_dir), config.id))
+        directory.mkdir(parents=True, mode=0o700)
+        for name in rundir.PIPES:
+            os.mkfifo(directory / name, 0o600)
+        settings = (str(base / "log"), config.log_max_size, config.log_max_files)
+        (directory / "log").write_bytes(marshal.dumps(settings))
+
+    def save_state(self, state: ContainerState) -> None:
+        _replace(self.directory(state.id) / "state.json", msgspec.json.encode(state))
+
+    def load(self) -> list[tuple[str, Stored | None, ContainerState | None]]:
+        """Every container directory with what can be read of it."""
+        out = []
+        for base in sorted(self._containers.iterdir()):
+            stored = _decode(base / "config.json", Stored)
+            out.append((base.name, stored, _decode(base / "state.json", ContainerState)))
+        return out
+
+    def remove(self, container_id: str) -> None:
+        """May take long for a container that wrote much: call it off the event loop."""
+        for base in (self.directory(container_id), self._run_dir / "ctr" / container_id):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(base)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+def _decode(path: Path, kind: type[T]) -> T | None:
+    """None if it is not there or was torn by a power cut."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,198 @@
+"""The calling end of the cluster port: a lasting way to one manager, and single requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from swarmd.kit.backoff import Backoff
+from swarmd.kit.clock import Clock
+from swarmd.model.errors import KINDS, Invalid, SwarmError, Unavailable
+from swarmd.rpc.frames import encode_frame, read_frame, write_frame
+from swarmd.rpc.peer import MANAGER_ROLE, ContextSource
+from swarmd.rpc.v1 import peer_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 3.0
+_SILENCE_MILLISECONDS = 3000
+_CHECK_SECONDS = 0.25
+_MOST_BYTES = 32 << 20
+_WRITE_BYTES = 1 << 20
+_FIRST_RETRY = 0.05
+_LAST_RETRY = 1.0
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def connect(address: str, context: ssl.SSLContext, server_name: str) -> Streams:
+    """A TLS connection to ``ip:port`` whose certificate must name ``server_name``, within 3 seconds.
+
+    Raises OSError (ssl.SSLError is one), TimeoutError.  A peer that takes nothing for 3 seconds is lost.
+    """
+    host, _, port = address.rpartition(":")
+    ip = ipaddress.ip_address(host.strip("[]"))
+    sock = socket.socket(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MILLISECONDS)
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await asyncio.get_running_loop().sock_connect(sock, (str(ip), int(port)))
+            return await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name)
+    except BaseException:
+        sock.close()
+        raise
+
+
+class PeerClient:
+    """The raft lane to manager ``peer`` at ``address``: reconnects for ever, keeps frames in order.
+
+    Frames are lost while there is no connection and when more than 32 MiB wait.  ``on_link(up)`` tells when
+    the other end has accepted, and when the connection is gone.  Run :meth:`run` in a task of its owner.
+    """
+
+    def __init__(
+        self,
+        *,
+        peer: str,
+        address: str,
+        own_id: str,
+        cluster_id: Callable[[], str],
+        context: ContextSource,
+        on_link: Callable[[bool], None],
+        clock: Clock,
+        fraction: Callable[[], float],
+    ) -> None:
+        self.address = address
+        self._peer = peer
+        self._own_id = own_id
+        self._cluster_id = cluster_id
+        self._context = context
+        self._on_link = on_link
+        self._clock = clock
+        self._backoff = Backoff(first=_FIRST_RETRY, cap=_LAST_RETRY, fraction=fraction)
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._up = False
+
+    def send(self, frame: pb.PeerFrame) -> bool:
+        """Queue ``frame``; False when it is lost right away."""
+        if not self._up or self._bytes > _MOST_BYTES:
+            return False
+        data = encode_frame(frame)
+        self._queue.append(data)
+        self._bytes += len(data)
+        self._wake.set()
+        return True
+
+    async def run(self) -> None:
+        """Connect, send, and connect again, until cancelled."""
+        while True:
+            try:
+                await self._connected()
+            except (OSError, SwarmError, TimeoutError) as error:
+                _log.debug("no way to manager %s at %s: %s", self._peer, self.address, error)
+            await self._clock.sleep(self._backoff.next())
+
+    async def _connected(self) -> None:
+        """One connection, from its handshake to its end."""
+        hello = pb.PeerHello(cluster_id=self._cluster_id(), node_id=self._own_id, lane=pb.PEER_LANE_RAFT)
+        reader, writer = await connect(self.address, self._context(), self._peer)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await write_frame(writer, pb.PeerFrame(hello=hello))
+                answer = await read_frame(reader)
+            if answer is None or answer.WhichOneof("body") != "hello":
+                raise Unavailable(f"Manager {self._peer} did not accept the connection.")
+            self._backoff.reset()
+            self._up = True
+            self._on_link(True)
+            await self._send_all(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._queue.clear()
+            self._bytes = 0
+            if self._up:
+                self._up = False
+                self._on_link(False)
+
+    async def _send_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Write what is queued until the other end is gone."""
+        while not reader.at_eof():
+            data = bytearray()
+            while self._queue and len(data) < _WRITE_BYTES:
+                data += self._queue.popleft()
+            if data:
+                self._bytes -= len(data)
+                writer.write(bytes(data))
+                await writer.drain()
+                continue
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self._wake.wait()
+
+
+async def fetch_base(
+    peer: str, address: str, hello: pb.PeerHello, request: pb.SnapshotRequest, context: ssl.SSLContext
+) -> AsyncIterator[pb.SnapshotChunk]:
+    """The chunks of ``peer``'s base; none when it has nothing new enough.
+
+    Raises OSError or TimeoutError when the way breaks before the end, Invalid for nonsense.
+    """
+    reader, writer = await connect(address, context, peer)
+    try:
+        await write_frame(writer, pb.PeerFrame(hello=hello))
+        await write_frame(writer, pb.PeerFrame(snapshot_request=request))
+        received, total = 0, 0
+        while True:
+            async with asyncio.timeout(_CONNECT_SECONDS * 4):
+                frame = await read_frame(reader)
+            if frame is None:
+                break
+            if frame.WhichOneof("body") != "snapshot_chunk":
+                raise Invalid(f"Manager {peer} sent something else on the snapshot lane.")
+            chunk = frame.snapshot_chunk
+            received, total = chunk.offset + len(chunk.data), chunk.total_size
+            yield chunk
+        if received != total:
+            raise ConnectionResetError(f"manager {peer} ended after {received} of {total} bytes")
+    finally:
+        writer.transport.abort()
+
+
+async def request_join(
+    address: str, context: ssl.SSLContext, request: pb.JoinRequest, *, timeout: float = 30.0
+) -> pb.JoinReply:
+    """Ask the manager at ``ip:port`` for a certificate.
+
+    ``context`` decides what of the server's certificate is checked; where it checks names, the server must
+    be a manager.  Raises the SwarmError the manager answered with, Unavailable when it cannot be reached.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await connect(address, context, MANAGER_ROLE)
+            try:
+                await write_frame(writer, pb.PeerFrame(hello=pb.PeerHello(lane=pb.PEER_LANE_JOIN)))
+                await write_frame(writer, pb.PeerFrame(join_request=request))
+                frame = await read_frame(reader)
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(
+            f"The manager at {address} cannot be reached: {str(error) or 'it does not answer'}."
+        ) from error
+    if frame is None or frame.WhichOneof("body") != "join_reply":
+        raise Unavailable(f"The manager at {address} did not answer the join request.")
+    reply = frame.join_reply
+    if reply.error_kind:
+        raise KINDS.get(reply.error_kind, SwarmError)(reply.error)
+    return reply

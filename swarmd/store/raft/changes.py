@@ -1,0 +1,90 @@
+"""Changing who decides: another group of members, or another leader in the same group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from swarmd.model.errors import Unavailable
+from swarmd.store.raft.envelope import Seal
+from swarmd.store.raft.epochs import check_members, may_seal, not_ready, refuse_seal
+from swarmd.store.raft.keeper import Keeper
+from swarmd.store.raft.member import Member
+from swarmd.store.raft.port import not_leader
+
+_log = logging.getLogger(__name__)
+
+ProposeSeal = Callable[[Seal, float], Awaitable[object]]
+
+
+class Changes:
+    """Acts on ``member`` from outside its pump; ``next_turn`` waits until the pump has turned."""
+
+    def __init__(
+        self,
+        member: Member,
+        keeper: Keeper,
+        *,
+        is_leader: Callable[[], bool],
+        next_turn: Callable[[], Awaitable[None]],
+        propose: ProposeSeal,
+    ) -> None:
+        self._member = member
+        self._keeper = keeper
+        self._is_leader = is_leader
+        self._next_turn = next_turn
+        self._propose = propose
+        self._changing = asyncio.Lock()
+
+    async def change_members(self, members: Mapping[str, str], timeout: float) -> None:
+        """See :meth:`swarmd.store.raft.port.Proposer.change_members`."""
+        check_members(members)
+        member = self._member
+        async with self._changing:
+            deadline = member.clock.monotonic() + timeout
+            await self._await_ready(members, timeout / 2)
+            if member.peers.located(member.held.members) == dict(members):
+                return
+            await self._propose(Seal(dict(members)), max(0.0, deadline - member.clock.monotonic()))
+            _log.info("the managers are now %s", ", ".join(sorted(members)))
+
+    async def _await_ready(self, members: Mapping[str, str], patience: float) -> None:
+        """Wait until the group of ``members`` could run at once; raises Refused after ``patience``."""
+        missing: list[str] = []
+        try:
+            async with asyncio.timeout(patience):
+                while missing := self._not_ready(members):
+                    await self._next_turn()
+        except TimeoutError:
+            raise refuse_seal(missing) from None
+
+    def _not_ready(self, members: Mapping[str, str]) -> list[str]:
+        """Who keeps ``members`` from being the group; empty when they can be."""
+        self._require_leader()
+        held = self._member.held
+        missing = not_ready(held.newest, members, self._keeper.views())
+        return [] if may_seal(missing, held.members, members) else missing
+
+    def _require_leader(self) -> None:
+        if not self._is_leader():
+            raise not_leader(self._member.leader())
+
+    async def transfer(self) -> None:
+        """See :meth:`swarmd.store.raft.port.Proposer.transfer`."""
+        self._require_leader()
+        member = self._member
+        # The next leader must have the whole log, so nothing new goes in meanwhile.
+        member.holding = True
+        try:
+            async with asyncio.timeout(2 * member.timing.election_max):
+                while self._is_leader():
+                    current = member.held.current
+                    if current is not None and not member.proposals.in_flight:
+                        current.engine.transfer()
+                        member.wake()
+                    await self._next_turn()
+        except TimeoutError:
+            raise Unavailable("No other manager is current enough to lead the swarm now.") from None
+        finally:
+            member.holding = False

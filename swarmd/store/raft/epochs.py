@@ -1,0 +1,104 @@
+"""The rules by which epochs follow one another.  Pure.
+
+An epoch is one static Raft group.  A seal in its log ends it; the state behind the seal is the base of the
+next.  The rules say who may begin an epoch, when an old one may be forgotten, and which seal may be proposed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from swarmd.model.errors import Invalid, Refused
+
+MAX_MEMBERS = 7
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a peer last said of itself.
+
+    ``epoch`` is the newest it holds the base of (0: none), ``started`` whether it takes part in it,
+    ``members`` those of that epoch, ``address`` where it is, ``heard`` our monotonic time then.
+    """
+
+    epoch: int
+    started: bool
+    members: dict[str, str]
+    address: str
+    heard: float
+
+
+def is_majority(some: Collection[str], members: Collection[str]) -> bool:
+    """More than half of ``members`` are in ``some``."""
+    return 2 * len(set(some) & set(members)) > len(members)
+
+
+def may_install(epoch: int, *, member: bool, newest: int, floor: int) -> bool:
+    """Whether a base that a peer gave may be made our own.
+
+    A machine that held an epoch and was wiped has forgotten its votes there: it must not begin it again.
+    """
+    if epoch <= newest:
+        return False
+    return epoch > floor or not member
+
+
+def lost_its_disk(*, member: bool, newest: int, floor: int) -> bool:
+    """A base names this machine although it never held one.
+
+    Members are only ever added while they hold the base of the epoch before, so its votes are lost.
+    """
+    return member and newest == 0 and floor == 0
+
+
+def is_finished(
+    newest: int, members: Collection[str], old_members: Collection[str], views: Mapping[str, View]
+) -> bool:
+    """Whether everything before epoch ``newest`` may be forgotten.
+
+    ``views`` holds everybody who can be reached, this machine included.  The next epoch's majority must run
+    and every reachable old member must know of it; somebody in a still later epoch proves the former.
+    """
+    running = {node for node, view in views.items() if view.started and view.epoch >= newest}
+    proved = is_majority(running, members) or any(view.epoch > newest for view in views.values())
+    return proved and all(views[node].epoch >= newest for node in old_members if node in views)
+
+
+def not_ready(epoch: int, next_members: Collection[str], views: Mapping[str, View]) -> list[str]:
+    """The next members that are not reachable with the base of ``epoch``."""
+    return sorted(node for node in next_members if node not in views or views[node].epoch != epoch)
+
+
+def may_seal(missing: Collection[str], members: Collection[str], next_members: Collection[str]) -> bool:
+    """A seal is final, so its next epoch must be able to run at once.
+
+    A majority must be ready, and every member that is new: it may never be named before it holds a base.
+    """
+    ready = set(next_members) - set(missing)
+    added = set(next_members) - set(members)
+    return is_majority(ready, next_members) and added <= ready
+
+
+def refuse_seal(missing: Collection[str]) -> Refused:
+    """Why the members cannot change now."""
+    return Refused(
+        f"The managers of the swarm cannot be changed now: {', '.join(missing)} cannot be reached or has not "
+        "caught up yet, and without it the new group could not decide anything. Bring it back, or try again "
+        "in a few seconds."
+    )
+
+
+def check_members(members: Mapping[str, str]) -> None:
+    """Raises Invalid for a group that can never be."""
+    if not 1 <= len(members) <= MAX_MEMBERS:
+        raise Invalid(f"A swarm has 1 to {MAX_MEMBERS} managers, not {len(members)}.")
+    for node_id, address in members.items():
+        host, colon, port = address.rpartition(":")
+        if not node_id or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+            raise Invalid(f"The address {address!r} of manager {node_id!r} must be ip:port.")
+        try:
+            ipaddress.ip_address(host.strip("[]"))
+        except ValueError as error:
+            raise Invalid(f"The address {address!r} of manager {node_id!r} must begin with an IP.") from error

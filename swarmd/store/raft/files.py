@@ -1,0 +1,69 @@
+"""Durable files: write all, fsync, rename, fsync the directory.  Errors of the disk become one SwarmError."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from swarmd.model.errors import Unavailable
+
+
+class DiskFailed(Unavailable):
+    """The disk did not take what must be durable.  The member that sees it stops taking part."""
+
+
+class Disk(Protocol):
+    """The calls that make bytes durable, so that a test can watch or break them."""
+
+    def write(self, fd: int, data: bytes) -> None: ...
+    def sync(self, fd: int) -> None: ...
+
+
+class SystemDisk:
+    """The machine's own disk."""
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Write all of ``data``, however many calls it takes."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def sync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+
+def disk_failed(path: Path, error: OSError) -> DiskFailed:
+    """A sentence for the failed write of ``path``."""
+    return DiskFailed(
+        f"This manager cannot write {path}: {error.strerror or error}. It has stopped taking part in the "
+        "swarm's decisions. Free or repair the disk, then restart the daemon."
+    )
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in ``path`` durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, disk: Disk) -> None:
+    """Put ``data`` at ``path`` so that after a crash either the old or the new content is there.
+
+    Raises DiskFailed.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            disk.write(fd, data)
+            disk.sync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise disk_failed(path, error) from error

@@ -1,0 +1,130 @@
+"""What a member does a few times a second besides deciding: tell its status, forget what is finished,
+fetch a base it is missing, leave for good, and hand its own base to whoever lacks it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from swarmd.kit.supervise import Nursery
+from swarmd.model.errors import Refused, SwarmError
+from swarmd.rpc.v1 import peer_pb2 as pb
+from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
+from swarmd.store.raft.member import Member
+from swarmd.store.raft.records import Corrupt
+from swarmd.store.raft.snapshots import decode_base
+
+_log = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 256 << 10
+
+
+class Keeper:
+    """Looks after what ``member`` holds.  ``turn`` is called between the pump's turns."""
+
+    def __init__(self, member: Member, self_id: str, nursery: Nursery) -> None:
+        self._member = member
+        self._self_id = self_id
+        self._nursery = nursery
+        self._due = 0.0
+        self._fetching = False
+        self._refusal: Refused | None = None
+        self.left = False
+
+    def views(self) -> dict[str, View]:
+        """Who can be reached and what they said, this machine included."""
+        member = self._member
+        held = member.held
+        now = member.clock.monotonic()
+        own = View(held.newest, held.current is not None, held.members, member.peers.own_address, now)
+        return {**member.peers.reachable(now), self._self_id: own}
+
+    async def turn(self) -> None:
+        """Do what is due.  Raises Refused when this machine lost its disk, DiskFailed."""
+        if self._refusal is not None:
+            raise self._refusal
+        member = self._member
+        now = member.clock.monotonic()
+        self._fetch_if_behind(now)
+        if now < self._due:
+            return
+        self._due = now + member.timing.status
+        member.tell_status()
+        held = member.held
+        old_members = {node for members in held.old.values() for node in members}
+        if held.old and is_finished(held.newest, held.members, old_members, self.views()):
+            if held.has_left:
+                await held.wipe()
+                self.left = True
+            else:
+                await held.forget_old()
+
+    def _fetch_if_behind(self, now: float) -> None:
+        held = self._member.held
+        if self._fetching or self.left:
+            return
+        source = self._member.peers.source(held.newest, eager=held.current is None, now=now)
+        if source is not None:
+            self._fetching = True
+            self._nursery.start(f"fetch base from {source}", self._fetch(source))
+
+    async def _fetch(self, peer: str) -> None:
+        """Get the newest base of ``peer`` and offer it to the pump; failures are tried again later."""
+        member = self._member
+        held = member.held
+        try:
+            request = pb.SnapshotRequest(min_epoch=held.newest + 1)
+            data, digest = bytearray(), ""
+            async for chunk in member.transport.fetch_base(peer, request):
+                if chunk.offset != len(data) or (digest and chunk.digest != digest):
+                    raise Corrupt(f"Manager {peer} sent pieces of its snapshot that do not fit together.")
+                digest = chunk.digest
+                data += chunk.data
+            if data:
+                self._check_and_offer(peer, bytes(data), digest)
+        except (SwarmError, OSError) as error:
+            _log.warning("fetching the state from manager %s failed: %s", peer, error)
+            await member.clock.sleep(member.timing.status)
+        finally:
+            self._fetching = False
+            member.wake()
+
+    def _check_and_offer(self, peer: str, data: bytes, digest: str) -> None:
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Corrupt(f"The snapshot that manager {peer} sent arrived damaged.")
+        base = decode_base(data, f"from manager {peer}")
+        held = self._member.held
+        named, newest, floor = self._self_id in base.members, held.newest, held.floor.epoch
+        if lost_its_disk(member=named, newest=newest, floor=floor):
+            self._refusal = Refused(
+                f"The swarm knows this node ({self._self_id}) as a manager, but its disk holds nothing of "
+                "that. A manager that lost its disk must be removed and join again under a new id."
+            )
+        elif may_install(base.epoch, member=named, newest=newest, floor=floor):
+            self._member.offer(base)
+
+    async def serve(self, request: pb.SnapshotRequest) -> AsyncIterator[pb.SnapshotChunk]:
+        """The newest base in pieces; nothing when it is older than asked for."""
+        held = self._member.held
+        epoch = held.newest
+        if self.left or not epoch or epoch < request.min_epoch:
+            return
+        path = held.store.base_path(epoch)
+        data = await held.run(lambda: _read(path))
+        digest = hashlib.sha256(data).hexdigest()
+        start = request.offset if request.digest == digest else 0
+        for offset in range(start, len(data), _CHUNK_BYTES):
+            piece = data[offset : offset + _CHUNK_BYTES]
+            yield pb.SnapshotChunk(
+                epoch=epoch, total_size=len(data), offset=offset, digest=digest, data=piece
+            )
+
+
+def _read(path: Path) -> bytes:
+    """The file, or nothing when it is gone by now."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

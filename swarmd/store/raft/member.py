@@ -1,0 +1,297 @@
+"""One manager's part in replication: a pump that turns frames, time and proposals into frames and state.
+
+Each turn: take what arrived, let the groups think, make it durable, and only then speak, apply and
+acknowledge.  A seal that is applied rolls into the next epoch between two turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+
+from swarmd.kit.clock import Clock
+from swarmd.model.errors import Unavailable
+from swarmd.rpc.v1 import peer_pb2 as pb
+from swarmd.store.raft.codec import from_wire
+from swarmd.store.raft.envelope import Envelope, Seal, decode_envelope, encode_envelope
+from swarmd.store.raft.epochs import View
+from swarmd.store.raft.held import Held, Live
+from swarmd.store.raft.peers import Peers
+from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
+from swarmd.store.raft.proposals import Proposals
+from swarmd.store.raft.replica import Replica
+from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.speech import outgoing, own_status
+from swarmd.store.raft.timing import Timing
+from swarmd.store.raft.transport import Transport
+
+_log = logging.getLogger(__name__)
+
+_INBOUND_FRAMES = 2048
+_EARLY_FRAMES = 300
+_FORCED_EPOCHS = 1000
+_BYTES_PER_TURN = 4 << 20
+
+
+class Member:
+    """The pump's state and its turn."""
+
+    def __init__(
+        self,
+        *,
+        held: Held,
+        replica: Replica,
+        peers: Peers,
+        proposals: Proposals,
+        transport: Transport,
+        clock: Clock,
+        timing: Timing,
+        roll_due: Callable[[int, int], bool],
+    ) -> None:
+        self.held = held
+        self.replica = replica
+        self.peers = peers
+        self.proposals = proposals
+        self.transport = transport
+        self.clock = clock
+        self.timing = timing
+        self.links: set[str] = set()
+        self.seeds: dict[str, str] = {}
+        self.holding = False
+        self._roll_due = roll_due
+        self._sealing = False
+        self._lead_until = 0.0
+        self._wake = asyncio.Event()
+        self._inbound: deque[tuple[str, pb.PeerFrame]] = deque(maxlen=_INBOUND_FRAMES)
+        self._early: list[tuple[int, str, pb.PeerFrame]] = []
+        self._fetched: Base | None = None
+
+    def wake(self) -> None:
+        """There is something to do before the next tick."""
+        self._wake.set()
+
+    def frame(self, peer: str, frame: pb.PeerFrame) -> None:
+        """A frame of ``peer`` arrived."""
+        self._inbound.append((peer, frame))
+        self._wake.set()
+
+    def link(self, peer: str, up: bool) -> None:
+        """The way to ``peer`` opened or closed."""
+        (self.links.add if up else self.links.discard)(peer)
+        for live in self.held.live.values():
+            live.engine.set_connected(peer, up)
+
+    def offer(self, base: Base) -> None:
+        """A base newer than ours was fetched and may be installed."""
+        self._fetched = base
+        self._wake.set()
+
+    @property
+    def rolling(self) -> bool:
+        """This member sealed as leader and expects to lead the next epoch in a moment."""
+        return self.clock.monotonic() < self._lead_until
+
+    def is_leader(self) -> bool:
+        """Proposals made now have a way into the log."""
+        current = self.held.current
+        return current is not None and (
+            self.rolling or (current.engine.term_applied() and not current.sealed)
+        )
+
+    def leader(self) -> str | None:
+        """Who leads, as far as this member knows."""
+        current = self.held.current
+        if current is None or self.rolling:
+            return None if current is None else current.engine.self_id
+        return current.engine.leader()
+
+    async def pause(self) -> None:
+        """Until there is something to do, or the next tick."""
+        try:
+            async with asyncio.timeout(self.timing.tick):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def turn(self) -> None:
+        """Do what there is to do.  Raises SwarmError when this member must not go on."""
+        while self._inbound:
+            self._hear(*self._inbound.popleft())
+        self._feed()
+        for live in self.held.live.values():
+            live.engine.tick()
+        await self.held.persist()
+        self._speak()
+        end = self._apply()
+        if end is not None:
+            await self._roll(*end)
+        elif self._fetched is not None:
+            await self._install(self._fetched)
+        self._watch_leadership()
+
+    def _hear(self, peer: str, frame: pb.PeerFrame) -> None:
+        kind = frame.WhichOneof("body")
+        if kind == "status":
+            self._hear_status(peer, frame.status)
+        elif kind in ("raft", "pre_vote_request", "pre_vote_reply", "kick"):
+            epoch = getattr(frame, kind).epoch
+            live = self.held.live.get(epoch)
+            if live is not None and peer in live.engine.members:
+                self._hear_member(live, peer, frame)
+            elif epoch > self.held.newest and len(self._early) < _EARLY_FRAMES:
+                self._early.append((epoch, peer, frame))
+
+    def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
+        members = {member.node_id: member.address for member in status.members}
+        now = self.clock.monotonic()
+        view = View(status.newest_epoch, status.started, members, status.address, now)
+        if status.newest_epoch > self.held.newest:
+            self.peers.learn(members)
+        self.peers.hear(peer, view)
+
+    def _hear_member(self, live: Live, peer: str, frame: pb.PeerFrame) -> None:
+        engine = live.engine
+        match frame.WhichOneof("body"):
+            case "raft":
+                for wire in frame.raft.messages:
+                    message = from_wire(wire)
+                    if message is not None:
+                        engine.deliver(peer, message)
+            case "pre_vote_request":
+                ask = frame.pre_vote_request
+                granted = engine.would_vote(ask.last_index, ask.last_term)
+                reply = pb.PreVoteReply(epoch=ask.epoch, term=ask.term, granted=granted)
+                self.transport.send(peer, pb.PeerFrame(pre_vote_reply=reply))
+            case "pre_vote_reply" if frame.pre_vote_reply.granted:
+                engine.ballot.count(peer, frame.pre_vote_reply.term)
+            case "kick":
+                engine.kick()
+
+    def _feed(self) -> None:
+        """Hand proposals to the group this member leads."""
+        current = self.held.current
+        if current is None or current.sealed or self._sealing or not current.engine.term_applied():
+            return
+        if self._roll_due(current.engine.position.last, current.wal.size):
+            self.proposals.add(Seal(self.peers.located(self.held.members)))
+        if self.holding:
+            return
+        for pending in self.proposals.take(_BYTES_PER_TURN):
+            current.engine.append(encode_envelope(pending.envelope))
+            self._sealing = isinstance(pending.envelope.body, Seal)
+
+    def _speak(self) -> None:
+        """Everything said so far is durable: let it out."""
+        for epoch, live in self.held.live.items():
+            for peer, frame in outgoing(epoch, live.engine):
+                self.transport.send(peer, frame)
+
+    def _apply(self) -> tuple[Envelope, Seal] | None:
+        """Apply what is committed; the seal and its envelope, once the newest epoch's is reached."""
+        for epoch, live in self.held.live.items():
+            entries = live.engine.take_committed()
+            if epoch != self.held.newest or live.sealed:
+                continue
+            for _, data in entries:
+                envelope = decode_envelope(data)
+                if isinstance(envelope.body, Seal):
+                    live.sealed = True
+                    return envelope, envelope.body
+                self.proposals.applied(envelope, self.replica.apply(envelope))
+        return None
+
+    async def _roll(self, envelope: Envelope, seal: Seal) -> None:
+        """The newest epoch is over: start the next from the state as it is now."""
+        before = self.held.current
+        led = before is not None and before.engine.leading
+        if led and before is not None and before.engine.self_id in seal.members:
+            self._lead_until = math.inf
+        await self.held.adopt(self.replica.next_base(self.held.newest + 1, seal))
+        self.proposals.applied(envelope, None)
+        self.proposals.requeue(Unavailable("The managers changed meanwhile; look and try again."))
+        self._started()
+        current = self.held.current
+        if led and current is not None:
+            self._lead_until = self.clock.monotonic() + self.timing.election_max
+            current.engine.kick()
+        elif led:
+            self._kick_another()
+        self._wake.set()
+
+    async def _install(self, base: Base) -> None:
+        """Jump to a base that was fetched."""
+        self._fetched = None
+        if base.epoch <= self.held.newest:
+            return
+        self.proposals.fail(queued=not_leader(None), logged=outcome_unknown("This manager fell behind."))
+        await self.held.adopt(base)
+        self.held.stop_old()
+        self.replica.restore(base)
+        self.peers.fetched()
+        self._started()
+
+    async def force_new(self, node_id: str) -> Base:
+        """Begin an epoch of this machine alone, with all its log holds, agreed upon or not."""
+        current = self.held.current
+        for data in current.engine.all_commands() if current is not None else []:
+            envelope = decode_envelope(data)
+            if isinstance(envelope.body, Seal):
+                break
+            self.replica.apply(envelope)
+        # Far enough ahead that those who come back late learn that they are not members any more.
+        epoch = self.held.newest + _FORCED_EPOCHS
+        base = self.replica.next_base(epoch, Seal({node_id: self.peers.own_address}))
+        await self.held.adopt(base)
+        await self.held.forget_old()
+        return base
+
+    def _started(self) -> None:
+        """An epoch began here: connect it, and give it what was said to it early."""
+        self._sealing = False
+        self.peers.learn(self.held.members)
+        current = self.held.current
+        if current is not None:
+            for peer in self.links:
+                current.engine.set_connected(peer, True)
+        early, self._early = self._early, []
+        for epoch, peer, frame in early:
+            if epoch >= self.held.newest:
+                self._inbound.append((peer, frame))
+        self.tell_status()
+        self._wake.set()
+
+    def _kick_another(self) -> None:
+        """We led and are not part of what follows: have somebody stand for election at once."""
+        candidates = set(self.held.members) & self.links
+        heir = self.peers.newest_of(candidates, self.clock.monotonic())
+        if heir is not None:
+            self.transport.send(heir, pb.PeerFrame(kick=pb.Kick(epoch=self.held.newest)))
+
+    def tell_status(self) -> None:
+        """Tell everybody we know which epoch we hold."""
+        now = self.clock.monotonic()
+        seeds = {} if self.held.is_member else self.seeds
+        targets = self.peers.targets([*self.held.groups(), seeds], now)
+        self.transport.set_peers(targets)
+        frame = own_status(self.held, applied=self.replica.applied, address=self.peers.own_address)
+        for peer in targets:
+            self.transport.send(peer, frame)
+
+    def _watch_leadership(self) -> None:
+        """Proposals of a member that does not lead any more are answered now."""
+        current = self.held.current
+        if current is not None:
+            engine = current.engine
+            if engine.term_applied() or engine.leader() not in (None, engine.self_id):
+                self._lead_until = 0.0
+            if engine.leading or self.rolling:
+                return
+        self._lead_until = 0.0
+        self._sealing = False
+        if self.proposals:
+            lost = outcome_unknown(str(no_leader()))
+            self.proposals.fail(queued=not_leader(self.leader()), logged=lost)

@@ -1,0 +1,73 @@
+"""What a member knows of the others: where they are, what they last said, whom to ask for a base.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from swarmd.store.raft.epochs import View
+from swarmd.store.raft.timing import Timing
+
+_GUEST_SECONDS = 10.0
+
+
+class Peers:
+    """The address book and the newest status of every peer."""
+
+    def __init__(self, self_id: str, address: str, timing: Timing) -> None:
+        self._self_id = self_id
+        self.own_address = address
+        self._timing = timing
+        self._addresses = {self_id: address}
+        self._views: dict[str, View] = {}
+        self._behind_since: float | None = None
+
+    def learn(self, addresses: Mapping[str, str]) -> None:
+        """Addresses as an epoch or the caller names them; what a peer said itself is newer and stays."""
+        for node_id, address in addresses.items():
+            if node_id != self._self_id and node_id not in self._views:
+                self._addresses[node_id] = address
+
+    def hear(self, node_id: str, view: View) -> None:
+        """``node_id`` said ``view``."""
+        self._views[node_id] = view
+        if view.address:
+            self._addresses[node_id] = view.address
+
+    def located(self, members: Mapping[str, str]) -> dict[str, str]:
+        """``members`` with their newest addresses."""
+        return {node_id: self._addresses.get(node_id, address) for node_id, address in members.items()}
+
+    def reachable(self, now: float) -> dict[str, View]:
+        """Who was heard lately."""
+        return {n: v for n, v in self._views.items() if now - v.heard <= self._timing.fresh}
+
+    def targets(self, groups: Iterable[Mapping[str, str]], now: float) -> dict[str, str]:
+        """Whom to keep a way open to: the members in ``groups``, and guests heard in the last seconds."""
+        wanted = {node_id for members in groups for node_id in members}
+        wanted |= {node_id for node_id, view in self._views.items() if now - view.heard <= _GUEST_SECONDS}
+        wanted.discard(self._self_id)
+        return {node_id: self._addresses[node_id] for node_id in sorted(wanted) if node_id in self._addresses}
+
+    def source(self, newest: int, *, eager: bool, now: float) -> str | None:
+        """Whom to fetch a newer base from, if it is time to.
+
+        ``eager`` members (those that follow no log) fetch at once; others first give the log a chance.
+        """
+        ahead = {n: v for n, v in self.reachable(now).items() if v.epoch > newest}
+        if not ahead:
+            self._behind_since = None
+            return None
+        if self._behind_since is None:
+            self._behind_since = now
+        if not eager and now - self._behind_since < self._timing.behind:
+            return None
+        return max(ahead, key=lambda node_id: (ahead[node_id].epoch, ahead[node_id].started, node_id))
+
+    def newest_of(self, candidates: Collection[str], now: float) -> str | None:
+        """The reachable one among ``candidates`` that is furthest on."""
+        views = {node_id: view for node_id, view in self.reachable(now).items() if node_id in candidates}
+        return max(views, key=lambda node_id: (views[node_id].epoch, node_id), default=None)
+
+    def fetched(self) -> None:
+        """The clock of being behind starts anew."""
+        self._behind_since = None

@@ -1,0 +1,108 @@
+"""What the rest of the house sees of replication: a state machine to feed, and a proposer to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from swarmd.model.errors import Unavailable
+
+Role = Literal["leader", "follower", "candidate", "learner", "stopped"]
+
+NO_LEADER = (
+    "The swarm does not have a leader. It's possible that too few managers are online. "
+    "Make sure more than half of the managers are online."
+)
+MAX_COMMAND_BYTES = 1 << 20
+
+
+class StateMachine(Protocol):
+    """The replicated state.  All three methods are called on the event loop and must not block."""
+
+    def apply(self, index: int, command: bytes) -> object:
+        """Apply ``command`` deterministically and answer its result; never raises.
+
+        ``index`` counts applied commands from 1 across all epochs and is the same on every member.
+        """
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state as bytes; quick."""
+        ...
+
+    def restore(self, index: int, data: bytes) -> None:
+        """Replace the state by what :meth:`snapshot` gave after ``index`` commands (0: as bootstrapped)."""
+        ...
+
+
+class RaftStatus(msgspec.Struct, frozen=True):
+    """What a member knows of itself and its group.
+
+    ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
+    peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped.
+    """
+
+    role: Role
+    term: int
+    epoch: int
+    leader: str | None
+    members: dict[str, str]
+    reachable: frozenset[str]
+    applied: int
+    has_quorum: bool
+    problem: str | None = None
+
+
+class Proposer(Protocol):
+    """The way to change the replicated state.  Only the leader answers; forwarding is done elsewhere."""
+
+    async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
+        """The result of applying ``command`` (at most 1 MiB) here, once it is durable on a majority.
+
+        Raises Unavailable: not the leader, no quorum, disk full, or timed out (may have been applied).
+        """
+        ...
+
+    async def barrier(self, *, timeout: float = 10.0) -> None:
+        """Return when this leader has applied everything acknowledged before the call, anywhere."""
+        ...
+
+    async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
+        """Make ``members`` (node id to ``ip:port``, 1 to 7) the group.
+
+        Raises Refused when a majority of them is not connected and current, Unavailable otherwise.
+        """
+        ...
+
+    async def transfer(self) -> None:
+        """Give leadership to the most current other member; raises Unavailable when that fails."""
+        ...
+
+    def status(self) -> RaftStatus: ...
+
+    def is_leader(self) -> bool:
+        """True from when this member's term is applied until it ends."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on the loop whenever role, leader or members changed."""
+        ...
+
+
+def no_leader() -> Unavailable:
+    """Nobody leads, as far as this member knows."""
+    return Unavailable(NO_LEADER)
+
+
+def not_leader(leader: str | None) -> Unavailable:
+    """This member does not lead; says who does."""
+    if leader is None:
+        return no_leader()
+    return Unavailable(f"This manager is not the leader of the swarm; manager {leader} is. Ask that one.")
+
+
+def outcome_unknown(why: str) -> Unavailable:
+    """The entry is in a log somewhere and may yet win."""
+    return Unavailable(f"{why} The change may have been applied; look before trying again.")

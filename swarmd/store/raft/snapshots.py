@@ -1,0 +1,136 @@
+"""Bases and the floor: what a member must find again after a crash, besides the log.
+
+A base is the state an epoch starts from, with its members.  The floor is the highest epoch this machine ever
+held; it outlives the bases, so that a machine that left and was wiped never takes part in an old epoch anew.
+Blocking; call in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from pathlib import Path
+
+import msgspec
+
+from swarmd.model.errors import SwarmError
+from swarmd.store.raft.files import Disk, disk_failed, replace_file, sync_directory
+from swarmd.store.raft.records import Corrupt
+
+_FILE = struct.Struct(">8sI32s")
+_MAGIC = b"SWRMBAS1"
+_NAME = re.compile(r"base-(\d{12})\.snapshot")
+_KEEP = 2
+
+
+class Base(msgspec.Struct, frozen=True):
+    """Where ``epoch`` begins.
+
+    ``members`` maps node id to ``ip:port``; ``applied`` is the count of commands in ``state``; ``sessions``
+    holds the newest applied sequence of each proposing session, oldest first.
+    """
+
+    epoch: int
+    members: dict[str, str]
+    applied: int
+    sessions: list[tuple[str, int]]
+    state: bytes
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """The highest epoch ever held here, and its members, so that a straggler can be told whom to ask."""
+
+    epoch: int = 0
+    members: dict[str, str] = {}
+
+
+def encode_base(base: Base) -> bytes:
+    """The bytes of a base file, the same on every member."""
+    body = msgspec.msgpack.encode(base)
+    return _FILE.pack(_MAGIC, len(body), hashlib.sha256(body).digest()) + body
+
+
+def decode_base(data: bytes, name: str) -> Base:
+    """The base in ``data``; raises Corrupt when a bit of it is not as written."""
+    if len(data) < _FILE.size:
+        raise Corrupt(f"The snapshot {name} is too short ({len(data)} bytes).")
+    magic, length, digest = _FILE.unpack_from(data)
+    body = memoryview(data)[_FILE.size :]
+    if magic != _MAGIC or len(body) != length or hashlib.sha256(body).digest() != digest:
+        raise Corrupt(
+            f"The snapshot {name} is damaged: its checksum is wrong. "
+            "Remove this manager from the swarm and join it again."
+        )
+    try:
+        return msgspec.msgpack.decode(body, type=Base)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"The snapshot {name} cannot be understood: {error}.") from error
+
+
+class SnapshotStore:
+    """The bases, logs and floor of one member in ``directory``."""
+
+    def __init__(self, directory: Path, disk: Disk) -> None:
+        self._directory = directory
+        self._disk = disk
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            sync_directory(directory.parent)
+        except OSError as error:
+            raise disk_failed(directory, error) from error
+
+    def log_path(self, epoch: int) -> Path:
+        return self._directory / f"log-{epoch:012d}.wal"
+
+    def base_path(self, epoch: int) -> Path:
+        return self._directory / f"base-{epoch:012d}.snapshot"
+
+    def epochs(self) -> list[int]:
+        """The epochs whose bases are here, oldest first."""
+        found = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def load(self, epoch: int) -> Base:
+        """The base of ``epoch``; raises Corrupt."""
+        path = self.base_path(epoch)
+        base = decode_base(path.read_bytes(), str(path))
+        if base.epoch != epoch:
+            raise Corrupt(f"The snapshot {path} says it is of epoch {base.epoch}.")
+        return base
+
+    def save(self, base: Base) -> None:
+        """Make ``base`` durable, and then the floor.  Raises DiskFailed."""
+        replace_file(self.base_path(base.epoch), encode_base(base), self._disk)
+        if base.epoch > self.floor().epoch:
+            self.save_floor(Floor(base.epoch, base.members))
+
+    def floor(self) -> Floor:
+        """The floor; epoch 0 on a machine that never held any.  Raises Corrupt."""
+        path = self._directory / "floor"
+        if not path.exists():
+            return Floor()
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Floor)
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"The file {path} is damaged: {error}. Join again under a new id.") from error
+
+    def save_floor(self, floor: Floor) -> None:
+        """Make ``floor`` durable.  Raises DiskFailed, SwarmError when it would sink."""
+        if floor.epoch < self.floor().epoch:
+            raise SwarmError(f"The floor cannot go back to epoch {floor.epoch}.")
+        replace_file(self._directory / "floor", msgspec.json.encode(floor), self._disk)
+
+    def discard(self, *, logs_before: int) -> None:
+        """Drop logs of epochs before ``logs_before``, and all but the newest two bases."""
+        for epoch in self.epochs()[:-_KEEP]:
+            self.base_path(epoch).unlink(missing_ok=True)
+        for path in self._directory.glob("log-*.wal"):
+            if path < self.log_path(logs_before):
+                path.unlink(missing_ok=True)
+
+    def wipe(self) -> None:
+        """Forget everything but the floor."""
+        for path in (*self._directory.glob("base-*"), *self._directory.glob("log-*")):
+            path.unlink(missing_ok=True)
+        sync_directory(self._directory)
