@@ -95,10 +95,17 @@ def check_members(members: Mapping[str, str]) -> None:
     if not 1 <= len(members) <= MAX_MEMBERS:
         raise Invalid(f"A swarm has 1 to {MAX_MEMBERS} managers, not {len(members)}.")
     for node_id, address in members.items():
-        host, colon, port = address.rpartition(":")
-        if not node_id or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        if not node_id or not is_address(address):
             raise Invalid(f"The address {address!r} of manager {node_id!r} must be ip:port.")
-        try:
-            ipaddress.ip_address(host.strip("[]"))
-        except ValueError as error:
-            raise Invalid(f"The address {address!r} of manager {node_id!r} must begin with an IP.") from error
+
+
+def is_address(text: str) -> bool:
+    """``text`` is ``ip:port``, with brackets around an IPv6 address."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        return False
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

@@ -7,17 +7,20 @@ group speak.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.files import Disk
+from swarmd.store.raft.records import Corrupt
 from swarmd.store.raft.snapshots import Base, Floor, SnapshotStore
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import Wal
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Live:
@@ -76,11 +79,12 @@ class Held:
         self._store = await self.run(self._open_store)
         self.floor = await self.run(self.store.floor)
         epochs = await self.run(self.store.epochs)
-        for epoch in epochs[:-1]:
-            self.old[epoch] = (await self.run(lambda epoch=epoch: self.store.load(epoch))).members  # type: ignore[misc]
         if not epochs:
             return None
+        self.old = await self.run(lambda: _members_of(self.store, epochs[:-1]))
         base = await self.run(lambda: self.store.load(epochs[-1]))
+        # A crash may have come between the base and its floor.
+        await self.run(lambda: self.store.raise_floor(base))
         await self._begin(base)
         return base
 
@@ -142,3 +146,14 @@ class Held:
         """Give files and the thread back, after what it does now."""
         self._thread.shutdown(wait=True)
         self.close_logs()
+
+
+def _members_of(store: SnapshotStore, epochs: list[int]) -> dict[int, dict[str, str]]:
+    """Who was in ``epochs``; one whose base is damaged is not needed any more and left out."""
+    members: dict[int, dict[str, str]] = {}
+    for epoch in epochs:
+        try:
+            members[epoch] = store.load(epoch).members
+        except Corrupt as error:
+            _log.warning("an old snapshot is ignored: %s", error)
+    return members

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ from swarmd.model.errors import Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.codec import from_wire
 from swarmd.store.raft.envelope import Envelope, Seal, decode_envelope, encode_envelope
-from swarmd.store.raft.epochs import View
+from swarmd.store.raft.epochs import View, is_address
 from swarmd.store.raft.held import Held, Live
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
@@ -33,6 +32,7 @@ _log = logging.getLogger(__name__)
 _INBOUND_FRAMES = 2048
 _EARLY_FRAMES = 300
 _FORCED_EPOCHS = 1000
+_ROLL_SECONDS = 10.0
 _BYTES_PER_TURN = 4 << 20
 
 
@@ -64,6 +64,7 @@ class Member:
         self._roll_due = roll_due
         self._sealing = False
         self._lead_until = 0.0
+        self._turned = clock.monotonic()
         self._wake = asyncio.Event()
         self._inbound: deque[tuple[str, pb.PeerFrame]] = deque(maxlen=_INBOUND_FRAMES)
         self._early: list[tuple[int, str, pb.PeerFrame]] = []
@@ -97,9 +98,14 @@ class Member:
     def is_leader(self) -> bool:
         """Proposals made now have a way into the log."""
         current = self.held.current
-        return current is not None and (
-            self.rolling or (current.engine.term_applied() and not current.sealed)
-        )
+        if current is None or self._is_stalled():
+            return self.rolling and current is not None
+        return self.rolling or (current.engine.term_applied() and not current.sealed)
+
+    def _is_stalled(self) -> bool:
+        """The disk holds the pump up for so long that the others have given this member up."""
+        alone = len(self.held.members) == 1
+        return not alone and self.clock.monotonic() - self._turned > self.timing.quorum_lost
 
     def leader(self) -> str | None:
         """Who leads, as far as this member knows."""
@@ -119,6 +125,7 @@ class Member:
 
     async def turn(self) -> None:
         """Do what there is to do.  Raises SwarmError when this member must not go on."""
+        self._turned = self.clock.monotonic()
         while self._inbound:
             self._hear(*self._inbound.popleft())
         self._feed()
@@ -148,7 +155,8 @@ class Member:
     def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
         members = {member.node_id: member.address for member in status.members}
         now = self.clock.monotonic()
-        view = View(status.newest_epoch, status.started, members, status.address, now)
+        address = status.address if is_address(status.address) else ""
+        view = View(status.newest_epoch, status.started, members, address, now)
         if status.newest_epoch > self.held.newest:
             self.peers.learn(members)
         self.peers.hear(peer, view)
@@ -209,7 +217,7 @@ class Member:
         before = self.held.current
         led = before is not None and before.engine.leading
         if led and before is not None and before.engine.self_id in seal.members:
-            self._lead_until = math.inf
+            self._lead_until = self.clock.monotonic() + _ROLL_SECONDS
         await self.held.adopt(self.replica.next_base(self.held.newest + 1, seal))
         self.proposals.applied(envelope, None)
         self.proposals.requeue(Unavailable("The managers changed meanwhile; look and try again."))

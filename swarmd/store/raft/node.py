@@ -126,6 +126,7 @@ class RaftNode:
         await self._transport.start(self)
         self._member.tell_status()
         self._nursery.start("raft pump", self._pump())
+        self._nursery.start("raft watch", self._watch())
 
     async def _begin(
         self, founders: Mapping[str, str] | None, peers: Mapping[str, str] | None, force_new: bool
@@ -188,6 +189,12 @@ class RaftNode:
         while self._running and self._keeper.left:
             self._member.tell_status()
             await self._clock.sleep(self._timing.status)
+
+    async def _watch(self) -> None:
+        """Announce also what comes by mere time, while the disk holds the pump up."""
+        while True:
+            await self._clock.sleep(self._timing.status)
+            self._announce()
 
     def _end_proposals(self, why: str) -> None:
         self._proposals.fail(queued=Unavailable(why), logged=outcome_unknown(why))

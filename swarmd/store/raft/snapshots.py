@@ -102,6 +102,10 @@ class SnapshotStore:
     def save(self, base: Base) -> None:
         """Make ``base`` durable, and then the floor.  Raises DiskFailed."""
         replace_file(self.base_path(base.epoch), encode_base(base), self._disk)
+        self.raise_floor(base)
+
+    def raise_floor(self, base: Base) -> None:
+        """Remember that ``base`` was held here.  Raises DiskFailed."""
         if base.epoch > self.floor().epoch:
             self.save_floor(Floor(base.epoch, base.members))
 

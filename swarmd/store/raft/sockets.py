@@ -64,14 +64,17 @@ class PeerTransport:
             if peers.get(peer) != client.address:
                 task.cancel()
                 del self._clients[peer]
+                if self._receiver is not None:
+                    self._receiver.on_link(peer, False)
         for peer, address in peers.items():
             if peer not in self._clients:
                 self._open(peer, address)
 
     def _open(self, peer: str, address: str) -> None:
         def on_link(up: bool) -> None:
+            # One that was replaced has been reported down already.
             current = self._clients.get(peer)
-            if self._receiver is not None and (current is None or current[0] is client):
+            if self._receiver is not None and current is not None and current[0] is client:
                 self._receiver.on_link(peer, up)
 
         client = PeerClient(

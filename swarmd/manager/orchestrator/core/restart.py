@@ -51,6 +51,7 @@ def replace_dead(draft: Draft, key: Key) -> None:
     """End what has died in a slot, and start its successor unless another task of the slot lives on."""
     wanted = draft.wanted(key)
     ill = [(task, health) for task in wanted if (health := _examine(draft, task)) is not Health.FINE]
+    ill = [(task, health) for task, health in ill if not _serves_its_delay(draft, task, health)]
     for task, _ in ill:
         draft.end(task)
     if not ill or len(ill) < len(wanted):
@@ -72,6 +73,14 @@ def release_ready(draft: Draft, key: Key) -> None:
             draft.wake(start_at)
         else:
             draft.put(replace(task, desired_state=TaskState.RUNNING, start_at=0.0))
+
+
+def _serves_its_delay(draft: Draft, task: Task, health: Health) -> bool:
+    """It died while being prepared: the next attempt is due when this one would have started, not before."""
+    if health is not Health.DIED or task.desired_state != TaskState.READY or task.start_at <= draft.now:
+        return False
+    draft.wake(task.start_at)
+    return True
 
 
 def _start_time(draft: Draft, key: Key, task: Task) -> float:

@@ -69,22 +69,35 @@ def discover(mountinfo: str, own: str) -> Cgroups:
     membership = _membership(own)
     v1: dict[str, str] = {}
     v2 = ""
-    mounts: list[str] = []
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        kind, _, options = [*right.split(" "), "", "", ""][:3]
-        root, point = left.split(" ")[3:5]
+    mounts: dict[str, None] = {}
+    for kind, root, point, options in _visible(mountinfo):
         if kind == "cgroup2":
-            v2 = v2 or _directory(_unescape(point), root, membership.get("", "/"))
-        elif kind == "cgroup":
-            names = [name for name in options.split(",") if name in membership]
-            for name in names:
-                v1.setdefault(name, _directory(_unescape(point), root, membership[name]))
-            mounts += [",".join(names)] if names and not names[0].startswith("name=") else []
+            v2 = v2 or _directory(point, root, membership.get("", "/"))
+            continue
+        names = [name for name in options.split(",") if name in membership]
+        for name in names:
+            v1.setdefault(name, _directory(point, root, membership[name]))
+        if names and not names[0].startswith("name="):
+            mounts[",".join(names)] = None
     controllers = {name: path for name, path in v1.items() if not name.startswith("name=")}
     if not controllers and not v2:
         raise Invalid("no cgroup file system is mounted; mount cgroup2 at /sys/fs/cgroup to run containers")
     return Cgroups(controllers, v2, tuple(mounts))
+
+
+def _visible(mountinfo: str) -> list[tuple[str, str, str, str]]:
+    """(kind, root, point, options) of the cgroup mounts that paths lead to: the last one at each point.
+
+    Mounts that begin inside our cgroup namespace come first: the others show groups that are not ours.
+    """
+    last: dict[str, tuple[str, str, str, str]] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = [*right.split(" "), "", "", ""][:3]
+        root, point = left.split(" ")[3:5]
+        if kind in ("cgroup", "cgroup2"):
+            last[point] = (kind, root, _unescape(point), options)
+    return sorted(last.values(), key=lambda mount: mount[1].startswith("/.."))
 
 
 def _membership(own: str) -> dict[str, str]:
