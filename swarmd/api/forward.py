@@ -14,16 +14,23 @@ from typing import Any
 import grpc
 import msgspec
 
+from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import until
 from swarmd.model.errors import NotManager, SwarmError, Unavailable
 from swarmd.rpc import errors
 from swarmd.security import peer
+from swarmd.store.raft.port import no_leader
 
 FORWARDED = "swarmd-forwarded"
 PASSED_ON = "/swarmd.rpc.v1.Control/"
 READS = (PASSED_ON + "Get", PASSED_ON + "List")
 STREAMS = frozenset({PASSED_ON + "Logs"})
-TRIES = 3
+PATIENCE = 6.0
+"""Seconds for which a call that did not reach a leader is tried again."""
+
+RETRY = 0.2
+NOT_CONNECTED = "failed to connect to all addresses"
+"""How gRPC begins the text of a call that never left this machine."""
 
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "swarmctl swarm init" or "swarmctl swarm join" to connect '
@@ -46,11 +53,18 @@ Find = Callable[[], Awaitable[Leader]]
 """Waits a little for a leader; raises SwarmError when this node is no manager or there is none."""
 
 
+class NotSent(Unavailable):
+    """The leader could not be reached at all: asking again is safe."""
+
+
 class Forwarding(grpc.aio.ServerInterceptor):
     """In front of a node's gRPC servers."""
 
-    def __init__(self, find: Find, *, check_caller: Callable[[Any], object] | None = None) -> None:
+    def __init__(
+        self, find: Find, clock: Clock, *, check_caller: Callable[[Any], object] | None = None
+    ) -> None:
         self._find = find
+        self._clock = clock
         self._check_caller = check_caller
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
@@ -74,20 +88,30 @@ class Forwarding(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, handler: Any) -> Any:
         async def call(request: bytes, context: Any) -> Any:
             try:
-                for attempt in range(TRIES):
-                    leader = await self._leader(context)
-                    if leader.channel is None:
-                        answer = await handler.unary_unary(handler.request_deserializer(request), context)
-                        return handler.response_serializer(answer)
-                    try:
-                        return await _passed_on(method, request, leader)
-                    except Unavailable:
-                        if not method.startswith(READS) or attempt == TRIES - 1:
-                            raise
+                return await self._answer(method, handler, request, context)
             except SwarmError as error:
                 await errors.abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(call)
+
+    async def _answer(self, method: str, handler: Any, request: bytes, context: Any) -> Any:
+        deadline = self._clock.monotonic() + PATIENCE
+        while True:
+            leader = await self._leader(context)
+            if leader.channel is None:
+                answer = await handler.unary_unary(handler.request_deserializer(request), context)
+                return handler.response_serializer(answer)
+            try:
+                return await _passed_on(method, request, leader)
+            except NotSent:
+                again = True
+            except Unavailable:
+                again = method.startswith(READS)
+                if not again:
+                    raise
+            if self._clock.monotonic() >= deadline:
+                raise no_leader()
+            await until(self._clock.sleep(RETRY), leader.lost)
 
     def _streaming(self, method: str, handler: Any) -> Any:
         async def call(request: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -119,7 +143,10 @@ async def _passed_on(method: str, request: bytes, leader: Leader) -> bytes:
     try:
         answer = await until(work(), leader.lost)
     except grpc.RpcError as error:
-        raise errors.from_rpc(error) from error
+        told = errors.from_rpc(error)
+        if isinstance(told, Unavailable) and str(told).startswith(NOT_CONNECTED):
+            raise NotSent(str(told)) from error
+        raise told from error
     if answer is None:
         raise Unavailable(
             "the swarm's leader was lost while it worked on this. "

@@ -90,7 +90,9 @@ class Daemon:
             ) from error
 
     async def _open_socket(self) -> None:
-        server = grpc.aio.server(interceptors=[Forwarding(self._find_leader)], options=SERVER_OPTIONS)
+        server = grpc.aio.server(
+            interceptors=[Forwarding(self._find_leader, self._clock)], options=SERVER_OPTIONS
+        )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
         self._config.socket.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from swarmd.rpc.peer import PeerServer
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security.identity import Credentials, client_context, server_context
 from swarmd.store.raft.node import RaftNode
-from swarmd.store.raft.port import NO_LEADER
+from swarmd.store.raft.port import no_leader
 from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.store import Store, StoreState
 
@@ -153,7 +153,7 @@ class Managing:
                 return found
             left = deadline - self._clock.monotonic()
             if left <= 0:
-                raise Unavailable(NO_LEADER)
+                raise no_leader()
             await self.changed(min(left, 0.5))
 
     async def changed(self, limit: float) -> None:

@@ -124,7 +124,11 @@ class Member:
 
     async def _open_node_port(self) -> None:
         server = grpc.aio.server(
-            interceptors=[Forwarding(self.find_leader, check_caller=managers_only(self._cluster_id))],
+            interceptors=[
+                Forwarding(
+                    self.find_leader, self._machine.clock, check_caller=managers_only(self._cluster_id)
+                )
+            ],
             options=SERVER_OPTIONS,
         )
         agent_pb2_grpc.add_NodePeerServicer_to_server(

@@ -18,6 +18,7 @@ from swarmd.model.errors import SwarmError, Unavailable
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client
+    from swarmd.rpc.v1 import control_pb2
 
 _POLL = 0.05
 
@@ -67,9 +68,7 @@ class DaemonApi:
 
         with _client(socket) as client:
             answer = client.control.ListNodes(control_pb2.ListNodesRequest())
-        return [
-            (view.node.description.hostname, view.node.status.state.capitalize()) for view in answer.nodes
-        ]
+        return [(view.node.description.hostname, _status(view)) for view in answer.nodes]
 
 
 class ContextStore:
@@ -86,6 +85,13 @@ class ContextStore:
 def make_ports() -> Ports:
     """The real ones."""
     return Ports(DaemonApi(), ContextStore())
+
+
+def _status(view: control_pb2.NodeView) -> str:
+    """As ``node ls`` shows it; a manager that has not joined the others yet is not ready."""
+    if view.node.spec.role == "manager" and view.manager_status not in ("Leader", "Reachable"):
+        return "Joining the managers"
+    return str(view.node.status.state.capitalize())
 
 
 @contextlib.contextmanager

@@ -31,8 +31,8 @@ class AllocatorPlanner:
         row = event.new or event.old
         if isinstance(row, PortAllocation):
             return (row.service_id, *self._short) if event.new is None else ()
-        if isinstance(event.new, Service):
-            return (event.new.id,)
+        if isinstance(row, Service):
+            return (row.id,)
         if isinstance(event.new, Task) and event.new.state == TaskState.NEW:
             return (event.new.service_id,)
         return ()

@@ -78,7 +78,7 @@ class SessionClient:
 
     async def run(self) -> None:
         """Until cancelled."""
-        backoff = Backoff(first=0.1, cap=2.0, fraction=random_fraction)
+        backoff = Backoff(first=0.05, cap=1.0, fraction=random_fraction)
         while True:
             remote = self._remotes.next()
             if remote is None:

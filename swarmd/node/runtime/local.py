@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import marshal
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +20,12 @@ from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
-from swarmd.node.runtime.core.defaults import capability_mask, capability_names
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
-from swarmd.node.runtime.core.plan import HostFacts, Layout, compile_plan, validate
+from swarmd.node.runtime.core.plan import HostFacts, Layout, validate
 from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats
 from swarmd.node.runtime.reattach import Row, settled_rows
-from swarmd.node.runtime.seccomp import Compiler
 from swarmd.node.runtime.storage import Storage, Stored
 
 # The cgroup namespace comes later, when the child has joined its v1 groups.
@@ -52,9 +50,8 @@ class LocalRuntime:
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
         self._online = asyncio.Event()
-        self._compiler = Compiler()
         self._cgroups: CgroupDriver | None = None
-        self._facts = HostFacts()
+        self._planner = Planner(HostFacts())
         self._closing = False
 
     @property
@@ -66,7 +63,7 @@ class LocalRuntime:
     async def start_up(self) -> None:
         self._cgroups = CgroupDriver(self._clock)
         self._cgroups.prepare()
-        self._facts = hostfacts.gather(self._cgroups.layout)
+        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         self._storage.prepare()
         unfinished = []
         for name, stored, state in self._storage.load():
@@ -171,10 +168,9 @@ class LocalRuntime:
     async def _clone(self, box: Box, layout: Layout) -> int:
         config = box.stored.config
         procs = self._groups.procs_files(box.stored.groups)
-        layout = msgspec.structs.replace(layout, v1_procs=procs)
         plan = os.memfd_create("plan", os.MFD_CLOEXEC)
         try:
-            os.write(plan, marshal.dumps(compile_plan(config, self._facts, layout, self._filter(config))))
+            os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
             namespaces = _NAMESPACES if config.host_network else _NAMESPACES | linux.CLONE_NEWNET
             (pid,), fds = await self._ask(
                 "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
@@ -183,12 +179,6 @@ class LocalRuntime:
             os.close(plan)
         box.created(pid, fds[0])
         return int(pid)
-
-    def _filter(self, config: ContainerConfig) -> bytes | None:
-        if config.seccomp_unconfined:
-            return None
-        mask = capability_mask(config.cap_add, config.cap_drop, grantable=self._facts.grantable)
-        return self._compiler.filter_for(capability_names(mask))
 
     async def _ask(
         self,

@@ -157,14 +157,19 @@ class Pump:
             output.streams[fd] = (stream, logrecord.Splitter())
             self._by_fd[fd] = output
             self._poll.register(fd, select.EPOLLIN)
+        for fd in fds:
+            # A pipe whose writers were gone before we opened it never reports a hang-up: read to the end.
+            while self._drain(fd):
+                pass
 
-    def _drain(self, fd: int) -> None:
+    def _drain(self, fd: int) -> bool:
+        """Read once; False if there is nothing more now, or ever."""
         output = self._by_fd[fd]
         stream, splitter = output.streams[fd]
         try:
             data = os.read(fd, _READ)
         except BlockingIOError:
-            return
+            return False
         ready = splitter.feed(data) if data else splitter.flush()
         if ready:
             output.files.write(stream, ready)
@@ -172,6 +177,7 @@ class Pump:
             self._close(output, fd)
             if not output.streams:
                 self._finish(output)
+        return bool(data)
 
     def _finish(self, output: _Output) -> None:
         output.files.write(logrecord.END, b"")

@@ -48,6 +48,7 @@ class _Reader:
         self._fd = -1
         self._rest = b""
         self._watch: _Watch | None = None
+        self._ended = False
 
     def last(self, count: int) -> list[LogLine]:
         """The last ``count`` lines; the position is behind them."""
@@ -65,6 +66,7 @@ class _Reader:
             for record in _backwards(fd, end):
                 if len(lines) >= count:
                     break
+                self._ended = self._ended or record.stream == logrecord.END
                 lines = [*record.lines(), *lines]
             os.close(fd)
             if len(lines) >= count:
@@ -76,11 +78,10 @@ class _Reader:
             self._watch = _Watch(self._directory)
         while True:
             newest = self._numbers()
-            ended = False
             for record in self._read():
-                ended = ended or record.stream == logrecord.END
+                self._ended = self._ended or record.stream == logrecord.END
                 yield record
-            if ended or not self._directory.exists():
+            if self._ended or not self._directory.exists():
                 return
             if self._advance(newest):
                 continue

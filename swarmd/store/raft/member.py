@@ -31,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 _INBOUND_FRAMES = 2048
 _EARLY_FRAMES = 300
-_FORCED_EPOCHS = 1000
 _ROLL_SECONDS = 10.0
 _BYTES_PER_TURN = 4 << 20
 
@@ -241,21 +240,6 @@ class Member:
         self.replica.restore(base)
         self.peers.fetched()
         self._started()
-
-    async def force_new(self, node_id: str) -> Base:
-        """Begin an epoch of this machine alone, with all its log holds, agreed upon or not."""
-        current = self.held.current
-        for data in current.engine.all_commands() if current is not None else []:
-            envelope = decode_envelope(data)
-            if isinstance(envelope.body, Seal):
-                break
-            self.replica.apply(envelope)
-        # Far enough ahead that those who come back late learn that they are not members any more.
-        epoch = self.held.newest + _FORCED_EPOCHS
-        base = self.replica.next_base(epoch, Seal({node_id: self.peers.own_address}))
-        await self.held.adopt(base)
-        await self.held.forget_old()
-        return base
 
     def _started(self) -> None:
         """An epoch began here: connect it, and give it what was said to it early."""

@@ -14,8 +14,8 @@ from swarmd.model.errors import Invalid, Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.changes import Changes
 from swarmd.store.raft.envelope import Barrier, Body, Command
-from swarmd.store.raft.epochs import check_members
 from swarmd.store.raft.files import Disk, SystemDisk
+from swarmd.store.raft.founding import begin_alone, found
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.keeper import Keeper
 from swarmd.store.raft.member import Member
@@ -134,25 +134,13 @@ class RaftNode:
         """The base this node begins with, restored; None for one that has to fetch it first."""
         base = await self._held.recover()
         if founders is not None:
-            base = await self._found(founders)
+            base = await found(self._held, self._replica, self._node_id, founders)
         elif base is None and (force_new or not peers):
             raise Refused("This node has no swarm state on its disk. Initialize a swarm, or join one.")
         if base is not None:
             self._replica.restore(base)
         if force_new:
-            base = await self._member.force_new(self._node_id)
-        return base
-
-    async def _found(self, members: Mapping[str, str]) -> Base:
-        check_members(members)
-        if self._node_id not in members:
-            raise Invalid(f"The first managers must include this node, {self._node_id}.")
-        if self._held.newest or self._held.floor.epoch:
-            raise Refused(
-                "This node is, or was, part of a swarm already. Leave it and clear its state first."
-            )
-        base = self._replica.first_base(members)
-        await self._held.adopt(base)
+            base = await begin_alone(self._held, self._replica, self._node_id, self._member.peers.own_address)
         return base
 
     async def stop(self) -> None:
