@@ -114,14 +114,6 @@ class Member:
             await self._server.stop(0.5)
         await self._channels.close()
 
-    async def say_goodbye(self) -> None:
-        """Tell the leader that this node goes, so that nobody waits for its silence."""
-        try:
-            stub = agent_pb2_grpc.DispatcherStub(self.working.session.leader_channel())
-            await stub.Leave(agent_pb2.LeaveRequest(), timeout=3)
-        except (SwarmError, grpc.RpcError) as error:
-            self._log.warning("goodbye_not_heard", reason=str(error))
-
     async def _open_node_port(self) -> None:
         server = grpc.aio.server(
             interceptors=[

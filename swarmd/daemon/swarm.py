@@ -179,7 +179,6 @@ class Swarm:
                 raise NotManager("This node is not part of a swarm")
             if member.managing is not None:
                 await self._leave_group(member.managing, member.memory.node_id, force=force)
-            await member.say_goodbye()
             await member.stop(leave=True)
             assert self.machine is not None
             await self.machine.network.stop(clean=True)

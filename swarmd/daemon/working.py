@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import grpc
 import msgspec
 import structlog
 
@@ -16,7 +17,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_seed
 from swarmd.kit.supervise import Nursery
 from swarmd.model.addressing import block_of
-from swarmd.model.errors import SwarmError
+from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
@@ -30,9 +31,9 @@ from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import Backend, NetworkPort, NetworkState, NodeView, PublishedPort
 from swarmd.node.runtime.port import Runtime
-from swarmd.rpc import codec
+from swarmd.rpc import codec, errors
 from swarmd.rpc.channels import NODE_PORT, Channels
-from swarmd.rpc.v1 import agent_pb2
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -111,9 +112,23 @@ class Working:
         await self._start_gossip()
         self._begin_session()
 
+    async def end_session(self) -> None:
+        """Say goodbye, so that nobody waits for this node's silence, and take no more work."""
+        try:
+            leader = self.session.leader_channel()
+        except Unavailable:
+            return
+        if self._session_task is not None:
+            self._session_task.cancel()
+        try:
+            await agent_pb2_grpc.DispatcherStub(leader).Leave(agent_pb2.LeaveRequest(), timeout=3)
+        except grpc.RpcError as error:
+            self._log.warning("goodbye_not_heard", reason=str(errors.from_rpc(error)))
+
     async def stop(self, *, leave: bool = False) -> None:
         """Tasks run on, unless the node leaves the swarm."""
         if leave:
+            await self.end_session()
             await self.worker.stop_all()
         if self._gossip is not None:
             await self._gossip.stop(leave=leave)

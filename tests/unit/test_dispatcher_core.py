@@ -64,6 +64,7 @@ def test_a_new_leader_gives_everyone_time_to_come_back() -> None:
 
 def test_a_node_that_left_is_down_at_once() -> None:
     assert verdict(100.0, left=True) is NodeState.DOWN
+    assert verdict(100.0, left=True, connected=True) is NodeState.DOWN
 
 
 def test_heartbeats_slow_down_with_the_swarm_but_not_beyond_the_setting() -> None:

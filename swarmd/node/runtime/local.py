@@ -65,16 +65,14 @@ class LocalRuntime:
         self._cgroups.prepare()
         self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         self._storage.prepare()
-        unfinished = []
-        for name, stored, state in self._storage.load():
-            if stored is None:
-                unfinished.append(name)
-                continue
-            box = Box(stored, state or ContainerState(id=name, status="created"))
-            box.ready = True
-            self._boxes[name] = box
+        found = self._storage.load()
+        for name, stored, state in found:
+            if stored is not None:
+                box = Box(stored, state or ContainerState(id=name, status="created"))
+                box.ready = True
+                self._boxes[name] = box
         await self._connect()
-        for name in unfinished:
+        for name in [name for name, stored, _ in found if stored is None]:
             await self._clear_away(name, cgroups.place(self._groups.layout, name))
 
     async def _connect(self) -> None:
@@ -283,11 +281,11 @@ class LocalRuntime:
             async with asyncio.TaskGroup() as group:
                 for state in self.list():
                     group.create_task(self.stop(state.id))
-        self._closing = True
-        if stop_containers:
+            self._closing = True
             with contextlib.suppress(Unavailable):
                 await self._spawner.call("quit")
             self._groups.tidy()
+        self._closing = True
         await self._nursery.close()
         self._online.clear()
         self._spawner.close()

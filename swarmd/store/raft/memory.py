@@ -21,12 +21,12 @@ class MemoryNetwork:
         """A transport for ``node_id``; the one made last receives."""
         return MemoryTransport(self, node_id)
 
-    def cut(self, some: Iterable[str], others: Iterable[str]) -> None:
-        """Lose every frame between ``some`` and ``others``, both ways."""
+    def cut(self, some: Iterable[str], others: Iterable[str], *, both_ways: bool = True) -> None:
+        """Lose every frame from ``some`` to ``others``, and back unless told otherwise."""
         second = list(others)
         for a in some:
             for b in second:
-                self._cuts |= {(a, b), (b, a)}
+                self._cuts |= {(a, b), (b, a)} if both_ways else {(a, b)}
         self.refresh()
 
     def heal(self) -> None:

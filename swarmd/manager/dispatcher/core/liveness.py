@@ -53,10 +53,10 @@ def heartbeat_period(nodes: int, configured: float) -> float:
 def judge(evidence: Evidence, *, now: float, period: float, configured: float) -> Verdict:
     """The state of one node at ``now``; ``period`` is the heartbeat in force, ``configured`` the setting."""
     silence = MISSED_PERIODS * max(period, configured)
-    if evidence.connected:
-        return _judge_connected(evidence, now, period, silence)
     if evidence.left:
         return Verdict(NodeState.DOWN, "node left the swarm")
+    if evidence.connected:
+        return _judge_connected(evidence, now, period, silence)
     if evidence.gossip in ("dead", "left") and now >= evidence.term_start + TERM_GRACE:
         return Verdict(NodeState.DOWN, "the other nodes cannot reach it")
     deadline = evidence.lost_at + silence

@@ -14,11 +14,15 @@ from swarmd.manager.plan import Plan, Step, sooner
 from swarmd.model.objects import Node, Service, SpecVersion, Task, TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import RestartPolicy, TaskTemplate
-from swarmd.model.states import TaskState
+from swarmd.model.states import TaskState, UpdateState
 from swarmd.store.core.transaction import Put
 
 Key = int | str
 """What tells the slots of a service apart: the slot's number, or a global service's node id."""
+
+
+UNDER_WAY = frozenset({UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED})
+PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,19 @@ class Draft:
         """The policy ``task`` was made with (the service's present one when its version is gone)."""
         return self._before.templates.get(task.spec_version, self.service.spec.template).restart
 
+    @property
+    def is_rolling(self) -> bool:
+        """An update or rollback is under way."""
+        status = self.service.update_status
+        return status is not None and status.state in UNDER_WAY
+
+    def successor_version(self, task: Task) -> int:
+        """The version of the task that follows ``task``: the newest, unless that has failed its update."""
+        status = self.service.update_status
+        is_paused = status is not None and status.state in PAUSED
+        known = task.spec_version in self._before.templates
+        return task.spec_version if is_paused and known else self.service.spec_version
+
     def is_current(self, task: Task) -> bool:
         return task.spec_version == self.service.spec_version
 
@@ -88,8 +105,8 @@ class Draft:
         self._slots.setdefault(key, {})[task.id] = task
         self._changed.setdefault(key, {})[task.id] = task
 
-    def add(self, key: Key, *, not_before: float | None = None) -> None:
-        """A new task of the newest version.
+    def add(self, key: Key, *, not_before: float | None = None, number: int | None = None) -> None:
+        """A new task, of the newest spec version unless ``number`` names another.
 
         It is only made ready while an older one of its slot is still ending, or until ``not_before``.
         """
@@ -100,7 +117,7 @@ class Draft:
             created_at=self.now,
             service_id=self.service.id,
             service_name=self.service.spec.name,
-            spec_version=self.service.spec_version,
+            spec_version=self.service.spec_version if number is None else number,
             slot=key if isinstance(key, int) else 0,
             node_id=key if isinstance(key, str) else "",
             desired_state=TaskState.READY if waits else TaskState.RUNNING,

@@ -60,7 +60,9 @@ def replace_dead(draft: Draft, key: Key) -> None:
     policy = draft.restart_policy(last)
     if not may_restart(last, draft.tasks(key), policy):
         return
-    draft.add(key, not_before=draft.now + policy.delay if health is Health.DIED else None)
+    waits = health is Health.DIED and not _is_superseded(draft, last)
+    not_before = draft.now + policy.delay if waits else None
+    draft.add(key, not_before=not_before, number=draft.successor_version(last))
 
 
 def release_ready(draft: Draft, key: Key) -> None:
@@ -79,8 +81,15 @@ def _serves_its_delay(draft: Draft, task: Task, health: Health) -> bool:
     """It died while being prepared: the next attempt is due when this one would have started, not before."""
     if health is not Health.DIED or task.desired_state != TaskState.READY or task.start_at <= draft.now:
         return False
+    if _is_superseded(draft, task):
+        return False
     draft.wake(task.start_at)
     return True
+
+
+def _is_superseded(draft: Draft, task: Task) -> bool:
+    """Its successor is another version's task: why it died says nothing of that one."""
+    return draft.is_rolling and not draft.is_current(task)
 
 
 def _start_time(draft: Draft, key: Key, task: Task) -> float:

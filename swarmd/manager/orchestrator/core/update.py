@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from swarmd.manager.orchestrator.core.draft import Draft, Key
+from swarmd.manager.orchestrator.core.draft import PAUSED, UNDER_WAY, Draft, Key
 from swarmd.manager.orchestrator.core.health import OWN_DEATHS
 from swarmd.manager.orchestrator.core.restart import is_finished, may_restart
 from swarmd.manager.orchestrator.core.rollback import rolled_back
@@ -20,9 +20,6 @@ from swarmd.model.objects import Task, UpdateStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import UpdateConfig
 from swarmd.model.states import TaskState, UpdateState
-
-UNDER_WAY = frozenset({UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED})
-PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
 
 
 def note_failures(draft: Draft, slots: int) -> None:
@@ -64,7 +61,8 @@ def advance(draft: Draft, slots: Collection[Key], skipped: Collection[Key] = ())
         _mark_running(draft, key)
     config = _config(draft, status)
     room = (config.parallelism or len(mine)) - sum(_in_hand(draft, key, status, config) for key in mine)
-    for key in sorted(stale, key=lambda key: (_runs(draft.live(key)), key))[: max(0, room)]:
+    tried = {key: _has_failed(draft, key, status) for key in stale}
+    for key in sorted(stale, key=lambda key: (tried[key], _runs(draft.live(key)), key))[: max(0, room)]:
         _replace(draft, key, config)
     if not stale and all(_is_settled(draft, key, status) for key in mine):
         _complete(draft, mine, status, config)
@@ -107,9 +105,13 @@ def _dead_attempts(draft: Draft, key: Key) -> list[Task]:
 
 
 def _in_hand(draft: Draft, key: Key, status: UpdateStatus, config: UpdateConfig) -> bool:
-    """The slot's new task does not run yet, or has not run for the delay."""
-    current = [task for task in draft.live(key) if draft.is_current(task)]
-    if not current or _has_failed(draft, key, status):
+    """The slot's new task does not run yet, or has not run for the delay.
+
+    A slot where one failed is left to the restart policy, except while it has a task too many (start-first).
+    """
+    live = draft.live(key)
+    current = [task for task in live if draft.is_current(task)]
+    if not current or (_has_failed(draft, key, status) and len(current) == len(live)):
         return False
     if not _runs(current):
         return True
@@ -121,7 +123,7 @@ def _in_hand(draft: Draft, key: Key, status: UpdateStatus, config: UpdateConfig)
 
 def _replace(draft: Draft, key: Key, config: UpdateConfig) -> None:
     """Make the new task; stop the old ones first, unless one of them serves until the new one runs."""
-    old = draft.live(key)
+    old = draft.wanted(key)
     serving = [task for task in old if task.state == TaskState.RUNNING]
     spared = serving[-1].id if serving and config.order == "start-first" else ""
     for task in old:
@@ -195,8 +197,7 @@ def _runs(tasks: Iterable[Task]) -> bool:
 
 
 def _under_way(draft: Draft) -> UpdateStatus | None:
-    status = draft.service.update_status
-    return status if status is not None and status.state in UNDER_WAY else None
+    return draft.service.update_status if draft.is_rolling else None
 
 
 def _config(draft: Draft, status: UpdateStatus) -> UpdateConfig:
