@@ -143,7 +143,7 @@ def one_manager(swarm: Swarm, rounds: int) -> dict[str, float]:
                     lambda: running(client, "roll", up_to_date=True) == 10,
                 )
             )
-        for turn in range(min(rounds, 3)):
+        for _ in range(min(rounds, 3)):
             figures.setdefault("worker power cut → all replicas Running again", []).append(
                 timed(
                     lambda: swarm.clusters.kill(NAME, "node3"),
@@ -198,13 +198,14 @@ def reachable(client: Client) -> int:
     return sum(view.manager_status in ("Leader", "Reachable") for view in nodes)
 
 
-def memory(swarm: Swarm) -> dict[str, float]:
+def memory() -> dict[str, float]:
     """PSS in MiB of the idle manager's processes."""
     script = (
         "for p in /proc/[0-9]*; do "
         "echo $(tr '\\0' ' ' <$p/cmdline) @ $(awk '/^Pss:/{s+=$2}END{print s}' $p/smaps_rollup); done"
     )
-    command = swarm.clusters.enter(NAME, "node1", ["sh", "-c", script])
+    command = [sys.executable, "-m", "swarmd.cli.main", "local", "exec", "--name", NAME, "node1", "--"]
+    command += ["sh", "-c", script]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[str, float] = {}
     for what, word in (("daemon", "swarmd.daemon.main"), ("spawner", "spawnd.py"), ("log pump", "logd.py")):
@@ -234,7 +235,7 @@ def report(clusters: LocalClusters, rounds: int) -> None:
     swarm = Swarm(clusters, managers=1)
     swarm.load(IMAGES / "busybox.tar")
     figures = one_manager(swarm, rounds)
-    used = memory(swarm)
+    used = memory()
     clusters.down(NAME)
     swarm = Swarm(clusters, managers=3)
     figures["leader power cut → next write accepted (3 managers)"] = leader_loss(swarm, rounds)
