@@ -14,8 +14,6 @@ from swarmd.node.runtime.port import ContainerState
 from swarmd.node.runtime.reattach import Row
 from swarmd.node.runtime.storage import Stored
 
-LOST = "the end of this container was not seen: the node or its container spawner restarted"
-
 
 class Box:
     """Changes only through the methods below; ``done`` is set when the container has exited."""
@@ -50,11 +48,11 @@ class Box:
         wait_status = row.wait_status
         if wait_status is None and self.pidfd >= 0:
             wait_status = kernel.pidfd_exit_status(self.pidfd)
-        code = exits.LOST if wait_status is None else exits.exit_code(wait_status)
-        error = LOST if wait_status is None else ""
         if row.failure is not None:
             problem = failures.start_failure(*row.failure)
             code, error = problem.exit_code, str(problem)
+        else:
+            code, error = exits.outcome(wait_status, started=row.started > 0)
         self.state = msgspec.structs.replace(
             self.state,
             status="exited",

@@ -37,10 +37,7 @@ list_ = list  # the port has a method of that name
 
 
 class LocalRuntime:
-    """Implements :class:`swarmd.node.runtime.port.Runtime` on this machine.
-
-    ``report`` hears of failures of background work.
-    """
+    """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
     def __init__(self, data_dir: Path, run_dir: Path, clock: Clock, report: Report) -> None:
         self._clock = clock
@@ -256,7 +253,10 @@ class LocalRuntime:
             raise Refused(f"container {container_id} is running; stop it before removing it")
         if not box.ready:
             raise Refused(f"container {container_id} is being made or removed already")
-        await self._clear_away(container_id, box.stored.groups)
+        try:
+            await self._clear_away(container_id, box.stored.groups)
+        finally:
+            box.ready = True  # of no use to anybody once it is cleared away, but it can be tried again
 
     def list(self) -> list_[ContainerState]:
         return [box.state for box in self._boxes.values() if box.ready]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _READ = 64 * 1024
 _RECONNECT = 0.5
+_LONELY = 3.0  # a new spawner starts a new pump
 
 
 class LogFiles:
@@ -99,10 +100,11 @@ class Pump:
         self._by_fd: dict[int, _Output] = {}
         self._spawner: _socket.socket | None = None
         self._quitting = False
+        self._alone_since = time.monotonic()
 
     def run(self) -> None:
-        """Until told to quit and everything is drained."""
-        while not (self._quitting and not self._outputs):
+        """Until everything is drained and we are told to quit, or nobody has needed us for a while."""
+        while self._outputs or not self._unneeded():
             if self._spawner is None and not self._quitting:
                 self._connect()
             for fd, _ in self._poll.poll(-1 if self._spawner or self._quitting else _RECONNECT):
@@ -110,6 +112,10 @@ class Pump:
                     self._obey()
                 elif fd in self._by_fd:
                     self._drain(fd)
+
+    def _unneeded(self) -> bool:
+        alone = self._spawner is None and time.monotonic() > self._alone_since + _LONELY
+        return self._quitting or alone
 
     def _connect(self) -> None:
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -130,6 +136,7 @@ class Pump:
             self._poll.unregister(self._spawner.fileno())
             self._spawner.close()
             self._spawner = None
+            self._alone_since = time.monotonic()
             return
         if message[1] == "open":
             self._open(message[2])

@@ -9,6 +9,7 @@ import os
 import sys
 
 from swarmd.node.runtime import rundir, wire
+from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class LogKeeper:
         self._quitting = True
         if self._client is not None:
             self._client.send(0, "quit")
+        elif self._pump_pid and not _ended(self._pump_pid):  # it has not come to us yet
+            os.kill(self._pump_pid, linux.SIGKILL)
 
 
 def _ended(pid: int) -> bool:

@@ -80,11 +80,13 @@ class Storage:
         _replace(self.directory(state.id) / "state.json", msgspec.json.encode(state))
 
     def load(self) -> list[tuple[str, Stored | None, ContainerState | None]]:
-        """Every container directory with what can be read of it."""
+        """Every container there is a directory of, with what can be read of it."""
         out = []
-        for base in sorted(self._containers.iterdir()):
+        names = {base.name for base in self._containers.iterdir()}
+        for name in sorted(names.union(rundir.identifiers(str(self._run_dir)))):
+            base = self.directory(name)
             stored = _decode(base / "config.json", Stored)
-            out.append((base.name, stored, _decode(base / "state.json", ContainerState)))
+            out.append((name, stored, _decode(base / "state.json", ContainerState)))
         return out
 
     def remove(self, container_id: str) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from swarmd.model.errors import Invalid
 
 LOST = 255
+NOT_STARTED = 128
 
 
 class StartFailed(Invalid):
@@ -26,6 +27,18 @@ def exit_code(wait_status: int) -> int:
     return 128 + signal if signal else wait_status >> 8 & 0xFF
 
 
+def outcome(wait_status: int | None, *, started: bool) -> tuple[int, str]:
+    """The exit code and error of a container; ``wait_status`` None if nobody saw its end.
+
+    One that never ran its program cannot have succeeded, even if the waiting child left with 0.
+    """
+    if wait_status is None:
+        return LOST, "the end of this container was not seen: the node or its container spawner restarted"
+    if not started:
+        return exit_code(wait_status) or NOT_STARTED, "the container ended before its program was started"
+    return exit_code(wait_status), ""
+
+
 def exec_failure(number: int, text: str) -> StartFailed:
     """The error of an exec that failed with errno ``number``; ``text`` names the program."""
     if number == errno.ENOENT or number == errno.ENOTDIR:
@@ -33,5 +46,5 @@ def exec_failure(number: int, text: str) -> StartFailed:
     elif number in (errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM, errno.ELOOP):
         code = 126
     else:
-        code = 128
+        code = NOT_STARTED
     return StartFailed(text, code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from swarmd.model.errors import Conflict, Invalid, SwarmError, Unavailable
-from swarmd.node.runtime.core.exits import StartFailed, exec_failure
+from swarmd.node.runtime.core.exits import NOT_STARTED, StartFailed, exec_failure
 
 _DOING = {
     "overlay": "mounting the image layers",
@@ -33,6 +33,8 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
     if number == errno.EEXIST and step == "create":
         return Conflict(text)
     sentence = _sentence(step, subject, text)
+    if step == "overlay" and number == errno.EINVAL:
+        sentence += " (the data directory may be on an overlay itself: put it on a volume or a real disk)"
     return Invalid(sentence) if step in _USERS_OWN else Unavailable(sentence)
 
 
@@ -42,7 +44,7 @@ def start_failure(step: str, subject: str, number: int, text: str) -> StartFaile
         return exec_failure(number, text)
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
-    return StartFailed(_sentence(step, subject, text), 128)
+    return StartFailed(_sentence(step, subject, text), NOT_STARTED)
 
 
 def _sentence(step: str, subject: str, text: str) -> str:

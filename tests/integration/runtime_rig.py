@@ -1,0 +1,116 @@
+"""A runtime in a temporary directory with a busybox image, for the tests of the container runtime."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from swarmd.kit.clock import SystemClock
+from swarmd.kit.ids import new_id
+from swarmd.node.runtime.core import cgroups
+from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.runtime.logs import read_logs
+from swarmd.node.runtime.port import ContainerConfig, ContainerState
+
+BUSYBOX = "/bin/busybox"
+_NAMES = """
+sh true false sleep echo cat ls id mount hostname ip seq kill grep dd head test mknod mkdir env pwd sort tail
+yes touch ps wc rm tr readlink unshare stat umount
+"""
+APPLETS = _NAMES.split()
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh\n"
+GROUP = "root:x:0:\nweb:x:1000:\nextra:x:2000:web\n"
+
+
+def make_image(directory: Path) -> Path:
+    """A layer with busybox and its applets."""
+    for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
+        (directory / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, directory / "bin/busybox")
+    for applet in APPLETS:
+        (directory / "bin" / applet).symlink_to("busybox")
+    (directory / "etc/passwd").write_text(PASSWD)
+    (directory / "etc/group").write_text(GROUP)
+    (directory / "tmp").chmod(0o1777)
+    return directory
+
+
+def failed(name: str, error: BaseException) -> None:
+    print(f"background work failed: {name}: {error!r}")
+
+
+class Rig:
+    """One node's directories; :meth:`runtime` can be called again after a daemon "died"."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.data, self.run = base / "data", base / "run"
+        self.image = make_image(base / "image")
+
+    def runtime(self) -> LocalRuntime:
+        return LocalRuntime(self.data, self.run, SystemClock(), failed)
+
+    def config(self, *args: str, **fields: Any) -> ContainerConfig:
+        fields.setdefault("id", new_id())
+        fields.setdefault("lower_dirs", (str(self.image),))
+        return ContainerConfig(args=args, **fields)
+
+    def shell(self, script: str, **fields: Any) -> ContainerConfig:
+        return self.config("sh", "-c", script, **fields)
+
+
+@asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[LocalRuntime]:
+    """A started runtime; in the end its containers and its spawner are gone."""
+    runtime = rig.runtime()
+    await runtime.start_up()
+    try:
+        yield runtime
+    finally:
+        for state in runtime.list():
+            await runtime.stop(state.id, grace=0)
+            await runtime.remove(state.id)
+        await runtime.shut_down(stop_containers=True)
+
+
+async def start(runtime: LocalRuntime, config: ContainerConfig) -> int:
+    pid = await runtime.create(config)
+    await runtime.start(config.id)
+    return pid
+
+
+async def output(runtime: LocalRuntime, config: ContainerConfig) -> tuple[ContainerState, str]:
+    """Run to the end; the final state and all it wrote, removed afterwards."""
+    await start(runtime, config)
+    state = await runtime.wait(config.id)
+    text = await log_text(runtime, config.id)
+    await runtime.remove(config.id)
+    return state, text
+
+
+async def log_text(runtime: LocalRuntime, container_id: str) -> str:
+    lines = [line.data async for line in read_logs(runtime.container_dir(container_id), follow=True)]
+    return b"".join(lines).decode()
+
+
+async def until_line(runtime: LocalRuntime, container_id: str, text: str) -> None:
+    """Wait until the container has written a line with ``text``."""
+    async for line in read_logs(runtime.container_dir(container_id), follow=True):
+        if text in line.data.decode():
+            return
+    raise AssertionError(f"{container_id} ended without writing {text!r}")
+
+
+def cgroup_dirs(runtime: LocalRuntime, container_id: str) -> list[str]:
+    layout = runtime._groups.layout
+    return [path for path in cgroups.place(layout, container_id).paths() if os.path.exists(path)]
+
+
+def end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,110 @@
+"""Log records, and a reader of files that are written, rotated and torn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmd.node.runtime.core import logrecord
+from swarmd.node.runtime.core.logformat import decode, previous
+from swarmd.node.runtime.core.logrecord import END, OVERHEAD, PIECE, STDERR, STDOUT, Splitter, encode, intact
+from swarmd.node.runtime.logd import LogFiles
+from swarmd.node.runtime.logs import read_logs
+
+RECORDS = st.lists(
+    st.tuples(st.integers(0, 2**63), st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40))
+)
+
+
+@given(RECORDS, st.integers(0, 60))
+def test_what_is_written_is_read_and_a_torn_end_is_left(
+    records: list[tuple[int, int, bytes]], cut: int
+) -> None:
+    whole = b"".join(encode(*record) for record in records)
+    torn = encode(1, STDOUT, b"x" * 60)[:cut]
+    found, used = decode(whole + torn)
+    assert [(record.time, record.stream, record.data) for record in found] == records
+    assert used == intact(whole + torn) == len(whole)
+
+
+@given(RECORDS.filter(bool))
+def test_records_can_be_walked_backwards(records: list[tuple[int, int, bytes]]) -> None:
+    whole = b"".join(encode(*record) for record in records)
+    end, seen = len(whole), []
+    while end:
+        length = previous(whole[end - logrecord.TRAILER.size : end])
+        seen.append(decode(whole[end - length : end])[0][0].data)
+        end -= length
+    assert seen[::-1] == [data for _, _, data in records]
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_splitting_keeps_every_byte_and_cuts_at_lines(pieces: list[bytes]) -> None:
+    splitter = Splitter()
+    chunks = [splitter.feed(piece) for piece in pieces]
+    rest = splitter.flush()
+    assert b"".join(chunks) + rest == b"".join(pieces)
+    assert all(chunk.endswith(b"\n") for chunk in chunks if chunk)
+    assert b"\n" not in rest
+
+
+def test_an_endless_line_is_written_in_pieces() -> None:
+    splitter = Splitter()
+    assert splitter.feed(b"a" * (PIECE - 1)) == b""
+    assert splitter.feed(b"a") == b"a" * PIECE
+    assert splitter.flush() == b""
+
+
+def test_lines_keep_their_carriage_returns_and_a_missing_newline() -> None:
+    (record,), _ = decode(encode(1_500_000_000, STDERR, b"a\r\nb\rc\n\nd"))
+    assert [line.data for line in record.lines()] == [b"a\r\n", b"b\rc\n", b"\n", b"d"]
+    assert {(line.time, line.stream) for line in record.lines()} == {(1.5, "stderr")}
+    assert list(decode(encode(1, END, b""))[0][0].lines()) == []
+
+
+def test_file_names_sort_by_age() -> None:
+    assert logrecord.file_numbers(["00000010.log", "00000009.log", "x.log", "lock"]) == [9, 10]
+
+
+async def lines(directory: Path, **how: object) -> list[bytes]:
+    return [line.data async for line in read_logs(directory, **how)]  # type: ignore[arg-type]
+
+
+async def test_files_rotate_and_the_oldest_goes(tmp_path: Path) -> None:
+    files = LogFiles(str(tmp_path / "log"), 200, 2)
+    for number in range(40):
+        files.write(STDOUT, b"%02d\n" % number)
+    files.close()
+    kept = sorted((tmp_path / "log").iterdir())
+    assert len(kept) == 2
+    assert all(path.stat().st_size <= 200 for path in kept)
+    text = await lines(tmp_path)
+    assert text == [b"%02d\n" % number for number in range(40 - len(text), 40)]
+    assert await lines(tmp_path, tail=12) == text[-12:]
+    assert await lines(tmp_path, tail=0) == []
+    assert await lines(tmp_path, tail=1000) == text
+
+
+async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
+    first = LogFiles(str(tmp_path / "log"), 0, 1)
+    first.write(STDOUT, b"one\n")
+    first.close()
+    path = tmp_path / "log/00000001.log"
+    whole = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(encode(2, STDOUT, b"lost\n")[: OVERHEAD + 2])
+    assert await lines(tmp_path) == [b"one\n"]
+    assert await lines(tmp_path, tail=5) == [b"one\n"]
+    second = LogFiles(str(tmp_path / "log"), 0, 1)
+    assert path.stat().st_size == whole
+    second.write(STDOUT, b"two\n")
+    second.write(END, b"")
+    second.close()
+    assert await lines(tmp_path, follow=True) == [b"one\n", b"two\n"]
+    assert await lines(tmp_path, tail=1, follow=True) == [b"two\n"]
+
+
+async def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
+    assert await lines(tmp_path / "nothing", follow=True) == []

@@ -1,0 +1,227 @@
+"""The runtime's tables and small decisions: capabilities, signals, users, exits, cgroups, devices."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from swarmd.model.errors import Invalid, Unavailable
+from swarmd.node.runtime.core import cgroups, defaults, devices, exits, failures, seccomp, users
+from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.seccomp import Compiler
+
+ALL = -1
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:1000:100::/srv:/bin/sh\n1000:x:7:7::/odd:/bin/sh\n"
+GROUP = "root:x:0:\nwww:x:100:\nextra:x:200:root,web\nbad:x:abc:web\n"
+HYBRID = """\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+"""
+HYBRID_OWN = "9:name=systemd:/\n8:pids:/../far\n4:memory:/docker/x/d\n2:cpu,cpuacct:/a\n0::/u\n"
+
+
+def test_capabilities_are_dockers_and_change_as_asked() -> None:
+    assert defaults.capability_mask((), (), grantable=ALL) == 0xA80425FB
+    assert defaults.capability_mask((), ("ALL",), grantable=ALL) == 0
+    assert defaults.capability_names(defaults.capability_mask(("cap_kill",), ("all",), grantable=ALL)) == {
+        "KILL"
+    }
+    everything = defaults.capability_names(
+        defaults.capability_mask(("ALL",), ("CAP_SYS_ADMIN",), grantable=ALL)
+    )
+    assert len(everything) == 40
+    assert "SYS_ADMIN" not in everything
+    assert defaults.capability_mask(("ALL",), (), grantable=0b101) == 0b101
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("TERM", 15),
+        ("SIGTERM", 15),
+        ("sigkill", 9),
+        ("9", 9),
+        ("RTMIN+3", 37),
+        ("SIGRTMAX-1", 63),
+        ("SIGCLD", 17),
+    ],
+)
+def test_signals_have_names_and_numbers(text: str, number: int) -> None:
+    assert signal_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "NOPE", "RTMIN+99", "TERM+1", "-9"])
+def test_signals_that_do_not_exist_are_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="does not exist"):
+        signal_number(text)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("", (0, 0, [0, 200], "/root")),
+        ("web", (1000, 100, [100, 200], "/srv")),
+        ("1000", (7, 7, [7], "/odd")),  # a name of digits goes before the number
+        ("web:root", (1000, 0, [0], "/srv")),
+        ("4242", (4242, 0, [0], "/")),
+        ("4242:4343", (4242, 4343, [4343], "/")),
+        (":www", (0, 100, [100], "/root")),
+    ],
+)
+def test_users_come_from_the_containers_files(spec: str, expected: tuple[int, int, list[int], str]) -> None:
+    assert users.resolve(spec, PASSWD, GROUP) == expected
+
+
+def test_root_needs_no_files_but_names_do() -> None:
+    assert users.resolve("", "", "") == (0, 0, [0], "/")
+    with pytest.raises(ValueError, match="unable to find user web"):
+        users.resolve("web", "", "")
+    with pytest.raises(ValueError, match="unable to find group staff"):
+        users.resolve("0:staff", PASSWD, GROUP)
+    with pytest.raises(ValueError, match="out of range"):
+        users.resolve("99999999999", "", "")
+
+
+def test_ends_become_exit_codes() -> None:
+    assert exits.exit_code(3 << 8) == 3
+    assert exits.exit_code(9) == 137
+    assert exits.exit_code(11 | 0x80) == 139
+    assert exits.outcome(3 << 8, started=True) == (3, "")
+    assert exits.outcome(None, started=True)[0] == 255
+    assert exits.outcome(9, started=False)[0] == 137
+    assert exits.outcome(0, started=False) == (128, "the container ended before its program was started")
+    assert exits.exec_failure(errno.ENOENT, "x").exit_code == 127
+    assert exits.exec_failure(errno.EACCES, "x").exit_code == 126
+    assert exits.exec_failure(errno.ENOMEM, "x").exit_code == 128
+
+
+def test_a_failed_step_says_whose_fault_it_is() -> None:
+    users_fault = failures.creation_failure("source", "/data", errno.ENOENT, "bind source /x: No such file")
+    assert isinstance(users_fault, Invalid)
+    ours = failures.creation_failure("overlay", "/root", errno.ENOSPC, "No space left on device")
+    assert isinstance(ours, Unavailable)
+    assert str(ours) == "mounting the image layers /root: No space left on device"
+    assert failures.start_failure("chdir", "/w", errno.EACCES, "Permission denied").exit_code == 126
+    assert failures.start_failure("seccomp", "", errno.EINVAL, "Invalid argument").exit_code == 128
+
+
+def test_cgroups_are_found_in_a_hybrid_machine() -> None:
+    found = cgroups.discover(HYBRID, HYBRID_OWN)
+    assert found.v1 == {
+        "cpu": "/sys/fs/cgroup/cpu,cpuacct/a",
+        "cpuacct": "/sys/fs/cgroup/cpu,cpuacct/a",
+        "memory": "/sys/fs/cgroup/memory/d",
+        "pids": "/sys/fs/cgroup/pids",
+    }
+    assert found.v2 == "/sys/fs/cgroup/unified/u"
+    assert not found.pure_v2
+    groups = cgroups.place(found, "c1")
+    assert groups.v2 == "/sys/fs/cgroup/unified/u/swarmd/c1"
+    assert groups.v1["memory"] == "/sys/fs/cgroup/memory/d/swarmd/c1"
+    assert len(groups.paths()) == 4
+    writes = cgroups.limits(groups, memory=2**24, nano_cpus=1_500_000_000, pids=7)
+    assert {write.path.rsplit("/", 1)[1]: write.value for write in writes} == {
+        "memory.limit_in_bytes": "16777216",
+        "memory.memsw.limit_in_bytes": "33554432",
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "150000",
+        "pids.max": "7",
+    }
+
+
+def test_cgroups_are_found_in_a_pure_v2_machine_also_from_the_daemons_leaf() -> None:
+    mounts = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    found = cgroups.discover(mounts, "0::/system.slice/swarmd.service/swarmd-daemon\n")
+    assert found.pure_v2
+    assert found.v2 == "/sys/fs/cgroup/system.slice/swarmd.service"
+    groups = cgroups.place(found, "c1")
+    writes = cgroups.limits(groups, memory=2**24, nano_cpus=5_000_000, pids=0)
+    assert [(write.path.rsplit("/", 1)[1], write.value, write.required) for write in writes] == [
+        ("memory.max", "16777216", True),
+        ("memory.swap.max", "16777216", False),
+        ("cpu.max", "1000 100000", True),
+    ]
+
+
+def test_limits_that_cannot_be_kept_are_refused() -> None:
+    groups = cgroups.ContainerGroups(v2="", v1={"memory": "/m"})
+    with pytest.raises(Invalid, match="6 MiB"):
+        cgroups.limits(groups, memory=4096, nano_cpus=0, pids=0)
+    with pytest.raises(Invalid, match="pids limit"):
+        cgroups.limits(groups, memory=0, nano_cpus=0, pids=5)
+    with pytest.raises(Invalid, match="no cgroup file system"):
+        cgroups.discover("22 27 0:21 / /proc rw - proc proc rw\n", "0::/\n")
+
+
+def test_kernel_counters_are_read() -> None:
+    assert cgroups.oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n") == 2
+    assert cgroups.oom_kills("low 0\noom 1\noom_kill 0\noom_group_kill 0\n") == 0
+    assert cgroups.oom_kills("") == 0
+
+
+def allowed(program: bytes, kind: int, access: int, major: int, minor: int) -> bool:
+    """Runs a device program as the kernel would."""
+    memory = struct.pack("<III", access << 16 | kind, major, minor)
+    registers = [0] * 6
+    insns = list(struct.iter_unpack("<BBhi", program))
+    counter = 0
+    while True:
+        code, both, jump, value = insns[counter]
+        target, source = both & 15, both >> 4
+        counter += 1
+        if code == 0x61:
+            registers[target] = struct.unpack_from("<I", memory, jump)[0]
+        elif code == 0xBF:
+            registers[target] = registers[source]
+        elif code == 0x54:
+            registers[target] &= value
+        elif code == 0x74:
+            registers[target] >>= value
+        elif code == 0xB7:
+            registers[target] = value
+        elif code == 0x95:
+            return registers[0] == 1
+        elif code == 0x05 or (code == 0x15) == (registers[target] == value):
+            assert code in (0x05, 0x15, 0x55)
+            counter += jump
+
+
+def test_the_device_program_allows_dockers_devices_only() -> None:
+    program = devices.program(defaults.DEVICES)
+    block, character, mknod, read, write = 1, 2, 1, 2, 4
+    for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, 0), (136, 99)):
+        assert allowed(program, character, read | write, major, minor)
+        assert not allowed(program, block, read, major, minor)
+    for major, minor in ((1, 1), (1, 2), (1, 11), (5, 3), (10, 229), (137, 0)):
+        assert not allowed(program, character, read, major, minor)
+        assert not allowed(program, character, mknod | read, major, minor)
+        assert allowed(program, character, mknod, major, minor)
+    assert allowed(program, block, mknod, 254, 0)
+    assert "c 136:* rwm" in devices.lines(defaults.DEVICES)
+
+
+def test_the_filter_follows_the_capabilities() -> None:
+    plain = seccomp.rules(frozenset({"CHOWN"}), "x86_64")
+    names = {rule.call for rule in plain if not rule.error and rule.op is None}
+    assert {"read", "ptrace", "arch_prctl"} <= names
+    assert names.isdisjoint({"mount", "bpf", "reboot", "chroot", "setns", "keyctl", "clone", "socket"})
+    assert seccomp.Rule("clone3", error=38) in plain
+    families = {rule.value for rule in plain if rule.call == "socket" and rule.op == "eq"}
+    assert {16, 17} <= families
+    assert families.isdisjoint({38, 40})
+    admin = seccomp.rules(frozenset({"SYS_ADMIN", "SYS_CHROOT"}), "aarch64")
+    assert {"mount", "clone", "clone3", "chroot", "set_tls"} <= {
+        rule.call for rule in admin if rule.op is None
+    }
+    assert not any(rule.error for rule in admin)
+
+
+def test_a_missing_libseccomp_is_said_with_the_way_out() -> None:
+    with pytest.raises(Unavailable, match="libseccomp2"):
+        Compiler("libseccomp-not-here.so").filter_for(frozenset())
