@@ -133,6 +133,18 @@ class Managing:
         await self.raft.stop()
         await self.peer_server.close()
 
+    async def released(self, limit: float) -> bool:
+        """Until the others have let this member go: it serves its last epoch for them until then.
+
+        False when that does not happen within ``limit`` seconds.
+        """
+        deadline = self._clock.monotonic() + limit
+        while self.raft.status().role != "stopped":
+            if self._clock.monotonic() >= deadline:
+                return False
+            await self.changed(0.2)
+        return True
+
     async def found(self, founding: Founding) -> Cluster:
         """Store the first rows of a new swarm, once this manager leads."""
         await self._until_leading(30.0)

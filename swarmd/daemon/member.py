@@ -40,6 +40,9 @@ from swarmd.security.identity import (
     is_manager,
 )
 
+RELEASE_LIMIT = 15.0
+"""Seconds a demoted manager waits for the others before it stops answering them."""
+
 RENEW_CHECK = 60.0
 """Seconds between looks at the certificate's age."""
 
@@ -192,6 +195,9 @@ class Member:
         async with self._role_lock:
             if self._credentials.identity.role is wanted:
                 return
+            if wanted is Role.WORKER and self._managing is not None:
+                # With its manager's certificate: the others still fetch the last epoch from it.
+                await self._managing.released(RELEASE_LIMIT)
             await self._renew()
             if is_manager(self._credentials) and self._managing is None:
                 self._log.info("became_manager")

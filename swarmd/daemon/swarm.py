@@ -196,10 +196,9 @@ class Swarm:
             return
         try:
             await _demote(managing, node_id)
-            async with asyncio.timeout(LEAVE_LIMIT):
-                while node_id in managing.raft.status().members:
-                    await managing.changed(0.5)
-        except (SwarmError, grpc.RpcError, TimeoutError) as error:
+            if not await managing.released(LEAVE_LIMIT):
+                self._log.warning("left_without_the_others", reason=f"no answer within {LEAVE_LIMIT} s")
+        except (SwarmError, grpc.RpcError) as error:
             self._log.warning("left_without_the_others", reason=str(error))
 
     def _check_outside(self) -> None:
@@ -210,8 +209,7 @@ class Swarm:
         data = self._memory_file.directory
         self._memory_file.remove()
         self._identity.remove()
-        for name in ("raft", "volumes"):
-            shutil.rmtree(data / name, ignore_errors=True)
+        shutil.rmtree(data / "raft", ignore_errors=True)
         for name in ("tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json"):
             (data / name).unlink(missing_ok=True)
 
