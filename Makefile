@@ -1,3 +1,75 @@
-.PHONY: proto
-proto:
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m grpc_tools.protoc -Iproto --python_out=. --mypy_out=. --grpc_python_out=. --mypy_grpc_out=. proto/swarmd/rpc/v1/*.proto
+# The verbs of this project.  Each sets up what it needs; "make" alone lists them.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/.ready
+SYSTEM := deploy/setup/system
+DEMO := demo
+
+.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## install what is needed: Debian packages (as root) and .venv
+	@$(SYSTEM) python node
+
+$(READY): constraints.txt pyproject.toml deploy/setup/python
+	@$(SYSTEM) python
+	@deploy/setup/python
+
+demo: ## a three-node swarm on this machine runs the lab and is left running (root)
+	@$(SYSTEM) --root demo python node demo
+	@$(MAKE) --silent $(READY)
+	@deploy/demo/lab.sh $(DEMO)
+
+demo-down: ## remove the demo's swarm (root)
+	@$(SYSTEM) --root demo-down python
+	@$(MAKE) --silent $(READY)
+	@$(BIN)/swarmctl local down --name $(DEMO)
+
+# STATUS=FILE: write pytest's exit code there and succeed, so that pytest has the last word.
+test: ## all tests (root); ARGS are given to pytest
+	@$(SYSTEM) --root test python node test
+	@$(MAKE) --silent $(READY)
+	@status=0; $(BIN)/python -m pytest $(ARGS) || status=$$?; \
+	if [[ -n "$(STATUS)" ]]; then echo $$status >"$(STATUS)"; else exit $$status; fi
+
+unit: $(READY) ## the tests that need no root
+	@$(BIN)/python -m pytest tests/unit tests/property tests/scripts tests/architecture $(ARGS)
+
+check: $(READY) ## format, lint, strict types, layers, generated code, scripts: changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	deploy/setup/proto --check
+	$(BIN)/python deploy/setup/cli_reference.py --check
+	deploy/setup/syntax
+
+fix: $(READY) ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(READY) ## generate swarmd/rpc/v1 from proto/
+	deploy/setup/proto
+
+docs: $(READY) ## generate the flags in docs/cli.md from the command line itself
+	$(BIN)/python deploy/setup/cli_reference.py
+
+constraints: ## raise the versions in constraints.txt (needs uv)
+	deploy/setup/constraints
+
+bench: ## measure, as ratios to a peer in the same run (root)
+	@$(SYSTEM) --root bench python node demo test
+	@$(MAKE) --silent $(READY)
+	@python3 deploy/lab/build_images.py .lab/images >/dev/null
+	@$(BIN)/python -m benchmarks.bench_runtime
+	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
+
+clean: ## remove what make made, but no swarm
+	rm -rf .venv .lab build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
