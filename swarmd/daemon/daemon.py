@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 from collections.abc import AsyncIterator
 
 import grpc
@@ -102,7 +103,15 @@ class Daemon:
             raise Unavailable(f"the API socket {self._config.socket} cannot be opened: {error}") from error
         await server.start()
         self._config.socket.chmod(0o660)
+        if self._config.socket_group:
+            self._give_socket_to(self._config.socket_group)
         self._server = server
+
+    def _give_socket_to(self, group: str) -> None:
+        try:
+            shutil.chown(self._config.socket, group=group)
+        except (LookupError, OSError) as error:
+            raise Invalid(f'socket_group "{group}" cannot be used: {error}') from error
 
     async def _machine(self, node_id: str) -> Machine:
         network = Network(node_id, self._clock, self._report)
