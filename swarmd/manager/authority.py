@@ -42,12 +42,15 @@ class Authority:
     async def join(self, secret: str, request_pem: bytes, *, node_id: str = "", address: str = "") -> Issued:
         """A node with a token becomes a member.  A retry with the node id it was given is the same join.
 
-        Raises Denied for a wrong token, Invalid for an unreadable request.
+        Raises Denied for a wrong token, or for the id of a node that is at work already: a token is no
+        proof of being that node.  Raises Invalid for an unreadable request.
         """
         cluster = self._cluster()
         role = _role_of(secret, cluster)
         while True:
             known = self._store.get(Node, node_id) if node_id else None
+            if known is not None and not _may_retry(known, role):
+                raise Denied(f"node {node_id} is part of this swarm already: join without its id")
             row = known or self._new_node(role, address)
             issued = self._sign(cluster, row.id, role, request_pem)
             if known is not None:
@@ -59,13 +62,17 @@ class Authority:
             return issued
 
     def renew(self, node_id: str, request_pem: bytes) -> Issued:
-        """A member's new certificate, with the role that its row asks for now."""
+        """A member's new certificate, with the role that its row asks for now.
+
+        A demoted manager keeps its role until it has left the group: it could not be spoken to otherwise.
+        """
         if self._store.get(RemovedNode, node_id) is not None:
             raise Denied(f"node {node_id} was removed from the swarm")
         node = self._store.get(Node, node_id)
         if node is None:
             raise Denied(f"node {node_id} is not part of this swarm")
-        return self._sign(self._cluster(), node_id, node.spec.role, request_pem)
+        role = Role.MANAGER if Role.MANAGER in (node.spec.role, node.role) else Role.WORKER
+        return self._sign(self._cluster(), node_id, role, request_pem)
 
     def _cluster(self) -> Cluster:
         cluster = self._store.cluster()
@@ -99,6 +106,11 @@ class Authority:
             life=cluster.spec.certificate_expiry,
         )
         return Issued(node_id, role, certificate, cluster.root_ca, cluster.id)
+
+
+def _may_retry(node: Node, role: Role) -> bool:
+    """A join may be repeated until the node has first been heard of, and for the same role only."""
+    return node.spec.role is role and not node.description.hostname
 
 
 def _role_of(secret: str, cluster: Cluster) -> Role:

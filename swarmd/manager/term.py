@@ -7,10 +7,12 @@ again) starts every loop from the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
+from swarmd.kit.supervise import caught
 from swarmd.manager.allocator.allocating import AllocatorPlanner
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.loop import ControlLoop, Planner
@@ -46,13 +48,23 @@ class Term:
     async def run(self) -> None:
         """Raises an ExceptionGroup when a loop fails."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.dispatcher.run(), name="dispatcher")
-            group.create_task(self._roles.run(), name="roles")
+            group.create_task(_lasting("dispatcher", self.dispatcher.run()), name="dispatcher")
+            group.create_task(_lasting("roles", self._roles.run()), name="roles")
             for name, loop in control_loops(self._store, self._clock, self._new_id).items():
-                group.create_task(loop.run(), name=name)
+                group.create_task(_lasting(name, loop.run()), name=name)
+
+    def end(self) -> None:
+        """Leadership is over, whether :meth:`run` came to its first step or not."""
+        self.dispatcher.end()
 
     def _connected(self) -> Collection[str]:
         return self.dispatcher.connected()
+
+
+async def _lasting(name: str, loop: Coroutine[Any, Any, None]) -> None:
+    """A loop ends with the term only.  A term that went on without one of them would look healthy."""
+    error = await caught(loop)
+    raise error or RuntimeError(f"the {name} loop ended by itself")
 
 
 def control_loops(store: Store, clock: Clock, new_id: NewId) -> dict[str, ControlLoop]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import structlog
+
 from swarmd.kit.supervise import Nursery
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.session import Session
@@ -13,6 +15,8 @@ from swarmd.model.errors import Invalid, SwarmError, Unavailable
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import peer
+
+_log = structlog.get_logger()
 
 
 class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
@@ -89,5 +93,7 @@ async def _read(
     try:
         async for message in messages:
             dispatcher.receive(session, message)
+    except Invalid as error:
+        _log.warning("session_ended", node=session.node_id, reason=str(error))
     finally:
         session.end()

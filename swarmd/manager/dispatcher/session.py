@@ -21,7 +21,7 @@ class Session:
         *,
         tasks: Callable[[], Iterable[Task]],
         spec: Callable[[str, int], SpecVersion | None],
-        info: Callable[[], agent_pb2.SessionInfo],
+        info: Callable[[], agent_pb2.SessionInfo | None],
         mesh: Callable[[], tuple[int, Mesh]],
     ) -> None:
         self.node_id = node_id
@@ -37,6 +37,7 @@ class Session:
         self._ack_due = 0
         self._news = asyncio.Event()
         self._ended = False
+        self._dismissed = False
 
     def wake(self) -> None:
         """Something of this node's may have changed."""
@@ -52,21 +53,26 @@ class Session:
         self._ended = True
         self.wake()
 
+    def dismiss(self) -> None:
+        """The node was removed: it is told what that means for its tasks, then no more."""
+        self._dismissed = True
+        self.wake()
+
     async def messages(self) -> AsyncIterator[agent_pb2.ManagerMessage]:
-        """What to send, as it comes up, until :meth:`end`."""
-        yield agent_pb2.ManagerMessage(session=self._fresh_info())
+        """What to send, as it comes up, until :meth:`end` or :meth:`dismiss`."""
+        for message in self._info_due():
+            yield message
         yield self._assignments(self._told.whole(self._tasks()), complete=True)
         while not self._ended:
             for message in self._due():
                 yield message
+            if self._dismissed:
+                return
             await self._news.wait()
             self._news.clear()
 
     def _due(self) -> list[agent_pb2.ManagerMessage]:
-        due: list[agent_pb2.ManagerMessage] = []
-        info = self._info()
-        if info.SerializeToString(deterministic=True) != self._info_sent:
-            due.append(agent_pb2.ManagerMessage(session=self._fresh_info()))
+        due = self._info_due()
         delta = self._told.advance(self._tasks())
         if not delta.is_empty:
             due.append(self._assignments(delta, complete=False))
@@ -79,10 +85,13 @@ class Session:
             due.append(agent_pb2.ManagerMessage(ack=agent_pb2.StatusAck(sequence=self._acked)))
         return due
 
-    def _fresh_info(self) -> agent_pb2.SessionInfo:
+    def _info_due(self) -> list[agent_pb2.ManagerMessage]:
         info = self._info()
-        self._info_sent = info.SerializeToString(deterministic=True)
-        return info
+        data = b"" if info is None else info.SerializeToString(deterministic=True)
+        if info is None or data == self._info_sent:
+            return []
+        self._info_sent = data
+        return [agent_pb2.ManagerMessage(session=info)]
 
     def _assignments(self, delta: Delta, *, complete: bool) -> agent_pb2.ManagerMessage:
         self._sequence += 1

@@ -61,6 +61,7 @@ class RoleLoop:
         try:
             await self._group.change_members(todo.members)
             self._log.info("raft_members_changed", members=sorted(todo.members))
+            self._said = ""
         except (TimeoutError, Refused, Unavailable) as error:
             # Said once per reason: a learner that is not current yet is refused twice a second.
             if str(error) != self._said:

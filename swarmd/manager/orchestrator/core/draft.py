@@ -143,12 +143,17 @@ class Draft:
         self._version = version or self._version
 
     def plan(self) -> Plan:
-        """The difference to the stored rows.  The service first: it records what the tasks' steps undo."""
+        """The difference to the stored rows.
+
+        The service first: it records what the tasks' steps undo.  Then the slots where tasks only end:
+        whoever is interrupted has fewer tasks than wanted, not more.
+        """
         steps: list[Step] = []
         if self.service != self._before.service:
             extra = (Put(self._version),) if self._version is not None else ()
             steps.append((Put(self.service), *extra))
-        steps.extend(tuple(Put(task) for task in tasks.values()) for tasks in self._changed.values())
+        slots = sorted(self._changed.values(), key=lambda tasks: any(t.version == 0 for t in tasks.values()))
+        steps.extend(tuple(Put(task) for task in tasks.values()) for tasks in slots)
         return Plan(steps=tuple(steps), wake_at=self.wake_at)
 
 

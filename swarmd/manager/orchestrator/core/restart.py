@@ -65,6 +65,19 @@ def replace_dead(draft: Draft, key: Key) -> None:
     draft.add(key, not_before=not_before, number=draft.successor_version(last))
 
 
+def end_doubles(draft: Draft, key: Key) -> None:
+    """Leave one task of the newest version in a slot and one of the older ones, the furthest each.
+
+    Two old ones come of an update that overtakes another; two new ones of a transaction whose outcome was
+    unknown, decided again, and stored after all.
+    """
+    kept: set[bool] = set()
+    for task in sorted(draft.live(key), key=lambda task: (-task.state, task.created_at, task.id)):
+        if draft.is_current(task) in kept:
+            draft.end(task)
+        kept.add(draft.is_current(task))
+
+
 def release_ready(draft: Draft, key: Key) -> None:
     """Let a prepared task run once its delay is over and the older ones of its slot have stopped."""
     for task in draft.live(key):

@@ -21,6 +21,7 @@ def plan_service(view: View, *, now: float, new_id: Callable[[], str]) -> Plan:
     update.note_failures(draft, len(draft.keys) if is_global else view.service.spec.replicas)
     slots = global_.settle_slots(draft) if is_global else replicated.settle_slots(draft)
     for key in slots:
+        restart.end_doubles(draft, key)
         restart.replace_dead(draft, key)
     skipped = [key for key in slots if is_global and global_.is_paused(draft, key)]
     update.advance(draft, slots, skipped)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from swarmd.manager.allocator.core.ports import DYNAMIC, grant_ports
+from swarmd.model.objects import PortAllocation, Service
+from swarmd.model.spec import PortSpec
+from swarmd.model.states import TaskState
+from tests.scripts.sim import Sim, a_service, a_swarm
+
+
+def ports(sim: Sim, name: str = "web") -> list[int]:
+    return [port.published for port in sim.service(name).ports]
+
+
+def rows(sim: Sim) -> dict[str, str]:
+    return {row.id: row.service_name for row in sim.store.all(PortAllocation)}
+
+
+def publish(*numbers: int, mode: str = "ingress") -> tuple[PortSpec, ...]:
+    return tuple(
+        PortSpec(target=80 + index, published=number, mode=mode) for index, number in enumerate(numbers)
+    )
+
+
+def test_a_new_task_becomes_pending_with_swarms_message() -> None:
+    sim = a_swarm()
+    sim.create(a_service())
+    sim.step("services")
+    sim.step("allocator")
+    (task,) = sim.live("web")
+    assert (task.state, task.status.message) == (TaskState.PENDING, "pending task scheduling")
+
+
+def test_an_open_port_gets_the_lowest_free_number_and_a_row() -> None:
+    sim = a_swarm()
+    sim.create(a_service("a", ports=publish(0, 0)))
+    sim.create(a_service("b", ports=publish(0)))
+    sim.settle()
+    assert (ports(sim, "a"), ports(sim, "b")) == ([30000, 30001], [30002])
+    assert rows(sim) == {"tcp/30000": "a", "tcp/30001": "a", "tcp/30002": "b"}
+
+
+def test_services_planned_together_do_not_get_the_same_port() -> None:
+    sim = a_swarm()
+    sim.create(a_service("a", ports=publish(0)))
+    sim.create(a_service("b", ports=publish(0)))
+    changed = [change.row.id for step in sim.plan("allocator") for change in step]  # type: ignore[union-attr]
+    assert sorted(name for name in changed if "/" in name) == ["tcp/30000", "tcp/30001"]
+
+
+def test_udp_and_tcp_have_their_own_numbers() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=(PortSpec(target=53, protocol="udp"), PortSpec(target=53, protocol="tcp"))))
+    sim.settle()
+    assert ports(sim) == [30000, 30000]
+    assert set(rows(sim)) == {"udp/30000", "tcp/30000"}
+
+
+def test_a_fixed_port_is_taken_as_it_is_and_its_row_made_if_it_is_missing() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=publish(8080)))
+    sim.settle()
+    assert (ports(sim), rows(sim)) == ([8080], {"tcp/8080": "web"})
+
+
+def test_host_mode_ports_are_the_nodes_affair() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=publish(8080, mode="host")))
+    sim.settle()
+    assert (ports(sim), rows(sim)) == ([8080], {})
+
+
+def test_a_port_that_another_service_has_holds_the_tasks_with_a_reason_until_it_is_free() -> None:
+    sim = a_swarm()
+    sim.create(a_service("a", ports=publish(80)))
+    sim.settle()
+    sim.create(a_service("b", ports=publish(80)))
+    sim.settle()
+    (task,) = sim.live("b")
+    assert task.state == TaskState.NEW
+    assert task.status.error == "port '80' is already in use by service 'a' (a) as an ingress port"
+    sim.remove("a")
+    sim.settle()
+    (task,) = sim.live("b")
+    assert (task.state, task.status.error) == (TaskState.RUNNING, "")
+    assert rows(sim) == {"tcp/80": "b"}
+
+
+def test_an_open_port_keeps_its_number_when_the_service_changes() -> None:
+    sim = a_swarm()
+    sim.create(a_service("a", ports=publish(0)))
+    sim.create(a_service("b", ports=publish(0)))
+    sim.settle()
+    sim.remove("a")
+    sim.settle()
+    sim.update("b", a_service("b", image="v2", ports=publish(0)))
+    sim.advance(60)
+    assert ports(sim, "b") == [30001]
+
+
+def test_ports_that_are_not_published_any_more_are_freed() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=publish(80, 0)))
+    sim.settle()
+    sim.update("web", a_service(ports=publish(81)))
+    sim.settle()
+    assert (ports(sim), rows(sim)) == ([81], {"tcp/81": "web"})
+
+
+def test_ports_of_a_removed_service_are_freed() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=publish(80)))
+    sim.settle()
+    sim.remove("web")
+    sim.settle()
+    assert rows(sim) == {}
+
+
+def test_an_open_port_avoids_the_fixed_ones_of_its_own_service() -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=publish(0, 30000)))
+    sim.settle()
+    assert ports(sim) == [30001, 30000]
+
+
+def test_when_no_port_is_left_the_tasks_say_so() -> None:
+    service = Service(id="s", spec=a_service("s", ports=publish(0)))
+    taken = {
+        f"tcp/{number}": PortAllocation(id=f"tcp/{number}", service_id="other", service_name="other")
+        for number in DYNAMIC
+    }
+    grant = grant_ports(service, taken)
+    assert (grant.ports, grant.changes) == (None, ())
+    assert grant.error == "no tcp port is free between 30000 and 32767"
+
+
+def test_tasks_that_shall_end_are_not_made_pending() -> None:
+    sim = a_swarm()
+    sim.create(a_service())
+    sim.step("services")
+    sim.remove("web")
+    sim.step("services")
+    assert not sim.step("allocator")
