@@ -74,7 +74,8 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Task(Row, frozen=True, kw_only=True):
     """One run of a service in a slot.  A restart is a new task.
 
-    ``start_at``: a replacement waits in READY until then (restart delay).
+    ``start_at``: a replacement waits in READY until then (restart delay).  ``running_since``: when an
+    update saw it running first, by the leader's clock; 0 = not yet, or no update looked.
     """
 
     service_id: str
@@ -85,6 +86,7 @@ class Task(Row, frozen=True, kw_only=True):
     desired_state: TaskState = TaskState.RUNNING
     status: TaskStatus = TaskStatus()
     start_at: float = 0.0
+    running_since: float = 0.0
 
     @property
     def name(self) -> str:

@@ -564,6 +564,7 @@ class Task(_message.Message):
     DESIRED_STATE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     START_AT_FIELD_NUMBER: _builtins.int
+    RUNNING_SINCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
     created_at: _builtins.float
@@ -575,6 +576,7 @@ class Task(_message.Message):
     node_id: _builtins.str
     desired_state: _builtins.int
     start_at: _builtins.float
+    running_since: _builtins.float
     @_builtins.property
     def status(self) -> Global___TaskStatus: ...
     def __init__(
@@ -592,10 +594,11 @@ class Task(_message.Message):
         desired_state: _builtins.int = ...,
         status: Global___TaskStatus | None = ...,
         start_at: _builtins.float = ...,
+        running_since: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "id", b"id", "node_id", b"node_id", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "start_at", b"start_at", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "id", b"id", "node_id", b"node_id", "running_since", b"running_since", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "start_at", b"start_at", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,8 +128,7 @@ class Draft:
 
     def end(self, task: Task) -> None:
         """Tell a task to stop; it stays as history of its slot."""
-        start_at = task.start_at if task.desired_state == TaskState.RUNNING else 0.0
-        self.put(replace(task, desired_state=TaskState.SHUTDOWN, start_at=start_at))
+        self.put(replace(task, desired_state=TaskState.SHUTDOWN))
 
     def remove(self, key: Key) -> None:
         """The slot is not wanted any more, nor is its history."""

@@ -87,7 +87,7 @@ def release_ready(draft: Draft, key: Key) -> None:
         if start_at > draft.now:
             draft.wake(start_at)
         else:
-            draft.put(replace(task, desired_state=TaskState.RUNNING, start_at=0.0))
+            draft.put(replace(task, desired_state=TaskState.RUNNING))
 
 
 def _serves_its_delay(draft: Draft, task: Task, health: Health) -> bool:

@@ -4,8 +4,8 @@
                         └─ too many failures ──► pause | roll back | continue
     none left ──► one monitor window ──► completed
 
-Progress is a function of the rows.  While an update is under way ``task.start_at`` of a task that shall run
-keeps since when it was seen running, by the leader's clock: its status only keeps the newest state.
+Progress is a function of the rows.  While an update is under way ``task.running_since`` keeps since when a
+task was seen running, by the leader's clock: its status only keeps the newest state.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _in_hand(draft: Draft, key: Key, status: UpdateStatus, config: UpdateConfig)
         return False
     if not _runs(current):
         return True
-    rested_at = max(task.start_at for task in current) + config.delay
+    rested_at = max(task.running_since for task in current) + config.delay
     if rested_at > draft.now:
         draft.wake(rested_at)
     return rested_at > draft.now
@@ -135,8 +135,8 @@ def _replace(draft: Draft, key: Key, config: UpdateConfig) -> None:
 
 def _mark_running(draft: Draft, key: Key) -> None:
     for task in draft.live(key):
-        if task.state == TaskState.RUNNING and draft.is_current(task) and task.start_at == 0.0:
-            draft.put(replace(task, start_at=draft.now))
+        if task.state == TaskState.RUNNING and draft.is_current(task) and not task.running_since:
+            draft.put(replace(task, running_since=draft.now))
 
 
 def _failed_early(draft: Draft, task: Task, monitor: float) -> bool:
@@ -145,8 +145,7 @@ def _failed_early(draft: Draft, task: Task, monitor: float) -> bool:
         return False
     if task.state == TaskState.COMPLETE and draft.restart_policy(task).condition != "any":
         return False
-    was_seen = task.desired_state == TaskState.RUNNING and task.start_at > 0.0
-    return not was_seen or draft.now - task.start_at <= monitor
+    return not task.running_since or draft.now - task.running_since <= monitor
 
 
 def _give_up(draft: Draft, task_id: str, config: UpdateConfig) -> None:
@@ -171,7 +170,7 @@ def _is_settled(draft: Draft, key: Key, status: UpdateStatus) -> bool:
 
 
 def _complete(draft: Draft, slots: list[Key], status: UpdateStatus, config: UpdateConfig) -> None:
-    since = [t.start_at for key in slots for t in draft.live(key) if t.state == TaskState.RUNNING]
+    since = [t.running_since for key in slots for t in draft.live(key) if t.state == TaskState.RUNNING]
     done_at = max(since, default=status.started_at) + config.monitor
     if draft.now < done_at:
         draft.wake(done_at)
