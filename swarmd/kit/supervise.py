@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 Report = Callable[[str, BaseException], None]
+
+
+class Interrupted(RuntimeError):
+    """Work was cancelled by something inside it (a closed channel, say), not by who waits for it."""
 
 
 class Nursery:
@@ -28,38 +31,71 @@ class Nursery:
         task = asyncio.get_running_loop().create_task(self._watched(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task cancelled before its first step never gets to the work, which nobody would await then.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     async def _watched(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - this is the one net
+        error = await caught(work)
+        if error is not None:
             self._report(name, error)
 
     async def close(self) -> None:
-        """Cancel what still runs and wait until all of it has ended."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        """Cancel what still runs, and what that starts in ending, and wait until all of it has ended."""
+        while tasks := self._tasks - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            self._tasks -= tasks
+
+
+def is_cancelled() -> bool:
+    """Whether somebody wants the current task to end; otherwise a CancelledError is some library's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def caught(work: Coroutine[Any, Any, object]) -> Exception | None:
+    """What ``work`` failed with; None when it ended well.
+
+    The caller's own cancellation passes through; a CancelledError from inside comes as Interrupted.
+    """
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        interrupted = Interrupted("the work was cancelled from inside")
+        interrupted.__cause__ = error
+        return interrupted
+    except Exception as error:  # noqa: BLE001 - this is the one net
+        return error
+    return None
 
 
 async def until(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
-    """The result of ``work``; None, with the work cancelled and ended, when ``stop`` is set first."""
+    """The result of ``work``; None, with the work cancelled and ended, when ``stop`` is set first.
+
+    What the work raises is raised, also while it is being cancelled.  Work that ends well in spite of
+    ``stop`` gives its result.  When the caller is cancelled the work has ended before this does.
+    """
+    if stop.is_set():
+        work.close()
+        return None
     loop = asyncio.get_running_loop()
-    doing = loop.create_task(work)
-    stopping = loop.create_task(stop.wait())
+    doing, stopping = loop.create_task(work), loop.create_task(stop.wait())
     try:
         await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return await doing if doing.done() else None
-    finally:
-        for task in (doing, stopping):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await stopping
-        if not doing.done():
-            await asyncio.wait((doing,))
+        asked = not doing.done() and doing.cancel()
+        stopping.cancel()
+        await asyncio.wait((doing, stopping))
+    except asyncio.CancelledError:
+        doing.cancel()
+        stopping.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)
+        raise
+    if doing.cancelled():
+        if asked:
+            return None
+        raise Interrupted("the work was cancelled from inside")
+    return doing.result()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from swarmd.image.store import ImageStore
-from swarmd.model.errors import SwarmError
+from swarmd.model.errors import Invalid, SwarmError, Unavailable
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import peer
@@ -17,6 +19,17 @@ CHUNK = 1 << 20
 
 # gRPC method names are the protocol's.
 # ruff: noqa: N802
+
+
+def _opened(path: Path, offset: int) -> BinaryIO:
+    if offset < 0:
+        raise Invalid(f"offset {offset} of a blob cannot be negative")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise Unavailable(f"blob {path.name} cannot be read: {error}") from error
+    file.seek(offset)
+    return file
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -55,12 +68,11 @@ class NodePeerServer(agent_pb2_grpc.NodePeerServicer):
     ) -> AsyncIterator[agent_pb2.GetBlobResponse]:
         try:
             peer.require(context, self._cluster_id())
-            path = self._images.blob_path(request.digest)
+            file = _opened(self._images.blob_path(request.digest), request.offset)
         except SwarmError as error:
             await errors.abort(context, error)
-        with path.open("rb") as file:
-            file.seek(request.offset)
-            while chunk := file.read(CHUNK):
+        with file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK):
                 yield agent_pb2.GetBlobResponse(data=chunk)
 
     async def TaskLogs(

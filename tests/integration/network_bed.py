@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -42,7 +43,9 @@ async def serve(reader, writer):
         await asyncio.sleep(0.02)
         writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + body)
         await writer.drain()
-    except asyncio.IncompleteReadError:
+        if request.startswith(b"GET /wait"):
+            await reader.read()
+    except (asyncio.IncompleteReadError, ConnectionResetError):
         pass
     finally:
         writer.close()
@@ -107,6 +110,37 @@ def ask(namespace: str, address: str, port: int, timeout: float = 3.0) -> tuple[
     answer = inside(namespace, request)
     name, client = answer.rpartition("\r\n")[2].split()
     return name, client
+
+
+def ask_from(
+    namespace: str, source: tuple[str, int], to: tuple[str, int], end: str, *, hold: bool = False
+) -> tuple[str, str, socket.socket]:
+    """(container, client address it saw, socket) of a request from the client address and port ``source``.
+
+    ``end`` says who closes first: the server, the client, or the client with a reset.  With ``hold`` the
+    connection is left open for the caller to close.
+    """
+
+    def request() -> tuple[str, socket.socket]:
+        with contextlib.ExitStack() as on_error:
+            sock = on_error.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.settimeout(3)
+            sock.bind(source)
+            sock.connect(to)
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n" if end == "server" else b"GET /wait HTTP/1.0\r\n\r\n")
+            answer = sock.recv(4096)
+            while end == "server" and (chunk := sock.recv(4096)):
+                answer += chunk
+            if end == "reset":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if hold:
+                on_error.pop_all()
+        return answer.decode(), sock
+
+    answer, sock = inside(namespace, request)
+    name, client = answer.rpartition("\r\n")[2].split()
+    return name, client, sock
 
 
 def eventually(check: Callable[[], bool], what: str, limit: float = 15.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from swarmd.model.errors import SwarmError
-from tests.integration.network_bed import Bed, Container, ask, bed, eventually, inside, run
+from tests.integration.network_bed import Bed, Container, ask, ask_from, bed, eventually, inside, run
 
 pytestmark = pytest.mark.root
 CLIENT = "172.30.0.100"
@@ -44,6 +45,47 @@ def test_repeated_requests_reach_every_backend(swarm: Bed) -> None:
     swarm.publish(81, *made)
     found = {ask(swarm.hub, swarm.nodes[0].address, 81) for _ in range(60)}
     assert found == {("spread1", CLIENT), ("spread2", CLIENT), ("spread3", CLIENT)}
+
+
+@pytest.mark.parametrize("end", ["server", "client", "reset"])
+def test_a_source_port_is_used_again_at_once_through_any_node(swarm: Bed, end: str) -> None:
+    made = [swarm.container(number, f"{end}{number}") for number in (1, 2, 3)]
+    source = {"server": 20000, "client": 21000, "reset": 22000}[end]
+    for place, container in enumerate(made):
+        swarm.publish(60 + place, container)
+        for first, second in itertools.product(swarm.nodes, repeat=2):
+            if end == "client" and first is second:
+                continue  # the client's own kernel is still in TIME_WAIT with it
+            source += 1
+            for turn, node in enumerate((first, second)):
+                to = (node.address, 60 + place)
+                closing = "server" if turn else end
+                assert ask_from(swarm.hub, (CLIENT, source), to, closing)[:2] == (container.name, CLIENT)
+
+
+def test_one_source_port_holds_connections_to_one_container_through_every_node(swarm: Bed) -> None:
+    only = swarm.container(2, "only")
+    swarm.publish(63, only)
+    held = []
+    for node in (*swarm.nodes, *reversed(swarm.nodes)):
+        source = 23000 + len(held) // len(swarm.nodes)
+        name, client, sock = ask_from(swarm.hub, (CLIENT, source), (node.address, 63), "client", hold=True)
+        held.append(sock)
+        assert (name, client) == ("only", CLIENT)
+    for sock in held:
+        sock.close()
+
+
+def test_a_udp_source_port_is_used_through_every_node_and_its_flows_are_forgotten(swarm: Bed) -> None:
+    only = swarm.container(2, "udp-only")
+    swarm.publish(64, only, protocol="udp")
+    for node in swarm.nodes:
+        assert udp(swarm.hub, node.address, 64, 5557) == f"udp-only {CLIENT}"
+    home = only.node.namespace
+    listing = ("ip", "netns", "exec", home, "conntrack", "-L", "-p", "udp", "--reply-src", only.address)
+    assert len(run(*listing).splitlines()) == len(swarm.nodes)
+    swarm.publish(64, protocol="udp")
+    assert run(*listing) == ""
 
 
 def test_a_large_answer_from_another_node_arrives_whole(swarm: Bed) -> None:

@@ -183,6 +183,16 @@ async def test_a_task_whose_spec_is_gone_still_ends_in_a_status(daemon: Daemon) 
     assert daemon.managers.last("t2").error == SPEC_GONE
 
 
+async def test_specs_of_earlier_sessions_are_not_kept_for_ever(daemon: Daemon) -> None:
+    await assign(daemon, READY)
+    await reached(daemon, READY)
+    message = assignments(("t1", READY), ("t2", READY))
+    message.ClearField("specs")
+    await daemon.worker.assign(message, NODE)
+    await reached(daemon, TaskState.FAILED, "t2")
+    assert daemon.managers.last("t1").state is READY
+
+
 async def test_a_node_that_leaves_ends_all_its_tasks(daemon: Daemon) -> None:
     await daemon.worker.assign(assignments(("t1", RUNNING), ("t2", READY)), NODE)
     await reached(daemon, RUNNING, "t1")

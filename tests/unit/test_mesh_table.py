@@ -99,10 +99,11 @@ def test_a_service_that_grows_moves_to_the_large_map_and_uses_every_backend() ->
     assert len(set(built["ep_large"].values())) == 100
 
 
-def test_other_nodes_have_a_mark_for_each_role_and_we_have_none() -> None:
+def test_other_nodes_have_a_zone_and_a_mark_for_each_role_and_we_have_none() -> None:
     built = table.node_table([node(1), node(2)], "n1")
     ingress, behind = struct.pack("=I", 0x010002), struct.pack("=I", 0x020002)
     assert built["node_by_mac"] == {bytes.fromhex("027700000002"): ingress}
+    assert built["zone_by_mac"] == {bytes.fromhex("027700000002"): struct.pack("=H", 2)}
     assert built["vtep_by_mark"] == {ingress: bytes([10, 128, 2, 0])}
     assert built["node_by_prefix"] == {bytes([10, 128, 2, 0, 10, 128, 3, 0]): behind}
     assert len(built["pools"]) == len(built["nodes"]) == 2

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
 
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -13,10 +16,13 @@ from swarmd.model.errors import Invalid, NotFound, Refused, SwarmError
 from swarmd.node.agent.core import container
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.record import TaskRecord
+from swarmd.node.agent.core.steps import Container
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.volumes import Volumes
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
 from swarmd.node.runtime.port import ContainerState, Runtime
+
+T = TypeVar("T")
 
 LISTEN_LIMIT = 5.0
 """Seconds a task with published ports gets to open them before it counts as running anyway."""
@@ -47,6 +53,7 @@ class Executor:
         self._volumes = volumes
         self._facts = facts
         self._clock = clock
+        self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
         """The image is here and unpacked, the bind sources exist.
@@ -61,25 +68,33 @@ class Executor:
         await self._fetcher.ensure(record.template.container.image)
         await self._images.prepare(record.template.container.image)
 
-    async def start(self, record: TaskRecord) -> tuple[int, str]:
-        """Make the container, connect it, run it; answers (pid, address)."""
-        await self._discard(record.task_id)
+    async def create(self, record: TaskRecord) -> tuple[int, str]:
+        """Make the container and connect it; answers (pid, address).  What an earlier try left goes first."""
+        task_id = record.task_id
+        await self._discard(task_id)
         rootfs = await self._images.prepare(record.template.container.image)
         config = container.config(
             record,
             rootfs.config,
             rootfs.layers,
             self._facts(),
-            lambda mount: self._volumes.path(record.task_id, mount),
+            lambda mount: self._volumes.path(task_id, mount),
         )
         pid = await self._runtime.create(config)
         try:
-            address = await self._network.attach(record.task_id, pid, published=_published(record))
-            await self._runtime.start(record.task_id)
-        except (SwarmError, asyncio.CancelledError):
-            await self._discard(record.task_id)
+            address = await self._network.attach(task_id, pid, published=_published(record))
+        except SwarmError:
+            await self._try(self._discard(task_id), "container_not_removed", task_id)
             raise
         return pid, address
+
+    async def launch(self, task_id: str) -> None:
+        """Run the program of a created container."""
+        try:
+            await self._runtime.start(task_id)
+        except SwarmError:
+            await self._try(self._discard(task_id), "container_not_removed", task_id)
+            raise
 
     async def until_listening(self, record: TaskRecord, pid: int) -> None:
         """Return when every published TCP port is open, the container ended, or the limit is over."""
@@ -87,8 +102,11 @@ class Executor:
         deadline = self._clock.monotonic() + LISTEN_LIMIT
         while ports and self._clock.monotonic() < deadline and self.is_running(record.task_id):
             for port in tuple(ports):
-                if await self._network.listening(pid, "tcp", port):
-                    ports.discard(port)
+                try:
+                    if await self._network.listening(pid, "tcp", port):
+                        ports.discard(port)
+                except SwarmError:
+                    return  # the process has just ended
             if ports:
                 await self._clock.sleep(LISTEN_POLL)
 
@@ -101,55 +119,76 @@ class Executor:
         return await self._runtime.wait(task_id)
 
     async def stop(self, record: TaskRecord) -> ContainerState | None:
-        """Let connections end, then the container; None when there was none."""
-        state = self._runtime.inspect(record.task_id)
-        if state is None:
+        """Let connections end, then the container; None when no program of the task ever ran."""
+        task_id = record.task_id
+        if self.found(task_id) is not Container.STARTED:
+            await self._discard(task_id)
             return None
-        if state.status == "created":
-            await self._discard(record.task_id)
-            return None
-        if state.status == "running":
-            await self._network.drain(record.task_id, DRAIN_LIMIT)
-        signal = record.template.container.stop_signal
-        final = await self._runtime.stop(
-            record.task_id, signal=signal, grace=record.template.container.stop_grace
-        )
-        await self._network.detach(record.task_id)
+        if self.is_running(task_id):
+            await self._try(self._network.drain(task_id, DRAIN_LIMIT), "task_not_drained", task_id)
+        spec = record.template.container
+        final: ContainerState | None = None
+        with contextlib.suppress(NotFound):
+            try:
+                final = await self._runtime.stop(task_id, signal=spec.stop_signal, grace=spec.stop_grace)
+            except Invalid:
+                # A signal that does not exist must not make the task immortal.
+                final = await self._runtime.stop(task_id, signal="SIGTERM", grace=spec.stop_grace)
+        await self._network.detach(task_id)
         return final
 
     async def released(self, task_id: str) -> None:
         """The container ended by itself: its address is free."""
-        await self._network.detach(task_id)
+        await self._try(self._network.detach(task_id), "address_not_released", task_id)
 
     async def remove(self, task_id: str) -> None:
         """Nothing of the task is left: container, logs, address, anonymous volumes."""
         await self._discard(task_id)
-        self._volumes.remove_anonymous(task_id)
+        await asyncio.to_thread(self._volumes.remove_anonymous, task_id)
 
-    async def restore(self, records: list[TaskRecord]) -> None:
-        """After a restart of the daemon: take over what runs, remove what belongs to no task."""
+    async def restore(self, records: list[TaskRecord]) -> Collection[str]:
+        """After a restart of the daemon: take over what runs, remove what belongs to no task.
+
+        Answers the tasks that run cut off from the network.  What cannot be done now is logged: the node
+        starts all the same.
+        """
         known = {record.task_id: record for record in records}
         attachments: list[Attachment] = []
         for state in self._runtime.list():
             record = known.get(state.id)
             if record is None:
-                await self._discard(state.id)
+                await self._try(self._discard(state.id), "stray_not_removed", state.id)
             elif state.status == "running" and record.status.address:
                 attachments.append(Attachment(state.id, state.pid, record.status.address, _published(record)))
+        lost: tuple[str, ...] | None = ()
         if records:
-            await self._network.restore(attachments)
+            lost = await self._try(self._network.restore(attachments), "network_not_restored", "")
+        return lost or ()
 
-    def state(self, task_id: str) -> ContainerState | None:
-        return self._runtime.inspect(task_id)
+    def found(self, task_id: str) -> Container:
+        """How far the task's container got."""
+        state = self._runtime.inspect(task_id)
+        if state is None:
+            return Container.NONE
+        return Container.CREATED if state.status == "created" else Container.STARTED
 
     async def _discard(self, task_id: str) -> None:
         state = self._runtime.inspect(task_id)
         if state is not None:
-            if state.status != "exited":
-                with contextlib.suppress(NotFound, Refused):
-                    await self._runtime.stop(task_id, signal="SIGKILL", grace=0.0)
-            await self._runtime.remove(task_id)
+            with contextlib.suppress(NotFound):
+                if state.status != "exited":
+                    with contextlib.suppress(Refused):
+                        await self._runtime.stop(task_id, signal="SIGKILL", grace=0.0)
+                await self._runtime.remove(task_id)
         await self._network.detach(task_id)
+
+    async def _try(self, work: Coroutine[Any, Any, T], failure: str, task_id: str) -> T | None:
+        """The result of work that the task does not depend on; None when it failed, which is logged."""
+        try:
+            return await work
+        except SwarmError as error:
+            self._log.warning(failure, task=task_id, reason=str(error))
+            return None
 
 
 def _published(record: TaskRecord) -> tuple[tuple[Transport, int], ...]:

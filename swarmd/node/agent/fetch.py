@@ -10,7 +10,7 @@ import grpc
 from swarmd.image.store import ImageStore
 from swarmd.model import image_ref
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
-from swarmd.rpc import errors
+from swarmd.node.agent.insist import call
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 
@@ -59,30 +59,24 @@ class ImageFetcher:
 
     async def _locate(self, ref: str) -> agent_pb2.LocateImageResponse:
         stub = agent_pb2_grpc.DispatcherStub(self._leader())
-        try:
+        with call():
             answer: agent_pb2.LocateImageResponse = await stub.LocateImage(
                 agent_pb2.LocateImageRequest(ref=ref), timeout=5
             )
-        except grpc.RpcError as error:
-            raise errors.from_rpc(error) from error
         return answer
 
     async def _copy(self, ref: str, digest: str, holder: agent_pb2.ImageHolder) -> None:
         stub = agent_pb2_grpc.NodePeerStub(self._channels.to(holder.address, holder.node_id))
 
         async def manifest() -> bytes:
-            try:
+            with call():
                 answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
-            except grpc.RpcError as error:
-                raise errors.from_rpc(error) from error
             return bytes(answer.data)
 
         async def blob(blob_digest: str, offset: int) -> AsyncIterator[bytes]:
             request = agent_pb2.GetBlobRequest(digest=blob_digest, offset=offset)
-            try:
+            with call():
                 async for chunk in stub.GetBlob(request):
                     yield chunk.data
-            except grpc.RpcError as error:
-                raise errors.from_rpc(error) from error
 
         await self._store.receive(ref, digest, manifest, blob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 import msgspec
@@ -12,14 +13,23 @@ import structlog
 from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
-from swarmd.kit.supervise import Nursery
+from swarmd.kit.supervise import Nursery, caught
 from swarmd.model.errors import Denied, SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.node.agent.core.remotes import Remote, Remotes
 from swarmd.node.agent.core.reporter import Reporter
-from swarmd.rpc import codec, errors
+from swarmd.node.agent.insist import call
+from swarmd.rpc import codec
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+
+ANSWER_LIMIT = 10.0
+"""Seconds a manager gets to open a session: it has to store that the node is there."""
+
+STEADY = 5.0
+"""A session of that many seconds was a good one: the next try comes soon again."""
+
+ENDED = "the manager ended the session"
 
 
 class Handlers(msgspec.Struct, frozen=True):
@@ -78,59 +88,87 @@ class SessionClient:
 
     async def run(self) -> None:
         """Until cancelled."""
-        backoff = Backoff(first=0.05, cap=1.0, fraction=random_fraction)
+        backoff = Backoff(first=0.1, cap=2.0, fraction=random_fraction)
         while True:
             remote = self._remotes.next()
             if remote is None:
                 self.problem = "no manager of the swarm is known to this node"
                 await self._clock.sleep(1.0)
                 continue
+            began = self._clock.monotonic()
             try:
-                if await self._session(remote):
-                    backoff.reset()
-            except (SwarmError, grpc.RpcError) as error:
-                self._failed(remote, error)
+                error = await caught(self._session(remote))
             finally:
                 self._connected = None
+            if error is not None:
+                self._failed(remote, error)
+            if self._clock.monotonic() - began >= STEADY:
+                backoff.reset()
             await self._clock.sleep(backoff.next())
 
     def _failed(self, remote: Remote, error: Exception) -> None:
-        told = errors.from_rpc(error) if isinstance(error, grpc.RpcError) else error
         self._remotes.failed()
-        text = str(told)
+        text = str(error) if isinstance(error, SwarmError) else f"internal error: {error!r}"
         if text != self.problem:
             self._log.warning(
-                "session_failed", manager=remote.address, reason=text, fatal=isinstance(told, Denied)
+                "session_failed",
+                manager=remote.address,
+                reason=text,
+                fatal=isinstance(error, Denied),
+                exc_info=None if isinstance(error, SwarmError) else error,
             )
         self.problem = text
 
-    async def _session(self, remote: Remote) -> bool:
-        """One session; True when it was a real one, False after a redirect."""
+    async def _session(self, remote: Remote) -> None:
+        """One session; returns after a redirect, raises SwarmError when it fails or ends."""
         stub = agent_pb2_grpc.DispatcherStub(self._channels.to(remote.address, remote.node_id))
         ended = asyncio.Event()
-        call = stub.Session(self._outgoing(ended))
+        hello = agent_pb2.AgentMessage(hello=self._handlers.hello())
+        stream = stub.Session(self._outgoing(hello, ended))
         try:
-            async for message in call:
-                if message.WhichOneof("body") == "redirect":
-                    self._follow(message.redirect)
-                    return False
-                if self._connected is None:
-                    self._connected, self.problem = remote, ""
-                    self._remotes.leads(remote.node_id)
-                    self._log.info("session_opened", manager=remote.address)
-                await self._receive(message)
+            with call():
+                first = await self._first(stream)
+                if first.WhichOneof("body") == "redirect":
+                    self._follow(first.redirect)
+                    return
+                self._opened(remote)
+                await self._receive(first)
+                while isinstance(message := await stream.read(), agent_pb2.ManagerMessage):
+                    await self._receive(message)
         finally:
             ended.set()
             self._news.set()
-            call.cancel()
-        raise Unavailable("the manager ended the session")
+            stream.cancel()
+        raise Unavailable(ENDED)
+
+    async def _first(self, stream: Any) -> agent_pb2.ManagerMessage:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                message = await stream.read()
+        except TimeoutError:
+            raise Unavailable(f"the manager did not answer within {ANSWER_LIMIT:.0f} seconds") from None
+        if not isinstance(message, agent_pb2.ManagerMessage):
+            raise Unavailable(ENDED)  # grpc.aio.EOF
+        return message
+
+    def _opened(self, remote: Remote) -> None:
+        self._connected, self.problem = remote, ""
+        self._remotes.leads(remote.node_id)
+        self._log.info("session_opened", manager=remote.address)
+        self._news.set()  # what was held back until somebody listens goes out now
 
     def _follow(self, redirect: agent_pb2.Redirect) -> None:
-        self._remotes.learn(remote_of(peer) for peer in redirect.managers)
-        if redirect.HasField("leader"):
-            self._remotes.leads(redirect.leader.node_id)
-        else:
+        managers = [remote_of(peer) for peer in redirect.managers]
+        if not redirect.HasField("leader"):
+            self._remotes.learn(managers)
             self._remotes.failed()
+            self.problem = "the swarm has no leader at the moment"
+            return
+        leader = remote_of(redirect.leader)
+        if all(remote.node_id != leader.node_id for remote in managers):
+            managers.append(leader)
+        self._remotes.learn(managers)
+        self._remotes.leads(leader.node_id)
 
     async def _receive(self, message: agent_pb2.ManagerMessage) -> None:
         kind = message.WhichOneof("body")
@@ -146,8 +184,10 @@ class SessionClient:
             self._remotes.learn(remote_of(peer) for peer in message.session.managers)
             await self._handlers.info(message.session)
 
-    async def _outgoing(self, ended: asyncio.Event) -> AsyncIterator[agent_pb2.AgentMessage]:
-        yield agent_pb2.AgentMessage(hello=self._handlers.hello())
+    async def _outgoing(
+        self, hello: agent_pb2.AgentMessage, ended: asyncio.Event
+    ) -> AsyncIterator[agent_pb2.AgentMessage]:
+        yield hello
         reporter = self._reporter()
         reporter.restart()
         self._images_due = True

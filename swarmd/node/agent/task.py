@@ -5,48 +5,107 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from swarmd.kit.backoff import Backoff
+import structlog
+
 from swarmd.kit.clock import Clock
-from swarmd.kit.ids import random_fraction
-from swarmd.kit.supervise import until
+from swarmd.kit.supervise import caught, until
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
 from swarmd.node.agent.core.record import TaskRecord
-from swarmd.node.agent.core.steps import Step, advance, ended, failed, next_step, stopped
+from swarmd.node.agent.core.steps import (
+    Step,
+    advance,
+    broken,
+    ended,
+    failed,
+    next_step,
+    resumed,
+    stopped,
+)
 from swarmd.node.agent.executor import Executor
+from swarmd.node.agent.insist import insist, patience
+
+WATCH_PAUSE = 1.0
+"""Seconds before a container is looked after again that could not be."""
 
 Changed = Callable[[TaskRecord], Awaitable[None]]
-"""Makes a new record durable, then reports its status."""
+"""Makes a new record durable, then reports its status.  Raises Unavailable when the disk does not take it."""
+
+Said = Callable[[str, TaskStatus], None]
+"""Reports the status of a task that waits: nothing but its message is new, and that needs no disk."""
 
 
 class TaskRunner:
-    """Runs until the task is removed.  What is wanted may change at any time: :meth:`want`."""
+    """Runs until the task is removed.  What is wanted may change at any time: :meth:`want`.
 
-    def __init__(self, record: TaskRecord, executor: Executor, clock: Clock, changed: Changed) -> None:
+    ``broken`` is a reason to end the task as failed, found before it runs.
+    """
+
+    def __init__(
+        self,
+        record: TaskRecord,
+        executor: Executor,
+        clock: Clock,
+        *,
+        changed: Changed,
+        said: Said,
+        broken: str = "",
+    ) -> None:
         self.record = record
+        self._durable = record.status
         self._executor = executor
         self._clock = clock
         self._changed = changed
+        self._said = said
+        self._broken = broken
+        self._gone = False
+        self._log = structlog.get_logger()
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
+        self._removed = asyncio.Event()
+        self._wake()
 
-    def want(self, desired: TaskState, *, removed: bool = False) -> None:
-        """The managers want the task otherwise, or not at all any more."""
-        self.record = replace(self.record, desired=desired, removed=removed)
-        self._wanted.set()
-        if removed or desired > TaskState.RUNNING:
-            self._unwanted.set()
+    def want(self, desired: TaskState, *, removed: bool = False) -> bool:
+        """The managers want the task otherwise, or not at all any more.
+
+        What is wanted only grows, as a task's states do.  True: it was news.
+        """
+        fresh = replace(
+            self.record, desired=max(desired, self.record.desired), removed=removed or self.record.removed
+        )
+        news = fresh != self.record
+        self.record = fresh
+        self._wake()
+        return news
 
     async def run(self) -> None:
-        """Step by step to the end; returns when nothing of the task is left."""
-        self._recover()
-        while not (self.record.removed and self.record.status.state.is_terminal):
-            desired = TaskState.REMOVE if self.record.removed else self.record.desired
-            step = next_step(self.record.status.state, desired)
-            await self._do(step)
-        await self._executor.remove(self.record.task_id)
+        """Step by step to the end; returns when nothing of the task is left.
+
+        A failure nobody foresaw ends the task, not its runner.
+        """
+        found = self._executor.found(self.record.task_id)
+        self.record = replace(self.record, status=resumed(self.record.status, found))
+        backoff = patience()
+        while not self._gone:
+            error = await caught(self._step())
+            if error is not None:
+                self._log.error("task_step_failed", task=self.record.task_id, exc_info=error)
+                self._broken = self._broken or f"internal error: {error!r}"
+                self._say(error)
+                await self._clock.sleep(backoff.next())
+
+    async def _step(self) -> None:
+        record = self.record
+        if record.status.state.is_terminal and record.removed:
+            await insist(lambda: self._executor.remove(record.task_id), self._clock, self._say)
+            self._gone = True
+        elif self._broken and not record.status.state.is_terminal:
+            await insist(lambda: self._executor.stop(record), self._clock, self._say)
+            await self._set(broken(self.record.status, self._broken, at=self._clock.now()))
+        else:
+            await self._do(next_step(record.status.state, record.desired))
 
     async def _do(self, step: Step) -> None:
         if step is Step.ACCEPT:
@@ -58,21 +117,19 @@ class TaskRunner:
         elif step is Step.WATCH:
             await self._watch()
         elif step is Step.STOP:
-            final = await self._executor.stop(self.record)
-            await self._set(
-                stopped(self.record.status, final.exit_code if final else None, at=self._clock.now())
-            )
+            await self._stop()
         else:
-            await self._wanted_changed()
+            await self._wanted.wait()
+            self._wanted.clear()
 
     async def _prepare(self) -> None:
         await self._move(TaskState.PREPARING, "preparing")
-        backoff = Backoff(first=0.2, cap=5.0, fraction=random_fraction)
+        backoff = patience()
         while not self._unwanted.is_set():
             try:
                 await until(self._executor.prepare(self.record), self._unwanted)
             except Unavailable as error:
-                await self._set(replace(self.record.status, message=f"waiting: {error}"))
+                self._say(error)
                 await until(self._clock.sleep(backoff.next()), self._unwanted)
             except SwarmError as error:
                 await self._set(failed(self.record.status, str(error), at=self._clock.now()))
@@ -84,15 +141,21 @@ class TaskRunner:
 
     async def _start(self) -> None:
         await self._move(TaskState.STARTING, "starting")
+        if self._unwanted.is_set():
+            return
         try:
-            pid, address = await self._executor.start(self.record)
+            pid, address = await self._executor.create(self.record)
+            # Durable before the program runs: a daemon that comes back knows the address of what it
+            # finds, and never runs a program again that has run.
+            status = replace(self.record.status, pid=pid, address=address, container_id=self.record.task_id)
+            await self._set(status)
+            if self._unwanted.is_set():
+                return
+            await self._executor.launch(self.record.task_id)
         except SwarmError as error:
             text = f"starting container failed: {error}"
             await self._set(failed(self.record.status, text, at=self._clock.now()))
             return
-        # Durable before anything waits: a daemon that restarts now finds the address of what runs.
-        status = replace(self.record.status, pid=pid, address=address, container_id=self.record.task_id)
-        await self._set(status)
         await self._become_running()
 
     async def _become_running(self) -> None:
@@ -107,38 +170,63 @@ class TaskRunner:
         try:
             final = await until(self._executor.wait(self.record.task_id), self._unwanted)
         except NotFound:
-            text = "task: its container is gone from this node"
-            await self._set(failed(self.record.status, text, at=self._clock.now()))
+            self._broken = "task: its container is gone from this node"
+            return
+        except Unavailable as error:
+            self._say(error)
+            await until(self._clock.sleep(WATCH_PAUSE), self._unwanted)
             return
         if final is None:
             return
-        await self._executor.released(self.record.task_id)
         if self._unwanted.is_set():
             await self._set(stopped(self.record.status, final.exit_code, at=self._clock.now()))
-            return
-        code = 255 if final.exit_code is None else final.exit_code
-        status = ended(
-            self.record.status, code, at=self._clock.now(), oom_killed=final.oom_killed, error=final.error
-        )
-        await self._set(status)
+        else:
+            code = 255 if final.exit_code is None else final.exit_code
+            await self._set(
+                ended(
+                    self.record.status,
+                    code,
+                    at=self._clock.now(),
+                    oom_killed=final.oom_killed,
+                    error=final.error,
+                )
+            )
+        await self._executor.released(self.record.task_id)
 
-    async def _wanted_changed(self) -> None:
-        await self._wanted.wait()
-        self._wanted.clear()
+    async def _stop(self) -> None:
+        record = self.record
+        final = await insist(lambda: self._executor.stop(record), self._clock, self._say)
+        await self._set(stopped(self.record.status, final.exit_code if final else None, at=self._clock.now()))
 
     async def _move(self, state: TaskState, message: str) -> None:
         await self._set(advance(self.record.status, state, at=self._clock.now(), message=message))
 
     async def _set(self, status: TaskStatus) -> None:
-        if status != self.record.status:
-            self.record = replace(self.record, status=status)
-            await self._changed(self.record)
+        """The new status, durable.  A disk that does not take it is waited for, but does not keep a task
+        from being stopped, nor one that is forgotten anyway from being removed."""
+        if status == self.record.status:
+            return
+        self.record = replace(self.record, status=status)
+        overtaken = self._removed if status.state.is_terminal else self._unwanted
+        backoff = patience()
+        while True:
+            try:
+                await self._changed(self.record)
+            except Unavailable as error:
+                self._say(error)
+            else:
+                self._durable = status
+                return
+            await until(self._clock.sleep(backoff.next()), overtaken)
+            if overtaken.is_set():
+                return
 
-    def _recover(self) -> None:
-        """After a restart of the daemon: a step that was cut off in its middle begins again."""
-        status = self.record.status
-        if status.state is TaskState.STARTING and not status.container_id:
-            state = self._executor.state(self.record.task_id)
-            if state is None or state.status != "running":
-                # Memory only: states never go back for the managers, who know STARTING already.
-                self.record = replace(self.record, status=replace(status, state=TaskState.READY))
+    def _say(self, error: Exception) -> None:
+        self._said(self.record.task_id, replace(self._durable, message=f"waiting: {error}"))
+
+    def _wake(self) -> None:
+        self._wanted.set()
+        if self.record.removed:
+            self._removed.set()
+        if self.record.removed or self.record.desired > TaskState.RUNNING:
+            self._unwanted.set()

@@ -24,6 +24,7 @@ class TaskDatabase:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="taskdb")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def open(self) -> list[TaskRecord]:
         """Every record kept.  One that cannot be read is dropped: its container is then a stray."""
@@ -39,13 +40,18 @@ class TaskDatabase:
         await self._run(lambda: self._execute("DELETE FROM tasks WHERE id = ?", task_id))
 
     async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown()
+        """What is asked of it afterwards is Unavailable."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+            self._thread.shutdown()
 
     async def _run(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise Unavailable(f"the task database {self._path} is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the task database {self._path} cannot be used: {error}") from error
 
     def _open(self) -> list[TaskRecord]:
@@ -64,7 +70,8 @@ class TaskDatabase:
         return records
 
     def _execute(self, statement: str, *values: object) -> None:
-        assert self._connection is not None
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("it is not open")
         with self._connection:
             self._connection.execute(statement, values)
 

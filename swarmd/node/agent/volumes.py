@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.spec import MountSpec
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -19,7 +19,7 @@ class Volumes:
         self._root = root
 
     def path(self, task_id: str, mount: MountSpec) -> str:
-        """The directory behind a volume mount; raises Invalid for a name that is none."""
+        """The directory behind a volume mount; raises Invalid for a bad name, Unavailable without room."""
         name = mount.source or f"task-{task_id}-{mount.target.strip('/').replace('/', '_')}"
         if not _NAME.fullmatch(name):
             raise Invalid(
@@ -27,7 +27,10 @@ class Volumes:
                 "If you intended to pass a host directory, use type=bind"
             )
         data = self._root / name / "_data"
-        data.mkdir(parents=True, exist_ok=True)
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f'volume "{name}" cannot be made: {error}') from error
         return str(data)
 
     def remove_anonymous(self, task_id: str) -> None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+
+import structlog
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
+from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.model.spec import PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.reporter import Reporter
 from swarmd.node.agent.executor import Executor
+from swarmd.node.agent.insist import insist
 from swarmd.node.agent.task import TaskRunner
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
 
 SpecKey = tuple[str, int]
+
+SPEC_GONE = "task: the version of its service is not known to the managers any more"
+CUT_OFF = "task: its network interface was gone when the daemon came back"
 
 
 class Worker:
@@ -38,29 +46,34 @@ class Worker:
         self._news = news
         self._runners: dict[str, TaskRunner] = {}
         self._specs: dict[SpecKey, tuple[TaskTemplate, tuple[PortSpec, ...]]] = {}
+        self._ended = asyncio.Event()
+        self._log = structlog.get_logger()
         self.reporter = Reporter()
 
     async def open(self) -> None:
         """Go on where the last daemon on this node stopped."""
         records = await self._database.open()
-        await self._executor.restore(records)
+        cut_off = await self._executor.restore(records)
         for record in records:
-            self._run(record)
+            self._run(record, broken=CUT_OFF if record.task_id in cut_off else "")
 
     async def assign(self, message: agent_pb2.Assignments, node_id: str) -> None:
         """Take over what the managers want now."""
+        if message.complete:
+            self._specs.clear()  # a new session: it names every spec that it will refer to
         for spec in message.specs:
             template = codec.from_proto(TaskTemplate, spec.template)
             ports = tuple(codec.from_proto(PortSpec, port) for port in spec.ports)
             self._specs[spec.service_id, spec.number] = (template, ports)
-        for assignment in message.tasks:
-            await self._assign(assignment, node_id)
+        changed = [self._assign(assignment, node_id) for assignment in message.tasks]
         removed: Iterable[str] = message.removed
         if message.complete:
             wanted = {assignment.task_id for assignment in message.tasks}
             removed = [task_id for task_id in self._runners if task_id not in wanted]
-        for task_id in removed:
-            await self._withdraw(task_id)
+        changed += [self._withdraw(task_id) for task_id in removed]
+        for runner in changed:
+            if runner is not None:
+                await self._keep(runner)
 
     def users_of(self, is_it: Callable[[str], bool]) -> list[str]:
         """Names of the tasks whose image reference satisfies ``is_it``."""
@@ -71,53 +84,72 @@ class Worker:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)
 
     async def stop_all(self) -> None:
-        """The node leaves its swarm: every task ends and is forgotten."""
-        for runner in list(self._runners.values()):
+        """The node leaves its swarm: every task ends and nothing of it is left."""
+        for runner in self._runners.values():
             runner.want(TaskState.REMOVE, removed=True)
         while self._runners:
-            await self._clock.sleep(0.05)
+            self._ended.clear()
+            await self._ended.wait()
 
-    async def _assign(self, assignment: agent_pb2.Assignment, node_id: str) -> None:
+    def _assign(self, assignment: agent_pb2.Assignment, node_id: str) -> TaskRunner | None:
+        """The task's runner when what is wanted of it changed and must be remembered."""
         desired = TaskState(assignment.desired_state)
         runner = self._runners.get(assignment.task_id)
         if runner is not None:
-            runner.want(desired)
-            await self._database.put(runner.record)
-            return
+            return runner if runner.want(desired) else None
         known = self._specs.get((assignment.service_id, assignment.spec_version))
-        if known is None:
-            return  # the spec is gone at the managers: the task is about to be, too
-        record = TaskRecord(
-            task_id=assignment.task_id,
-            service_id=assignment.service_id,
-            service_name=assignment.service_name,
-            spec_version=assignment.spec_version,
-            slot=assignment.slot,
-            node_id=node_id,
-            desired=desired,
-            template=known[0],
-            ports=known[1],
+        template, ports = known or (TaskTemplate(), ())
+        self._run(
+            TaskRecord(
+                task_id=assignment.task_id,
+                service_id=assignment.service_id,
+                service_name=assignment.service_name,
+                spec_version=assignment.spec_version,
+                slot=assignment.slot,
+                node_id=node_id,
+                desired=desired,
+                template=template,
+                ports=ports,
+                status=TaskStatus(
+                    state=TaskState.ASSIGNED, at=self._clock.now(), message="assigned to this node"
+                ),
+            ),
+            # It must end in a status all the same: the managers wait for one.
+            broken="" if known or desired > TaskState.RUNNING else SPEC_GONE,
         )
-        await self._database.put(record)
-        self._run(record)
+        return None  # the runner's first step makes it durable
 
-    async def _withdraw(self, task_id: str) -> None:
+    def _withdraw(self, task_id: str) -> TaskRunner | None:
         runner = self._runners.get(task_id)
-        if runner is not None:
-            runner.want(TaskState.REMOVE, removed=True)
-            await self._database.put(runner.record)
+        return runner if runner is not None and runner.want(TaskState.REMOVE, removed=True) else None
 
-    def _run(self, record: TaskRecord) -> None:
-        runner = TaskRunner(record, self._executor, self._clock, self._changed)
+    async def _keep(self, runner: TaskRunner) -> None:
+        """Remember what is wanted, in case the daemon restarts before the task gets there."""
+        try:
+            await self._database.put(runner.record)
+        except Unavailable as error:
+            # The runner goes on all the same; its next step is made durable with what is wanted.
+            self._log.warning("assignment_not_stored", task=runner.record.task_id, reason=str(error))
+
+    def _run(self, record: TaskRecord, *, broken: str = "") -> None:
+        runner = TaskRunner(
+            record, self._executor, self._clock, changed=self._changed, said=self._note, broken=broken
+        )
         self._runners[record.task_id] = runner
         self._note(record.task_id, record.status)
         self._nursery.start(f"task {record.task_id}", self._to_the_end(runner))
 
     async def _to_the_end(self, runner: TaskRunner) -> None:
+        task_id = runner.record.task_id
         await runner.run()
-        del self._runners[runner.record.task_id]
-        self.reporter.forget(runner.record.task_id)
-        await self._database.delete(runner.record.task_id)
+        del self._runners[task_id]
+        self.reporter.forget(task_id)
+        self._ended.set()
+
+        def failed(error: SwarmError) -> None:
+            self._log.warning("task_not_forgotten", task=task_id, reason=str(error))
+
+        await insist(lambda: self._database.delete(task_id), self._clock, failed)
 
     async def _changed(self, record: TaskRecord) -> None:
         await self._database.put(record)

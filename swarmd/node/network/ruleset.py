@@ -17,11 +17,22 @@ OVERLAY = "vx0"
 VETH_GROUP = 21367
 """Interface group of container interfaces: rules and clean-up know ours by it, whatever others are called."""
 
-_KEEP_SOURCE = """
+# Clients keep their source port, so one port of a client (or of a load balancer) may reach a container
+# through several nodes at once.  A zone per ingress node keeps those flows apart; where they meet at the
+# container, source translation gives the later one another port, which the detour must find undone: it
+# follows dstnat.
+_ZONE = """
+    iifname "{overlay}" ip saddr != @pools ct original zone set ether saddr map @zone_by_mac"""
+_MARK = """
     iifname "{overlay}" ct state new ip saddr != @pools ip daddr @pools \\
-      ct mark set ether saddr map @node_by_mac
+      ct mark set ether saddr map @node_by_mac"""
+_RETURN = """
     iifname != "{overlay}" ct direction reply ct mark & 0xff0000 == 0x010000 {detour}"""
 _DETOUR = 'dup to ct mark map @vtep_by_mark device "{device}" drop'
+# By hash, not at random: when a container still remembers an earlier connection of this address and port it
+# makes the client reset that and try again, and only the same container has forgotten it then.  The kernel
+# seeds each node's hash differently.
+_BUCKET = "jhash ip saddr . th sport"
 _MASQUERADE = f'oifname "{OVERLAY}" ct status & dnat == dnat ip saddr != @pools masquerade'
 
 _TEMPLATE = """
@@ -31,6 +42,7 @@ table ip {table} {{
   map ep_large {{ typeof meta l4proto . th dport . numgen random mod {large} : ip daddr . th dport; }}
   set published {{ type inet_proto . inet_service; }}
   map node_by_mac {{ type ether_addr : mark; }}
+  map zone_by_mac {{ typeof ether saddr : ct zone; }}
   map vtep_by_mark {{ type mark : ipv4_addr; }}
   map node_by_prefix {{ type ipv4_addr : mark; flags interval; }}
   set pools {{ type ipv4_addr; flags interval; }}
@@ -41,20 +53,22 @@ table ip {table} {{
   chain c_raw_pre {{ type filter hook prerouting priority raw;
     udp dport {port} ip saddr != @nodes drop
     udp dport {port} notrack
-    meta iifgroup {group} iifname . ip saddr != @own drop
+    meta iifgroup {group} iifname . ip saddr != @own drop{zone}
   }}
   chain c_raw_out {{ type filter hook output priority raw;
     udp dport {port} notrack
   }}
-  chain c_mark {{ type filter hook prerouting priority mangle;{keep_source}
+  chain c_mark {{ type filter hook prerouting priority mangle;{mark}
   }}
   chain c_pub {{
-    meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport . numgen random mod {small} map @ep
-    meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport . numgen random mod {large} map @ep_large
+    meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport . {bucket} mod {small} map @ep
+    meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport . {bucket} mod {large} map @ep_large
   }}
   chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
     iifname "{overlay}" return
     fib daddr type local jump c_pub
+  }}
+  chain c_back {{ type filter hook prerouting priority dstnat + 3;{back}
   }}
   chain c_noep {{ type filter hook prerouting priority dstnat + 5;
     iif "lo" return
@@ -93,9 +107,11 @@ def base(port: int, *, device: str, keep_source: bool, generation: int = 0) -> t
     index, so a change of ``generation`` (that index) asks for the text to be loaded again.
     """
     values = {"overlay": OVERLAY, "detour": _DETOUR.format(device=device)}
+    kept = {"zone": _ZONE, "mark": _MARK, "back": _RETURN}
     parts = {
         "table": TABLE, "overlay": OVERLAY, "port": port, "group": VETH_GROUP, "small": SMALL, "large": LARGE,
-        "keep_source": _KEEP_SOURCE.format(**values) if keep_source else "",
+        "bucket": _BUCKET,
+        **{name: rule.format(**values) if keep_source else "" for name, rule in kept.items()},
         "masquerade": "" if keep_source else _MASQUERADE,
     }  # fmt: skip
     plain = _TEMPLATE.format(marker="", **parts)

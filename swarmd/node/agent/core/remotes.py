@@ -22,6 +22,7 @@ class Remotes:
         self._known = list(known)
         self._leader = ""
         self._turn = 0
+        self._tried = -1
 
     @property
     def known(self) -> tuple[Remote, ...]:
@@ -40,13 +41,16 @@ class Remotes:
         self._leader = node_id
 
     def failed(self) -> None:
-        """The last one tried did not answer."""
+        """The last one tried did not answer, or knows no leader: its successor is next."""
         self._leader = ""
-        self._turn += 1
+        self._turn = self._tried + 1
 
     def next(self) -> Remote | None:
         """Whom to try; None when no manager is known."""
-        for remote in self._known:
+        if not self._known:
+            return None
+        self._tried = self._turn % len(self._known)
+        for index, remote in enumerate(self._known):
             if remote.node_id == self._leader:
-                return remote
-        return self._known[self._turn % len(self._known)] if self._known else None
+                self._tried = index
+        return self._known[self._tried]

@@ -70,4 +70,31 @@ def failed(status: TaskStatus, error: str, *, at: float) -> TaskStatus:
     """The status of a task that could not be prepared (REJECTED) or started (FAILED)."""
     if status.state < TaskState.STARTING:
         return advance(status, TaskState.REJECTED, at=at, message="preparing", error=error)
-    return advance(status, TaskState.FAILED, at=at, message="starting", error=error)
+    fresh = advance(status, TaskState.FAILED, at=at, message="starting", error=error)
+    return replace(fresh, pid=0, address="")
+
+
+def broken(status: TaskStatus, error: str, *, at: float) -> TaskStatus:
+    """The status of a task that could not be looked after any more, whatever it was doing."""
+    message = "started" if status.state is TaskState.RUNNING else status.message
+    fresh = advance(status, TaskState.FAILED, at=at, message=message, error=error)
+    return replace(fresh, pid=0, address="")
+
+
+class Container(enum.Enum):
+    """What a daemon that comes back finds of a task's container."""
+
+    NONE = "none"
+    CREATED = "created"
+    STARTED = "started"
+
+
+def resumed(status: TaskStatus, found: Container) -> TaskStatus:
+    """Where a restarted daemon goes on.
+
+    A start that was cut off begins again, unless the program did run: that happens once.  The result is
+    for memory only: states never go back for the managers, who know STARTING already.
+    """
+    if status.state is TaskState.STARTING and not (status.container_id and found is Container.STARTED):
+        return replace(status, state=TaskState.READY, pid=0, address="", container_id="")
+    return status

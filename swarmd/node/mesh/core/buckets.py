@@ -1,6 +1,7 @@
 """Gives each of a fixed number of buckets to a member, moving as few as possible from one time to the next.
 
-The kernel picks a bucket at random for each connection, so equal numbers of buckets are equal shares.
+The kernel picks a bucket by a hash of the client's address and port, so equal numbers of buckets are equal
+shares of the connections.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def ingress_table(buckets: Spread) -> Table:
 
 def node_table(nodes: Iterable[NodeView], self_id: str) -> Table:
     """Who may send overlay frames, whose containers live where, and the way back for each ingress node."""
-    table: Table = {"pools": {}, "nodes": {}, "node_by_mac": {}, "vtep_by_mark": {}, "node_by_prefix": {}}
+    names = ("pools", "nodes", "node_by_mac", "zone_by_mac", "vtep_by_mark", "node_by_prefix")
+    table: Table = {name: {} for name in names}
     for node in nodes:
         block = block_of(node)
         end = int(block.broadcast_address) + 1
@@ -93,6 +94,7 @@ def node_table(nodes: Iterable[NodeView], self_id: str) -> Table:
             continue
         ingress = struct.pack("=I", INGRESS_IS | node.number)
         table["node_by_mac"][overlay_mac(node.number)] = ingress
+        table["zone_by_mac"][overlay_mac(node.number)] = struct.pack("=H", node.number)
         table["vtep_by_mark"][ingress] = packed(gateway_of(node))
         table["node_by_prefix"][interval] = struct.pack("=I", BACKEND_IS | node.number)
     return table
