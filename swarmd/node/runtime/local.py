@@ -281,6 +281,8 @@ class LocalRuntime:
             async with asyncio.TaskGroup() as group:
                 for state in self.list():
                     group.create_task(self.stop(state.id))
+        if all(state.status == "exited" for state in self.list()):
+            # Nothing is left to watch over: the spawner need not stay behind.
             self._closing = True
             with contextlib.suppress(Unavailable):
                 await self._spawner.call("quit")
