@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -166,8 +167,9 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def Logs(self, request: pb.LogsRequest, context: Any) -> AsyncIterator[pb.LogsResponse]:
         options = LogOptions(follow=request.follow, tail=request.tail, since=request.since)
         try:
-            async for item in self._cases().logs.stream(request.ref, options):
-                yield _log_line(item)
+            async with contextlib.aclosing(self._cases().logs.stream(request.ref, options)) as items:
+                async for item in items:
+                    yield _log_line(item)
         except SwarmError as error:
             await errors.abort(context, error)
 

@@ -15,7 +15,7 @@ import grpc
 import msgspec
 
 from swarmd.kit.clock import Clock
-from swarmd.kit.supervise import until
+from swarmd.kit.supervise import Interrupted, until
 from swarmd.model.errors import NotManager, SwarmError, Unavailable
 from swarmd.rpc import errors
 from swarmd.security import peer
@@ -32,6 +32,13 @@ RETRY = 0.2
 NOT_CONNECTED = "failed to connect to all addresses"
 """How gRPC begins the text of a call that never left this machine."""
 
+CHANGING = "the swarm's leader is changing; try again in a moment"
+"""What a manager says that was taken for the leader: it has not even looked at the call."""
+
+LOST = (
+    "the swarm's leader was lost while it worked on this. "
+    "The change may have been applied; look before trying again."
+)
 NOT_IN_SWARM = (
     'This node is not a swarm manager. Use "swarmctl swarm init" or "swarmctl swarm join" to connect '
     "this node to swarm and try again."
@@ -54,7 +61,7 @@ Find = Callable[[], Awaitable[Leader]]
 
 
 class NotSent(Unavailable):
-    """The leader could not be reached at all: asking again is safe."""
+    """No leader has seen the call: asking again is safe."""
 
 
 class Forwarding(grpc.aio.ServerInterceptor):
@@ -82,7 +89,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
             self._check_caller(context)
         leader = await self._find()
         if leader.channel is not None and FORWARDED in dict(context.invocation_metadata() or ()):
-            raise Unavailable("the swarm's leader is changing; try again in a moment")
+            raise Unavailable(CHANGING)
         return leader
 
     def _unary(self, method: str, handler: Any) -> Any:
@@ -104,10 +111,9 @@ class Forwarding(grpc.aio.ServerInterceptor):
             try:
                 return await _passed_on(method, request, leader)
             except NotSent:
-                again = True
+                pass
             except Unavailable:
-                again = method.startswith(READS)
-                if not again:
+                if not method.startswith(READS):
                     raise
             if self._clock.monotonic() >= deadline:
                 raise no_leader()
@@ -144,14 +150,13 @@ async def _passed_on(method: str, request: bytes, leader: Leader) -> bytes:
         answer = await until(work(), leader.lost)
     except grpc.RpcError as error:
         told = errors.from_rpc(error)
-        if isinstance(told, Unavailable) and str(told).startswith(NOT_CONNECTED):
+        if isinstance(told, Unavailable) and str(told).startswith((NOT_CONNECTED, CHANGING)):
             raise NotSent(str(told)) from error
         raise told from error
+    except Interrupted:
+        answer = None  # the channel was closed: this node has a new certificate
     if answer is None:
-        raise Unavailable(
-            "the swarm's leader was lost while it worked on this. "
-            "The change may have been applied; look before trying again."
-        )
+        raise Unavailable(LOST)
     return answer
 
 

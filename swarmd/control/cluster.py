@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from swarmd.control.again import insist
+from swarmd.control.core import validate
 from swarmd.kit.ids import NewId
 from swarmd.model.addressing import POOL
 from swarmd.model.errors import Invalid, Unavailable
@@ -16,6 +18,8 @@ from swarmd.store.core.transaction import Change, Put
 from swarmd.store.store import Store
 
 MIN_CERTIFICATE_LIFE = 3600.0
+MAX_CERTIFICATE_LIFE = 20 * 365 * 86400.0
+"""Seconds; the root certificate itself lives no longer."""
 
 
 class Founding(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +59,15 @@ def first_rows(founding: Founding, new_id: NewId) -> list[Change]:
 
 def check_spec(spec: ClusterSpec) -> None:
     """Raises Invalid naming the setting."""
-    if spec.certificate_expiry < MIN_CERTIFICATE_LIFE:
-        raise Invalid("cert-expiry must be at least 1h0m0s")
-    if spec.heartbeat <= 0:
+    if not spec.certificate_expiry >= MIN_CERTIFICATE_LIFE:
+        raise Invalid(f"cert-expiry must be at least 1h0m0s, not {spec.certificate_expiry:g}s")
+    if spec.certificate_expiry > MAX_CERTIFICATE_LIFE:
+        raise Invalid(f"cert-expiry must be at most 20 years, not {spec.certificate_expiry:g}s")
+    validate.seconds("dispatcher-heartbeat", spec.heartbeat)
+    if not spec.heartbeat:
         raise Invalid("dispatcher-heartbeat must be more than 0s")
+    if spec.task_history < 0:
+        raise Invalid(f"task-history-limit must be 0 or more, not {spec.task_history}")
 
 
 class Clusters:
@@ -85,6 +94,9 @@ class Clusters:
 
     async def rotate_token(self, role: str) -> str:
         """A new token for that role; the old one is dead at once."""
+        return await insist(lambda: self._rotate(role))
+
+    async def _rotate(self, role: str) -> str:
         cluster = self.get()
         secret = self._new_id()
         if role == "worker":

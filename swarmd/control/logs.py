@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 
 from swarmd.control import lookup
-from swarmd.kit.supervise import Nursery
+from swarmd.kit.supervise import Nursery, caught
 from swarmd.model.errors import NotFound, SwarmError
 from swarmd.model.objects import Node, Task
 from swarmd.model.states import TaskState
@@ -57,9 +57,9 @@ class Logs:
         self._read = read
         self._report = report
 
-    async def stream(self, ref: str, options: LogOptions) -> AsyncIterator[LogItem]:
+    async def stream(self, ref: str, options: LogOptions) -> AsyncGenerator[LogItem, None]:
         """Lines of every task, also of ended ones; with ``follow`` also of tasks that appear later."""
-        tasks = self._tasks(ref)
+        service_id, tasks = self._find(ref)
         queue: asyncio.Queue[LogItem | None] = asyncio.Queue(QUEUE)
         nursery = Nursery(self._report)
         seen: set[str] = set()
@@ -75,7 +75,6 @@ class Logs:
             nursery.start(f"logs of {task.id}", self._pump(task, options, queue))
 
         async def begin_new() -> None:
-            service_id = tasks[0].service_id
             while True:
                 with contextlib.suppress(Overrun):  # the pass below looks at everything anyway
                     await watch.next()
@@ -85,7 +84,7 @@ class Logs:
         try:
             for task in tasks:
                 begin(task)
-            if options.follow and tasks and not self._is_task(ref):
+            if options.follow and service_id:
                 nursery.start("logs of new tasks", begin_new())
                 running += 1
             while running:
@@ -98,26 +97,33 @@ class Logs:
             await nursery.close()
 
     async def _pump(self, task: Task, options: LogOptions, queue: asyncio.Queue[LogItem | None]) -> None:
+        """Whatever goes wrong with one task's lines becomes a sentence: the reader waits for all of them."""
         node = self._store.get(Node, task.node_id)
-        try:
-            if node is None:
-                raise NotFound(f"node {task.node_id} is no longer part of the swarm")
-            async for line in self._read(node, task.id, options):
-                await queue.put(LogItem(task, node, line))
-        except SwarmError as error:
+        error = await caught(self._copy(task, node, options, queue))
+        if error is not None:
+            if not isinstance(error, SwarmError):
+                self._report(f"logs of {task.id}", error)
             where = node.description.hostname if node else task.node_id
-            await queue.put(LogItem(task, node, warning=f"logs of task {task.name} on node {where}: {error}"))
+            text = f"logs of task {task.name} on node {where}: {error}"
+            await queue.put(LogItem(task, node, warning=text))
         await queue.put(None)
 
-    def _is_task(self, ref: str) -> bool:
-        return self._store.get(Task, ref) is not None
+    async def _copy(
+        self, task: Task, node: Node | None, options: LogOptions, queue: asyncio.Queue[LogItem | None]
+    ) -> None:
+        if node is None:
+            raise NotFound(f"node {task.node_id} is no longer part of the swarm")
+        async for line in self._read(node, task.id, options):
+            await queue.put(LogItem(task, node, line))
 
-    def _tasks(self, ref: str) -> list[Task]:
+    def _find(self, ref: str) -> tuple[str, list[Task]]:
+        """(service id, its tasks), or ("", the one task that is named)."""
         try:
             service = lookup.service(self._store, ref)
         except NotFound:
             try:
-                return [lookup.task(self._store, ref)]
+                return "", [lookup.task(self._store, ref)]
             except NotFound as error:
                 raise NotFound(f"no such task or service: {ref}") from error
-        return sorted(self._store.tasks_of_service(service.id), key=lambda task: (task.slot, task.created_at))
+        tasks = self._store.tasks_of_service(service.id)
+        return service.id, sorted(tasks, key=lambda task: (task.slot, task.created_at))

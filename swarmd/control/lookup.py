@@ -23,7 +23,7 @@ def node(store: Store, ref: str) -> Node:
     """Raises NotFound, or Invalid when a name or prefix fits several."""
     found = store.get(Node, ref)
     if found is None:
-        named = [row for row in store.all(Node) if row.description.hostname == ref]
+        named = [row for row in store.all(Node) if ref and row.description.hostname == ref]
         if len(named) > 1:
             raise Invalid(f"node {ref} is ambiguous ({len(named)} matches found): use the id")
         found = named[0] if named else None

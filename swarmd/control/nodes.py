@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from swarmd.control import lookup
+from swarmd.control.again import insist
 from swarmd.control.core import managers
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, Refused
@@ -55,6 +56,9 @@ class Nodes:
 
     async def update(self, ref: str, change: NodeChange) -> tuple[str, bool]:
         """Apply a change; answers (node id, whether anything was different)."""
+        return await insist(lambda: self._update(ref, change))
+
+    async def _update(self, ref: str, change: NodeChange) -> tuple[str, bool]:
         node = lookup.node(self._store, ref)
         spec = node.spec
         if change.availability is not None:
@@ -78,6 +82,9 @@ class Nodes:
 
     async def remove(self, ref: str, *, force: bool) -> str:
         """Forget a node: its tasks are orphaned and its certificate is refused from now on."""
+        return await insist(lambda: self._remove(ref, force=force))
+
+    async def _remove(self, ref: str, *, force: bool) -> str:
         node = lookup.node(self._store, ref)
         if node.id in self._group().members or node.spec.role is Role.MANAGER:
             raise Refused(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from swarmd.control import lookup
+from swarmd.control.again import insist
 from swarmd.control.core import ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -81,6 +82,9 @@ class Services:
 
     async def rollback(self, ref: str) -> None:
         """Back to the previous spec; a second rollback comes forward again."""
+        await insist(lambda: self._roll_back(ref))
+
+    async def _roll_back(self, ref: str) -> None:
         current = lookup.service(self._store, ref)
         if current.previous_spec is None:
             raise Refused(f"service {ref} does not have a previous spec")
@@ -96,6 +100,9 @@ class Services:
 
     async def remove(self, ref: str) -> str:
         """Gone at once for users; its tasks drain in the background."""
+        return await insist(lambda: self._remove(ref))
+
+    async def _remove(self, ref: str) -> str:
         service = lookup.service(self._store, ref)
         taken = self._taken_by(service.id)
         await self._store.commit(
@@ -131,9 +138,11 @@ class Services:
         changes: list[Change] = [Put(fresh), *self._port_changes(fresh, self._taken_by(old.id))]
         if restarts:
             changes.append(Put(_version(fresh)))
-        elif (row := self._store.spec_version(old.id, old.spec_version)) is not None:
+        elif fresh.spec.template != old.spec.template:
             # Placement alone restarts nothing: the enforcer moves what no longer fits.
-            changes.append(Put(replace(row, template=fresh.spec.template)))
+            row = self._store.spec_version(old.id, old.spec_version)
+            if row is not None:
+                changes.append(Put(replace(row, template=fresh.spec.template)))
         await self._store.commit(changes)
 
     def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:

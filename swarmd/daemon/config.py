@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -14,7 +15,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     data_dir: str = "/var/lib/swarmd"
     run_dir: str = "/run/swarmd"
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_file: str = ""
     labels: dict[str, str] = {}
     socket_group: str = ""
@@ -42,5 +43,7 @@ def load(path: Path | None) -> Config:
         raise Invalid(f"the configuration file {path} does not exist") from error
     except msgspec.ValidationError as error:
         raise Invalid(f"{path}: {error}") from error
-    except msgspec.DecodeError as error:
+    except OSError as error:
+        raise Invalid(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} is not valid TOML: {error}") from error

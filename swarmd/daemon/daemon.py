@@ -13,7 +13,7 @@ import structlog
 
 from swarmd import __version__
 from swarmd.api.control import ControlServer, UseCases
-from swarmd.api.forward import Forwarding, Leader, not_manager
+from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader, not_manager
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
@@ -33,6 +33,8 @@ from swarmd.node.runtime.logs import read_logs
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmd.security.identity import IdentityStore
+
+NO_MANAGER = "no manager can be reached at the moment"
 
 
 class Daemon:
@@ -157,7 +159,9 @@ class Daemon:
         if self._swarm.machine is not None:
             response.warnings.extend(self._swarm.machine.network.problems())
         if not session.connected:
-            response.error = session.problem or "no manager can be reached at the moment"
+            # gRPC's own words are for the log.
+            unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)
+            response.error = NO_MANAGER if unreached else session.problem
 
     async def init_swarm(self, request: node_pb2.InitSwarmRequest) -> node_pb2.InitSwarmResponse:
         member, token = await self._swarm.init(request, self._clock.now())

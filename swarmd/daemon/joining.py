@@ -15,6 +15,7 @@ from swarmd.security import ca, tokens
 from swarmd.security.identity import Credentials, joiner_context
 
 TIMEOUT = 20.0
+DEFAULT_PORT, MAX_PORT = 2377, 65535
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -42,8 +43,9 @@ async def join(token_text: str, remotes: list[str]) -> Joined:
             problem = Unavailable(f"the manager at {remote} did not answer within {TIMEOUT:.0f} s")
         except ssl.SSLError as error:
             problem = Unavailable(f"no secure connection to {remote}: {error.reason or error}")
-        except OSError as error:
-            problem = Unavailable(f"cannot reach a manager at {remote}: {error.strerror or error}")
+        except (OSError, UnicodeError) as error:  # UnicodeError: what no host can be called
+            why = error.strerror if isinstance(error, OSError) else None
+            problem = Unavailable(f"cannot reach a manager at {remote}: {why or error}")
         except Unavailable as error:
             problem = error
     assert problem is not None
@@ -94,9 +96,10 @@ async def _ask(
 
 
 def _host_port(remote: str) -> tuple[str, int]:
-    host, _, port = remote.rpartition(":")
-    if not host:
-        return remote, 2377
-    if not port.isdigit():
-        raise Invalid(f'remote address "{remote}" has no valid port: write HOST:2377')
+    host, colon, port = remote.rpartition(":")
+    if not colon or remote.endswith("]") or (":" in host.strip("[]") and not host.endswith("]")):
+        host, port = remote, str(DEFAULT_PORT)  # a bare IPv6 address is full of colons, and has no port
+    valid = len(port) <= 5 and port.isascii() and port.isdigit() and 1 <= int(port) <= MAX_PORT
+    if not valid or not host.strip("[]"):
+        raise Invalid(f'remote address "{remote}" has no valid host and port: write HOST:{DEFAULT_PORT}')
     return host.strip("[]"), int(port)

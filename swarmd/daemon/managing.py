@@ -15,13 +15,14 @@ from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
+from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, until
 from swarmd.manager.authority import Authority
 from swarmd.manager.authority_server import JoinLane
 from swarmd.manager.term import Term
-from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.model.errors import Unavailable
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Cluster, Node
 from swarmd.rpc import errors
@@ -37,9 +38,6 @@ from swarmd.store.store import Store, StoreState
 CLUSTER_PORT = 2377
 LEADER_WAIT = 5.0
 """Seconds a command waits for an election to end before it says that there is no leader."""
-
-RETERM = 1.0
-"""Seconds before a manager that stayed leader after a crashed term begins a new one."""
 
 
 class Managing:
@@ -59,7 +57,6 @@ class Managing:
         gossip: Callable[[], Mapping[str, str]],
         clock: Clock,
         new_id: NewId,
-        nursery: Nursery,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -69,12 +66,12 @@ class Managing:
         self._gossip = gossip
         self._clock = clock
         self._new_id = new_id
-        self._nursery = nursery
+        self._nursery = Nursery(self._report)
         self._log = structlog.get_logger()
         self._state = StoreState()
         self._lost = asyncio.Event()
         self._changed = asyncio.Event()
-        self._term: Term | None = None
+        self._known_leader: str | None = None
         self.peer_server = PeerServer(
             node_id=node_id,
             cluster_id=lambda: cluster_id,
@@ -97,6 +94,7 @@ class Managing:
             clock=clock,
         )
         self.store = Store(self._state, self.raft, clock)
+        self._terms = Terms(self.raft, clock, self._new_term, lambda: self._changed, self._nursery)
         self.authority = Authority(self.store, clock, new_id)
         self._join_lane = JoinLane(
             self.authority, self._leader_channel, lambda: credentials().root, self.managers
@@ -111,7 +109,7 @@ class Managing:
     @property
     def term(self) -> Term | None:
         """The running term, while this manager leads."""
-        return self._term
+        return self._terms.current
 
     async def start(
         self, *, bootstrap: bool = False, peers: Mapping[str, str] | None = None, force_new: bool = False
@@ -126,11 +124,12 @@ class Managing:
         self.raft.on_change(self._on_change)
         members = {self._node_id: self.raft_address} if bootstrap else None
         await self.raft.start(bootstrap_members=members, peers=peers, force_new=force_new)
-        self._nursery.start("terms", self._terms())
+        self._nursery.start("terms", self._terms.run())
 
     async def stop(self) -> None:
         """Leave the group for now: hands leadership on if it can."""
         await self.raft.stop()
+        await self._nursery.close()
         await self.peer_server.close()
 
     async def released(self, limit: float) -> bool:
@@ -185,9 +184,25 @@ class Managing:
             return None
         return Leader(channel=self._channels.to(node.status.address, leader), lost=self._lost)
 
+    def _new_term(self) -> Term:
+        return Term(
+            self.store,
+            self.raft,
+            self._clock,
+            self._new_id,
+            members=lambda: self.raft.status().members,
+            gossip=self._gossip,
+            managers=self.managers,
+        )
+
     def _on_change(self) -> None:
-        self._lost.set()
-        self._lost = asyncio.Event()
+        leader = self.raft.status().leader
+        # Members come and go under one leader, and between epochs nobody is known for a moment: calls
+        # that a leader works on are given up only for another leader.
+        if leader is not None and leader != self._known_leader:
+            self._known_leader = leader
+            self._lost.set()
+            self._lost = asyncio.Event()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -198,59 +213,6 @@ class Managing:
                     await self._changed.wait()
         except TimeoutError as error:
             raise Unavailable("this manager did not become the leader of its own swarm in time") from error
-
-    async def _terms(self) -> None:
-        """One term after another, for as long as this node is a manager."""
-        while True:
-            while not self.raft.is_leader():
-                await self._changed.wait()
-            self._log.info("term_begins", term=self.raft.status().term, epoch=self.raft.status().epoch)
-            self._term = Term(
-                self.store,
-                self.raft,
-                self._clock,
-                self._new_id,
-                members=lambda: self.raft.status().members,
-                gossip=self._gossip,
-                managers=self.managers,
-            )
-            crashed = await self._one_term(self._term)
-            self._term = None
-            self._log.info("term_ends", crashed=crashed)
-            if crashed:
-                await self._hand_on()
-
-    async def _one_term(self, term: Term) -> bool:
-        """True when a loop failed, False when leadership ended."""
-        try:
-            await until(term.run(), self._leadership_over())
-        except BaseExceptionGroup as group:
-            unavailable, others = group.split(Unavailable)
-            if others is not None:
-                self._log.error("term_crashed", exc_info=others)
-                return True
-            # The store could not be changed: leadership is ending, or the disk is full.
-            self._log.warning("term_unavailable", reason=str(unavailable and unavailable.exceptions[0]))
-            return self.raft.is_leader()
-        return False
-
-    def _leadership_over(self) -> asyncio.Event:
-        over = asyncio.Event()
-
-        async def watch() -> None:
-            while self.raft.is_leader():
-                await self._changed.wait()
-            over.set()
-
-        self._nursery.start("end of leadership", watch())
-        return over
-
-    async def _hand_on(self) -> None:
-        try:
-            await self.raft.transfer()
-        except SwarmError as error:
-            self._log.warning("leadership_kept", reason=str(error))
-        await self._clock.sleep(RETERM)
 
     # -- what others are told --------------------------------------------------------------------
 
@@ -293,7 +255,7 @@ class Managing:
         )
 
     def _locator(self) -> Locator:
-        term = self._term
+        term = self._terms.current
 
         def locate(ref: ImageRef) -> str:
             return term.dispatcher.images.locate(ref, prefer=self._node_id)[0] if term else ""

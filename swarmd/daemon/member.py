@@ -43,6 +43,9 @@ from swarmd.security.identity import (
 RELEASE_LIMIT = 15.0
 """Seconds a demoted manager waits for the others before it stops answering them."""
 
+ROLE_RETRY = 1.0
+"""Seconds between attempts to follow a new role."""
+
 RENEW_CHECK = 60.0
 """Seconds between looks at the certificate's age."""
 
@@ -71,6 +74,7 @@ class Member:
         self._nursery = Nursery(self._report)
         self._channels = Channels(lambda: grpc_channel_credentials(self._credentials))
         self._managing: Managing | None = None
+        self._wanted = credentials.identity.role
         self._role_lock = asyncio.Lock()
         self._renew_at = renewal_due(credentials, random_fraction())
         self._logs = logs
@@ -174,50 +178,72 @@ class Member:
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
             new_id=self._new_id,
-            nursery=self._nursery,
         )
         own = self._memory.node_id
         peers = {
             r.node_id: r.raft_address for r in self._memory.managers if r.node_id != own and r.raft_address
         }
         self._managing = managing
-        await managing.start(bootstrap=bootstrap, peers=peers, force_new=force_new)
+        try:
+            await managing.start(bootstrap=bootstrap, peers=peers, force_new=force_new)
+        except BaseException:
+            self._managing = None
+            await managing.stop()
+            raise
 
     async def _role_wanted(self, info: agent_pb2.SessionInfo) -> None:
         """Follow the role in this node's row.  A demoted manager waits until the group has let it go."""
         wanted = Role(info.node.spec.role)
         left = Role(info.node.role) is Role.WORKER
-        if wanted is self._credentials.identity.role or (wanted is Role.WORKER and not left):
+        if wanted is Role.WORKER and not left:
             return
-        self._nursery.start("role change", self._change_role(wanted))
+        self._wanted = wanted
+        if not self._plays(wanted) and not self._role_lock.locked():
+            self._nursery.start("role change", self._change_role())
 
-    async def _change_role(self, wanted: Role) -> None:
+    def _plays(self, role: Role) -> bool:
+        """Whether this node has that role's certificate, and does that role's work."""
+        return self._credentials.identity.role is role is (Role.MANAGER if self._managing else Role.WORKER)
+
+    async def _change_role(self) -> None:
         async with self._role_lock:
-            if self._credentials.identity.role is wanted:
-                return
-            if wanted is Role.WORKER and self._managing is not None:
-                # With its manager's certificate: the others still fetch the last epoch from it.
-                await self._managing.released(RELEASE_LIMIT)
+            while not self._plays(self._wanted):
+                try:
+                    await self._become(self._wanted)
+                except SwarmError as error:
+                    self._log.warning("role_not_changed", wanted=self._wanted.value, reason=str(error))
+                    await self._machine.clock.sleep(ROLE_RETRY)
+
+    async def _become(self, wanted: Role) -> None:
+        if wanted is Role.WORKER and self._managing is not None:
+            # With its manager's certificate: the others still fetch the last epoch from it.
+            await self._managing.released(RELEASE_LIMIT)
+        if self._credentials.identity.role is not wanted:
             await self._renew()
-            if is_manager(self._credentials) and self._managing is None:
-                self._log.info("became_manager")
-                await self._start_managing()
-            elif not is_manager(self._credentials) and self._managing is not None:
-                self._log.info("became_worker")
-                managing, self._managing = self._managing, None
-                await managing.stop()
-            self.working.restart_session()
+        if self._credentials.identity.role is not wanted:
+            raise Unavailable(f"the managers do not certify this node as a {wanted.value} yet")
+        if wanted is Role.MANAGER and self._managing is None:
+            await self._start_managing()
+            self._log.info("became_manager")
+        elif wanted is Role.WORKER and self._managing is not None:
+            managing, self._managing = self._managing, None
+            await managing.stop()
+            self._log.info("became_worker")
+        await self._reconnect()
 
     # -- certificates ----------------------------------------------------------------------------
 
     async def _keep_certificate(self) -> None:
         while True:
             await self._machine.clock.sleep(RENEW_CHECK)
-            if self._machine.clock.now() >= self._renew_at:
-                try:
+            if self._machine.clock.now() < self._renew_at:
+                continue
+            try:
+                async with self._role_lock:
                     await self._renew()
-                except SwarmError as error:
-                    self._log.warning("certificate_not_renewed", reason=str(error))
+                    await self._reconnect()
+            except SwarmError as error:
+                self._log.warning("certificate_not_renewed", reason=str(error))
 
     async def _renew(self) -> None:
         fresh = await renew(self._credentials, self.working.session.leader_channel())
@@ -225,7 +251,11 @@ class Member:
         self._credentials = fresh
         self._renew_at = renewal_due(fresh, random_fraction())
         self._log.info("certificate_renewed", role=fresh.identity.role.value)
-        # Channels of before keep working; new ones show the new certificate.
+
+    async def _reconnect(self) -> None:
+        """Show the new certificate, and what else is new in the hello, to everybody."""
+        # Closing a channel cancels the calls on it: the session begins anew, it would not survive that.
+        self.working.restart_session()
         await self._channels.close()
 
     # -- small parts -----------------------------------------------------------------------------

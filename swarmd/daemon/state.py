@@ -58,6 +58,11 @@ class MemoryFile:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -97,7 +97,7 @@ class Swarm:
         try:
             await member.start(founding=founding)
         except BaseException:
-            self.member = None
+            self.member = self.machine = None
             await member.stop()
             await machine.network.stop(clean=False)
             raise
@@ -182,7 +182,7 @@ class Swarm:
             await member.stop(leave=True)
             assert self.machine is not None
             await self.machine.network.stop(clean=True)
-            self.member = None
+            self.member = self.machine = None
             self._wipe()
             self._log.info("left_swarm")
 

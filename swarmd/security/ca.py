@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -83,14 +83,9 @@ def sign(
 ) -> bytes:
     """Certify ``identity`` for the key of a request, for ``life`` seconds.
 
-    Raises Invalid when the request is not one or is not signed by its own key.
+    Raises Invalid when the request is not one, is not signed by its own key, or its key is no P-256 one.
     """
-    try:
-        request = x509.load_pem_x509_csr(request_pem)
-    except ValueError as error:
-        raise Invalid("the certificate request is not readable PEM") from error
-    if not request.is_signature_valid:
-        raise Invalid("the certificate request is not signed by its own key")
+    public = _requested_key(request_pem)
     root, root_key = x509.load_pem_x509_certificate(root_pem), _load_key(root_key_pem)
     unit = role_unit(identity.role)
     subject = x509.Name(
@@ -104,7 +99,7 @@ def sign(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(root.subject)
-        .public_key(request.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_utc(now) - BACKDATE)
         .not_valid_after(_utc(now) + datetime.timedelta(seconds=life))
@@ -123,6 +118,19 @@ def sign(
         .sign(root_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        public, is_own = request.public_key(), request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise Invalid("the certificate request is not readable PEM") from error
+    if not is_own:
+        raise Invalid("the certificate request is not signed by its own key")
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise Invalid("the certificate request is not for an ECDSA key on the curve P-256")
+    return public
 
 
 def identity_of(certificate: bytes) -> Identity:
@@ -159,6 +167,15 @@ def is_signed_by(certificate_pem: bytes, root_pem: bytes) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def is_key_of(key_pem: bytes, certificate_pem: bytes) -> bool:
+    """Whether that private key belongs to that certificate."""
+    try:
+        certified = x509.load_pem_x509_certificate(certificate_pem).public_key()
+        return _load_key(key_pem).public_key() == certified
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def issuer_and_key(root_pem: bytes) -> tuple[bytes, bytes]:

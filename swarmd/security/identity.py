@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from swarmd.model.errors import Invalid, SwarmError
 from swarmd.model.states import Role
 from swarmd.security import ca
 
@@ -37,17 +38,25 @@ class IdentityStore:
         self._directory = directory
 
     def load(self) -> Credentials | None:
-        """What is on disk, or None before the node joined a swarm."""
+        """What is on disk, or None before the node joined a swarm.  Raises Invalid when it is damaged."""
         previous = self._directory.with_suffix(".old")
         if not self._directory.exists() and previous.exists():
             previous.rename(self._directory)  # a crash between the two renames of save()
         if not (self._directory / "node.crt").exists():
             return None
-        return Credentials(
-            key=(self._directory / "node.key").read_bytes(),
-            certificate=(self._directory / "node.crt").read_bytes(),
-            root=(self._directory / "ca.crt").read_bytes(),
-        )
+        try:
+            credentials = Credentials(
+                key=(self._directory / "node.key").read_bytes(),
+                certificate=(self._directory / "node.crt").read_bytes(),
+                root=(self._directory / "ca.crt").read_bytes(),
+            )
+            _check(credentials)
+        except (FileNotFoundError, SwarmError) as error:
+            raise Invalid(
+                f"{self._directory} is damaged ({error}): restore it from a backup, "
+                "or remove the data directory and join again"
+            ) from error
+        return credentials
 
     def save(self, credentials: Credentials) -> None:
         """Write durably; a crash leaves the old or the new, never a mixture."""
@@ -140,6 +149,13 @@ def _load(context: ssl.SSLContext, credentials: Credentials, scratch: Path) -> N
         context.load_cert_chain(bundle)
     finally:
         bundle.unlink(missing_ok=True)
+
+
+def _check(credentials: Credentials) -> None:
+    if not ca.is_key_of(credentials.key, credentials.certificate):
+        raise Invalid("node.key is not the key of node.crt")
+    if not ca.is_signed_by(credentials.certificate, credentials.root):
+        raise Invalid("node.crt is not signed by ca.crt")
 
 
 def _write(path: Path, data: bytes) -> None:

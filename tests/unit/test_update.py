@@ -312,37 +312,37 @@ def test_what_does_not_run_is_replaced_before_what_serves() -> None:
     assert versions(sim) == [1, 1, 2]
 
 
-def test_a_manual_rollback_swaps_the_specs() -> None:
+def test_an_automatic_rollback_makes_the_previous_spec_a_new_version_and_keeps_no_way_back() -> None:
     one, two = a_service(image="v1"), a_service(image="v2")
     service = Service(id="web", spec=two, spec_version=7, previous_spec=one)
-    back, version = rolled_back(service, 5.0)
-    assert (back.spec, back.previous_spec, back.spec_version) == (one, two, 8)
+    back, version = rolled_back(service, 5.0, failed_task="t1")
+    assert (back.spec, back.previous_spec, back.spec_version) == (one, None, 8)
     assert version is not None
     assert (version.id, version.number, version.template) == ("web.8", 8, one.template)
     assert back.update_status == UpdateStatus(
-        state=UpdateState.ROLLBACK_STARTED, started_at=5.0, message="manually requested rollback"
+        state=UpdateState.ROLLBACK_STARTED,
+        started_at=5.0,
+        message="update rolled back due to failure or early termination of task t1",
     )
-    again, _ = rolled_back(back, 6.0)
-    assert again.spec == two
 
 
 def test_rolling_back_a_change_of_scale_makes_no_new_version() -> None:
     service = Service(id="web", spec=a_service(replicas=5), previous_spec=a_service(replicas=2))
-    back, version = rolled_back(service, 0.0)
+    back, version = rolled_back(service, 0.0, failed_task="t1")
     assert (version, back.spec_version, back.spec.replicas) == (None, 1, 2)
 
 
 def test_rolling_back_a_change_of_ports_makes_one() -> None:
     port = PortSpec(target=80, published=80)
     service = Service(id="web", spec=a_service(ports=(port,)), previous_spec=a_service())
-    _, version = rolled_back(service, 0.0)
+    _, version = rolled_back(service, 0.0, failed_task="t1")
     assert version is not None
     assert version.ports == ()
 
 
 def test_there_is_no_way_back_without_a_previous_spec() -> None:
     with pytest.raises(Refused, match="service web does not have a previous spec"):
-        rolled_back(Service(id="web", spec=a_service()), 0.0)
+        rolled_back(Service(id="web", spec=a_service()), 0.0, failed_task="t1")
 
 
 def test_when_the_old_task_dies_under_start_first_the_new_one_alone_follows_it() -> None:

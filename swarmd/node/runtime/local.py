@@ -281,13 +281,11 @@ class LocalRuntime:
             async with asyncio.TaskGroup() as group:
                 for state in self.list():
                     group.create_task(self.stop(state.id))
-        if all(state.status == "exited" for state in self.list()):
-            # Nothing is left to watch over: the spawner need not stay behind.
-            self._closing = True
+        self._closing = True
+        if all(state.status == "exited" for state in self.list()):  # nothing is left to watch over
             with contextlib.suppress(Unavailable):
                 await self._spawner.call("quit")
             self._groups.tidy()
-        self._closing = True
         await self._nursery.close()
         self._online.clear()
         self._spawner.close()

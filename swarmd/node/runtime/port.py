@@ -155,5 +155,5 @@ class Runtime(Protocol):
     async def stats(self, container_id: str) -> ContainerStats: ...
 
     async def shut_down(self, *, stop_containers: bool) -> None:
-        """Let go.  Containers run on unless ``stop_containers``; their spawner stays while one of them runs."""
+        """Let go.  Containers run on unless ``stop_containers``; the spawner stays while one runs."""
         ...

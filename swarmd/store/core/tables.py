@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from swarmd.model.objects import Node, Row, Service, SpecVersion, Task
+from swarmd.model.objects import Node, PortAllocation, Row, Service, SpecVersion, Task
 from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Transaction
 
 R = TypeVar("R", bound=Row)
@@ -94,6 +94,7 @@ class Tables:
 
     def _refusal(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
         seen: set[tuple[type[Row], str]] = set()
+        claimed: set[tuple[type[Row], str, str]] = set()
         for change in changes:
             kind, row_id = (
                 (type(change.row), change.row.id) if isinstance(change, Put) else (change.kind, change.id)
@@ -103,7 +104,7 @@ class Tables:
             seen.add((kind, row_id))
             refusal = self._stale(change, kind, row_id)
             if refusal is None and isinstance(change, Put):
-                refusal = self._taken(change.row, changes)
+                refusal = self._taken(change.row, changes, claimed)
             if refusal is not None:
                 return refusal
         return None
@@ -113,16 +114,24 @@ class Tables:
         expected = change.row.version if isinstance(change, Put) else change.version
         if stored is None and expected == 0 and isinstance(change, Put):
             return None
-        if stored is not None and expected == 0:
+        if stored is not None and expected == 0 and isinstance(change, Put):
             return "conflict", _exists(stored)
         if stored is None or stored.version != expected:
             return "out_of_sequence", "update out of sequence"
         return None
 
-    def _taken(self, row: Row, changes: tuple[Change, ...]) -> tuple[str, str] | None:
-        """Unique fields.  A row that the same transaction deletes does not count."""
-        leaving = {change.id for change in changes if isinstance(change, Delete)}
-        for field, value in _unique(row).items():
+    def _taken(
+        self, row: Row, changes: tuple[Change, ...], claimed: set[tuple[type[Row], str, str]]
+    ) -> tuple[str, str] | None:
+        """Unique fields.  A row that the same transaction deletes does not count, one that it puts does."""
+        unique = _unique(row)
+        if not unique:
+            return None
+        leaving = {one.id for one in changes if isinstance(one, Delete) and one.kind is type(row)}
+        for field, value in unique.items():
+            if (type(row), field, value) in claimed:
+                return "conflict", _exists(row)
+            claimed.add((type(row), field, value))
             for other in self.where(type(row), field, value):
                 if other.id != row.id and other.id not in leaving:
                     return "conflict", _exists(row)
@@ -165,4 +174,7 @@ def _unique(row: Row) -> dict[str, str]:
 def _exists(row: Row) -> str:
     if isinstance(row, Service):
         return f"name conflicts with an existing object: service {row.spec.name} already exists"
+    if isinstance(row, PortAllocation):
+        protocol, _, port = row.id.partition("@")[0].partition("/")
+        return f"port {port}/{protocol} is already in use by service '{row.service_name}' ({row.service_id})"
     return f"{NAMES[type(row)]} {row.id} already exists"

@@ -14,10 +14,17 @@ class DiskFailed(Unavailable):
 
 
 class Disk(Protocol):
-    """The calls that make bytes durable, so that a test can watch or break them."""
+    """Every call that changes what a disk holds, so that a test can watch or break them.
+
+    All of them raise OSError.
+    """
 
     def write(self, fd: int, data: bytes) -> None: ...
     def sync(self, fd: int) -> None: ...
+    def truncate(self, fd: int, size: int) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def remove(self, path: Path) -> None: ...
+    def sync_directory(self, path: Path) -> None: ...
 
 
 class SystemDisk:
@@ -32,6 +39,24 @@ class SystemDisk:
     def sync(self, fd: int) -> None:
         os.fdatasync(fd)
 
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Take the name away, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make the names in ``path`` durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
 
 def disk_failed(path: Path, error: OSError) -> DiskFailed:
     """A sentence for the failed write of ``path``."""
@@ -39,15 +64,6 @@ def disk_failed(path: Path, error: OSError) -> DiskFailed:
         f"This manager cannot write {path}: {error.strerror or error}. It has stopped taking part in the "
         "swarm's decisions. Free or repair the disk, then restart the daemon."
     )
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in ``path`` durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def replace_file(path: Path, data: bytes, disk: Disk) -> None:
@@ -63,7 +79,7 @@ def replace_file(path: Path, data: bytes, disk: Disk) -> None:
             disk.sync(fd)
         finally:
             os.close(fd)
-        temporary.replace(path)
-        sync_directory(path.parent)
+        disk.rename(temporary, path)
+        disk.sync_directory(path.parent)
     except OSError as error:
         raise disk_failed(path, error) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from swarmd.model.errors import SwarmError
-from swarmd.store.raft.files import Disk, disk_failed, replace_file, sync_directory
+from swarmd.store.raft.files import Disk, disk_failed, replace_file
 from swarmd.store.raft.records import Corrupt
 
 _FILE = struct.Struct(">8sI32s")
@@ -76,7 +76,7 @@ class SnapshotStore:
         self._disk = disk
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            sync_directory(directory.parent)
+            disk.sync_directory(directory.parent)
         except OSError as error:
             raise disk_failed(directory, error) from error
 
@@ -128,13 +128,13 @@ class SnapshotStore:
     def discard(self, *, logs_before: int) -> None:
         """Drop logs of epochs before ``logs_before``, and all but the newest two bases."""
         for epoch in self.epochs()[:-_KEEP]:
-            self.base_path(epoch).unlink(missing_ok=True)
+            self._disk.remove(self.base_path(epoch))
         for path in self._directory.glob("log-*.wal"):
             if path < self.log_path(logs_before):
-                path.unlink(missing_ok=True)
+                self._disk.remove(path)
 
     def wipe(self) -> None:
         """Forget everything but the floor."""
         for path in (*self._directory.glob("base-*"), *self._directory.glob("log-*")):
-            path.unlink(missing_ok=True)
-        sync_directory(self._directory)
+            self._disk.remove(path)
+        self._disk.sync_directory(self._directory)

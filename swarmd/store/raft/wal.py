@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.store.raft.files import Disk, DiskFailed, disk_failed, sync_directory
+from swarmd.store.raft.files import Disk, DiskFailed, disk_failed
 from swarmd.store.raft.records import (
     HEADER_SIZE,
     Corrupt,
@@ -64,18 +64,18 @@ class Wal:
             raise
 
     def _begin(self, epoch: int) -> LogState:
-        os.ftruncate(self._fd, 0)
+        self._disk.truncate(self._fd, 0)
         self._disk.write(self._fd, file_header(epoch))
         self._disk.sync(self._fd)
-        sync_directory(self._path.parent)
+        self._disk.sync_directory(self._path.parent)
         return LogState([], 0, None)
 
     def _continue(self, data: bytes, epoch: int) -> LogState:
         found = recover(data, epoch, str(self._path))
         self._sequence, self._crc, self.size = found.sequence, found.crc, found.good_bytes
         if found.good_bytes < len(data):
-            os.ftruncate(self._fd, found.good_bytes)
-            os.fsync(self._fd)
+            self._disk.truncate(self._fd, found.good_bytes)
+            self._disk.sync(self._fd)
         os.lseek(self._fd, found.good_bytes, os.SEEK_SET)
         return replay(found.items, str(self._path))
 
