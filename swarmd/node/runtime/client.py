@@ -43,6 +43,7 @@ class SpawnClient:
         self._number = 0
         self._sending = asyncio.Lock()
         self._pid = 0
+        self._gone = asyncio.Event()
 
     async def connect(self) -> int:
         """Reach the spawner, starting it if there is none; answers its pid."""
@@ -56,6 +57,7 @@ class SpawnClient:
             log = self._run_dir / "spawnd.log"
             raise Unavailable(f"the container spawner does not answer on {path}; see {log}")
         self._connection = connection
+        self._gone.clear()
         asyncio.get_running_loop().add_reader(connection.fileno(), self._readable, connection)
         (version, pid), _ = await self.call("hello")
         if version != wire.VERSION:
@@ -85,6 +87,15 @@ class SpawnClient:
             raise Unavailable(f"the container spawner did not answer {operation!r} in time") from None
         finally:
             self._waiting.pop(number, None)
+
+    async def quit(self) -> None:
+        """Have the spawner end, and wait for it: the next one must not meet it.  Raises Unavailable."""
+        await self.call("quit")
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
+                await self._gone.wait()
+        except TimeoutError:
+            raise Unavailable("the container spawner did not end in time") from None
 
     async def _send(self, packet: bytes, fds: tuple[int, ...]) -> None:
         async with self._sending:
@@ -139,6 +150,7 @@ class SpawnClient:
     def close(self) -> None:
         """Let go of the connection; open questions fail."""
         connection, self._connection = self._connection, None
+        self._gone.set()
         if connection is not None:
             asyncio.get_running_loop().remove_reader(connection.fileno())
             connection.close()

@@ -284,7 +284,7 @@ class LocalRuntime:
         self._closing = True
         if all(state.status == "exited" for state in self.list()):  # nothing is left to watch over
             with contextlib.suppress(Unavailable):
-                await self._spawner.call("quit")
+                await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()
         self._online.clear()

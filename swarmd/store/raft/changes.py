@@ -76,15 +76,25 @@ class Changes:
         member = self._member
         # The next leader must have the whole log, so nothing new goes in meanwhile.
         member.holding = True
+        again = 0.0
         try:
             async with asyncio.timeout(2 * member.timing.election_max):
                 while self._is_leader():
-                    current = member.held.current
-                    if current is not None and not member.proposals.in_flight:
-                        current.engine.transfer()
-                        member.wake()
+                    now = member.clock.monotonic()
+                    if now >= again and self._ask_successor():
+                        # The answer takes a round trip and two fsyncs; a lost question is put again.
+                        again = now + member.timing.heartbeat
                     await self._next_turn()
         except TimeoutError:
             raise Unavailable("No other manager is current enough to lead the swarm now.") from None
         finally:
             member.holding = False
+
+    def _ask_successor(self) -> bool:
+        """Ask the most current member to take over; False when none is current yet."""
+        member = self._member
+        current = member.held.current
+        if current is None or member.proposals.in_flight or not current.engine.transfer():
+            return False
+        member.wake()
+        return True

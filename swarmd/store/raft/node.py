@@ -269,6 +269,9 @@ class RaftNode:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(pending.future)
         except TimeoutError:
+            if pending.future.done():
+                # Decided in the very moment in which the patience ended, as after a pause of the process.
+                return pending.future.result()
             if shared:
                 raise no_leader() from None
             if self._proposals.abandon(pending):
