@@ -16,6 +16,7 @@ from swarmd.control.services import Services
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import ServiceSpec
+from swarmd.model.states import TaskState
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.rpc.v1 import control_pb2_grpc
@@ -212,7 +213,7 @@ class ControlServer(control_pb2_grpc.ControlServicer):
             up_to_date=service is not None and service.spec_version == task.spec_version,
         )
         codec.fill(view.task, task)
-        for port in version.ports if version else ():
+        for port in version.ports if version and task.state is TaskState.RUNNING else ():
             if port.mode == "host":
                 codec.fill(view.ports.add(), port)
         return view

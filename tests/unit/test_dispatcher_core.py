@@ -122,3 +122,10 @@ def test_the_mesh_of_the_same_rows_is_equal_whatever_their_order() -> None:
     nodes = [a_node("n1", 1), a_node("n2", 2)]
     tasks = [running("t1"), running("t2", "n2")]
     assert build(nodes, [SERVICE], tasks) == build(nodes[::-1], [SERVICE], tasks[::-1])
+
+
+def test_a_host_mode_port_is_opened_on_the_nodes_of_its_tasks_only_each_for_its_own() -> None:
+    port = PortSpec(target=80, published=8080, mode="host")
+    service = Service(id="s1", spec=ServiceSpec(name="web"), ports=(port,))
+    ports = build([a_node("n1", 1), a_node("n2", 2)], [service], [running("t1"), running("t2", "n2")]).ports
+    assert [(p.node_id, [b.task_id for b in p.backends]) for p in ports] == [("n1", ["t1"]), ("n2", ["t2"])]

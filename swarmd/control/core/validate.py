@@ -66,6 +66,11 @@ def ports(specs: tuple[PortSpec, ...]) -> None:
             raise Invalid(f'port protocol "{port.protocol}" is not supported: use tcp or udp')
         if port.mode not in ("ingress", "host"):
             raise Invalid(f'port mode "{port.mode}" is not known: use ingress or host')
+        if port.mode == "host" and not port.published:
+            raise Invalid(
+                f"target port {port.target} is published in host mode without a port: "
+                "write mode=host,published=PORT,target=PORT"
+            )
         if not 1 <= port.target <= _MAX_PORT:
             raise Invalid(f"invalid target port {port.target}: it must be between 1 and {_MAX_PORT}")
         if not 0 <= port.published <= _MAX_PORT:

@@ -79,7 +79,7 @@ class Session:
         version, mesh = self._mesh()
         if version != self._mesh_version:
             self._mesh_version = version
-            due.append(agent_pb2.ManagerMessage(network=_snapshot(version, mesh)))
+            due.append(agent_pb2.ManagerMessage(network=_snapshot(version, mesh, self.node_id)))
         if self._ack_due > self._acked:
             self._acked = self._ack_due
             due.append(agent_pb2.ManagerMessage(ack=agent_pb2.StatusAck(sequence=self._acked)))
@@ -115,11 +115,13 @@ class Session:
         return agent_pb2.ManagerMessage(assignments=message)
 
 
-def _snapshot(version: int, mesh: Mesh) -> agent_pb2.NetworkSnapshot:
+def _snapshot(version: int, mesh: Mesh, node_id: str) -> agent_pb2.NetworkSnapshot:
     message = agent_pb2.NetworkSnapshot(version=version)
     for peer in mesh.nodes:
         message.nodes.add(id=peer.id, number=peer.number, address=peer.address, alive=peer.alive)
     for port in mesh.ports:
+        if port.node_id not in ("", node_id):
+            continue
         target = message.ports.add(
             service_id=port.service_id,
             service_name=port.service_name,

@@ -25,13 +25,14 @@ class Backend(msgspec.Struct, frozen=True, order=True):
 
 
 class Port(msgspec.Struct, frozen=True):
-    """A published port and everything behind it."""
+    """A published port and everything behind it.  ``node_id``: only this node opens it; "" = every node."""
 
     service_id: str
     service_name: str
     protocol: str
     port: int
     backends: tuple[Backend, ...]
+    node_id: str = ""
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -62,20 +63,27 @@ def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Ta
         if _answers(task) and task.node_id in peers and peers[task.node_id].alive:
             answering.setdefault(task.service_id, []).append(task)
     ports = tuple(
-        _port(service, port, answering)
+        opened
         for service in sorted(services, key=lambda service: service.id)
         for port in service.ports
-        if port.mode == "ingress" and port.published
+        if port.published
+        for opened in _opened(service, port, answering.get(service.id, []))
     )
     return Mesh(nodes=tuple(peers.values()), ports=ports)
 
 
-def _port(service: Service, port: PortSpec, answering: dict[str, list[Task]]) -> Port:
-    backends = sorted(
-        Backend(task.id, task.status.address, port.target, task.node_id)
-        for task in answering.get(service.id, ())
-    )
-    return Port(service.id, service.spec.name, port.protocol, port.published, tuple(backends))
+def _opened(service: Service, port: PortSpec, tasks: list[Task]) -> list[Port]:
+    """Everywhere for all tasks, or on the node of each task for that task alone."""
+
+    def opened(backends: list[Backend], node_id: str) -> Port:
+        return Port(
+            service.id, service.spec.name, port.protocol, port.published, tuple(sorted(backends)), node_id
+        )
+
+    backends = [Backend(task.id, task.status.address, port.target, task.node_id) for task in tasks]
+    if port.mode == "ingress":
+        return [opened(backends, "")]
+    return [opened([backend], backend.node_id) for backend in sorted(backends)]
 
 
 def _answers(task: Task) -> bool:
