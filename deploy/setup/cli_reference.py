@@ -37,7 +37,7 @@ def section(command: click.Command, context: click.Context) -> list[str]:
         record
         for param in command.get_params(context)
         if isinstance(param, click.Option)
-        and param.name != "help"
+        and "--help" not in param.opts
         and (record := param.get_help_record(context))
     ]
     if records:

@@ -36,7 +36,7 @@ from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
 OVERLAY_PORT = 4789
 _CHECK_SECONDS = 3.0
 _POLL_SECONDS = 0.25
-_SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 1.0
 
 _NOTHING = NetworkState(version=0, nodes=(), ports=())
 
@@ -149,7 +149,7 @@ class Network:
         return found
 
     async def drain(self, task_id: str, limit: float) -> bool:
-        """See the port.  Idle means: no live connection for two seconds (or ``limit`` if that is shorter),
+        """See the port.  Idle means: no live connection for a second (or ``limit`` if that is shorter),
         because nodes that still have the task in their buckets go on sending for that long."""
         found = self._containers.get(task_id)
         if found is None or not found.published:

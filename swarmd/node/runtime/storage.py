@@ -40,8 +40,9 @@ class Storage:
 
     def prepare(self) -> None:
         self._containers.mkdir(parents=True, exist_ok=True)
-        (self._run_dir / "ctr").mkdir(parents=True, exist_ok=True)
-        self._run_dir.chmod(0o700)
+        pipes = self._run_dir / "ctr"
+        pipes.mkdir(parents=True, exist_ok=True)
+        pipes.chmod(0o700)
 
     def directory(self, container_id: str) -> Path:
         return self._containers / container_id
