@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import grpc
 import structlog
@@ -14,25 +14,27 @@ import structlog
 from swarmd import __version__
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader, not_manager
+from swarmd.api.guard import Guard
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
-from swarmd.daemon.state import MemoryFile
+from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.swarm import Swarm
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.sd_notify import notify
+from swarmd.kit.supervise import caught
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound, SwarmError, Unavailable
+from swarmd.model.errors import Invalid, NotFound, Unavailable
 from swarmd.node.describe import describe
 from swarmd.node.network.shell import Network
 from swarmd.node.peer import LogLine
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.logs import read_logs
+from swarmd.node.runtime.port import ContainerState
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
-from swarmd.security.identity import IdentityStore
 
 NO_MANAGER = "no manager can be reached at the moment"
 
@@ -46,8 +48,7 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
-        files = (IdentityStore(config.data / "identity"), MemoryFile(config.data / "node.json"))
-        self._swarm = Swarm(files, self._machine, self._read_logs)
+        self._swarm = Swarm(OnDisk(config.data), self._machine, self._read_logs, self._abandon)
         self._warnings: tuple[str, ...] = ()
         self._server: grpc.aio.Server | None = None
         self._lock_fd = -1
@@ -61,16 +62,13 @@ class Daemon:
         such case: the socket says why.
         """
         self._config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._config.data.chmod(0o700)  # keys, tasks' environments and logs lie in it
         self._config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._take_lock()
         await self._images.open()
         await self._runtime.start_up()
         await self._open_socket()
-        try:
-            await self._swarm.resume()
-        except SwarmError as error:
-            self._swarm.problem = str(error)
-            self._log.error("swarm_not_resumed", reason=str(error))
+        await self._swarm.resume()
         notify("READY=1")
         self._log.info("daemon_ready", version=__version__, data_dir=self._config.data_dir)
 
@@ -94,7 +92,7 @@ class Daemon:
 
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
-            interceptors=[Forwarding(self._find_leader, self._clock)], options=SERVER_OPTIONS
+            interceptors=[Guard(), Forwarding(self._find_leader, self._clock)], options=SERVER_OPTIONS
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
@@ -129,6 +127,18 @@ class Daemon:
             images=self._images,
         )
 
+    async def _abandon(self) -> None:
+        """No container outlives a membership."""
+        for state in self._runtime.list():
+            error = await caught(self._end_container(state))
+            if error is not None:
+                self._report(f"end of container {state.id}", error)
+
+    async def _end_container(self, state: ContainerState) -> None:
+        if state.status != "exited":
+            await self._runtime.stop(state.id, grace=0.0)
+        await self._runtime.remove(state.id)
+
     # -- NodeActions -----------------------------------------------------------------------------
 
     def info(self) -> node_pb2.InfoResponse:
@@ -158,6 +168,7 @@ class Daemon:
         response.managers.extend(remote.raft_address for remote in member.memory.managers)
         if self._swarm.machine is not None:
             response.warnings.extend(self._swarm.machine.network.problems())
+        response.warnings.extend(member.problems())
         if not session.connected:
             # gRPC's own words are for the log.
             unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)
@@ -204,12 +215,13 @@ class Daemon:
         return await member.find_leader()
 
     def _use_cases(self) -> UseCases:
-        assert self._swarm.member is not None
+        if self._swarm.member is None:
+            raise not_manager(in_swarm=False)  # it left a moment ago
         return self._swarm.member.use_cases()
 
     async def _read_logs(
         self, task_id: str, *, follow: bool, tail: int, since: float
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         if self._runtime.inspect(task_id) is None:
             raise NotFound(f"task {task_id} has no container on this node any more")
         lines = read_logs(

@@ -1,0 +1,36 @@
+"""Waiting for the real thing: looked at again and again, with an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+PATIENCE = 30.0
+
+_Seen = TypeVar("_Seen")
+
+
+def eventually(
+    what: str,
+    look: Callable[[], _Seen],
+    holds: Callable[[_Seen], object] = bool,
+    *,
+    seconds: float = PATIENCE,
+) -> _Seen:
+    """Look at the real thing ten times a second until ``holds``; answers what was seen then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if holds(seen):
+            return seen
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {seen!r}"
+        time.sleep(0.1)
+
+
+def throughout(what: str, look: Callable[[], object], *, seconds: float) -> None:
+    """The condition holds at every look for that long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert look(), what
+        time.sleep(0.1)
