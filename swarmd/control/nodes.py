@@ -81,7 +81,7 @@ class Nodes:
         return node.id, True
 
     async def remove(self, ref: str, *, force: bool) -> str:
-        """Forget a node: its tasks are orphaned and its certificate is refused from now on."""
+        """Forget a node: its tasks are orphaned and managers refuse its certificate from now on."""
         return await insist(lambda: self._remove(ref, force=force))
 
     async def _remove(self, ref: str, *, force: bool) -> str:

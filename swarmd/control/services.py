@@ -23,6 +23,7 @@ from swarmd.model.objects import (
 from swarmd.model.replace import replace
 from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState, UpdateState
+from swarmd.model.versions import number_for
 from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
@@ -130,15 +131,15 @@ class Services:
             UpdateState.ROLLBACK_PAUSED,
         )
         status = UpdateStatus(state=state, started_at=self._clock.now(), message=message)
-        fresh = replace(
-            fresh,
-            spec_version=old.spec_version + 1 if restarts else old.spec_version,
-            update_status=status if restarts or resumes else None,
-        )
-        changes: list[Change] = [Put(fresh), *self._port_changes(fresh, self._taken_by(old.id))]
+        number, exists = old.spec_version, True
         if restarts:
+            rows = self._store.spec_versions_of(old.id)
+            number, exists = number_for(fresh.spec.template, fresh.ports, rows)
+        fresh = replace(fresh, spec_version=number, update_status=status if restarts or resumes else None)
+        changes: list[Change] = [Put(fresh), *self._port_changes(fresh, self._taken_by(old.id))]
+        if not exists:
             changes.append(Put(_version(fresh)))
-        elif fresh.spec.template != old.spec.template:
+        elif not restarts and fresh.spec.template != old.spec.template:
             # Placement alone restarts nothing: the enforcer moves what no longer fits.
             row = self._store.spec_version(old.id, old.spec_version)
             if row is not None:

@@ -39,6 +39,7 @@ from swarmd.model.spec import (
     TaskTemplate,
 )
 from swarmd.model.states import Availability, NodeState, Role, TaskState
+from swarmd.model.versions import number_for
 from swarmd.store.core.tables import Outcome
 from swarmd.store.core.transaction import Change, Delete, Put, Transaction
 from swarmd.store.store import Store, StoreState
@@ -179,12 +180,14 @@ class Sim:
         """A new spec; a new version of it when tasks have to be replaced."""
         service = self.service(name)
         changed = (spec.template, spec.ports) != (service.spec.template, service.spec.ports)
-        number = service.spec_version + changed
+        number, exists = service.spec_version, True
+        if changed:
+            number, exists = number_for(spec.template, spec.ports, self.store.spec_versions_of(service.id))
         after = replace(
             service, spec=spec, spec_version=number, previous_spec=service.spec,
             update_status=None if changed else service.update_status,
         )  # fmt: skip
-        self.put(after, *([self._version(spec, number)] if changed else []))
+        self.put(after, *([] if exists else [self._version(spec, number)]))
 
     def remove(self, name: str) -> None:
         service = self.service(name)

@@ -118,6 +118,9 @@ class PlainChannels:
             self._open[address] = grpc.aio.insecure_channel(f"127.0.0.1:{address}", options=options)
         return self._open[address]
 
+    def using(self, address: str, name: str) -> contextlib.AbstractContextManager[grpc.aio.Channel]:
+        return contextlib.nullcontext(self.to(address, name))
+
     async def close(self) -> None:
         channels, self._open = list(self._open.values()), {}
         for channel in channels:

@@ -19,6 +19,7 @@ from swarmd.api.forward import (
     Leader,
     not_manager,
 )
+from swarmd.api.guard import Guard
 from swarmd.model.errors import Denied, NotFound, NotManager, Unavailable
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import control_pb2 as pb
@@ -95,8 +96,8 @@ class Manager:
         self.server: grpc.aio.Server
 
     async def start(self) -> None:
-        forwarding = Forwarding(self.find, self.clock, check_caller=self.check)
-        self.server = grpc.aio.server(interceptors=[forwarding])
+        guard = Guard(lambda method, context: self.check(context))
+        self.server = grpc.aio.server(interceptors=[guard, Forwarding(self.find, self.clock)])
         control_pb2_grpc.add_ControlServicer_to_server(self.control, self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
@@ -115,10 +116,9 @@ class Manager:
             raise found
         return found
 
-    def check(self, context: Any) -> object:
+    def check(self, context: Any) -> None:
         if self.denied is not None:
             raise self.denied
-        return None
 
     def leads(self) -> None:
         self.leaders.append(Leader(None, self.lost))

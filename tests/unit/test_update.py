@@ -6,9 +6,9 @@ import pytest
 
 from swarmd.manager.orchestrator.core.rollback import rolled_back
 from swarmd.model.errors import Refused
-from swarmd.model.objects import Service, UpdateStatus
+from swarmd.model.objects import Service, SpecVersion, UpdateStatus
 from swarmd.model.replace import replace
-from swarmd.model.spec import PortSpec, RestartPolicy, UpdateConfig
+from swarmd.model.spec import PortSpec, RestartPolicy, ServiceSpec, UpdateConfig
 from swarmd.model.states import Availability, TaskState, UpdateState
 from tests.scripts.sim import START, Sim, a_service, a_swarm
 
@@ -183,22 +183,21 @@ def test_continue_goes_through_all_slots_whatever_fails() -> None:
     assert {t.spec_version for t in sim.tasks("web") if t.desired_state <= TaskState.RUNNING} == {2}
 
 
-def test_a_failure_rolls_back_to_the_previous_spec_under_a_new_version() -> None:
+def test_a_failure_rolls_back_to_the_previous_spec_and_leaves_alone_what_was_not_reached() -> None:
     sim = an_update(UpdateConfig(failure_action="rollback"))
+    before = {task.id for task in sim.live("web")}
     change(sim, "bad")
     sim.settle()
     failed = next(task.id for task in sim.tasks("web") if task.state == TaskState.REJECTED)
     service = sim.service("web")
-    assert (service.spec_version, service.spec.template.container.image) == (3, "v1")
+    assert (service.spec_version, service.spec.template.container.image) == (1, "v1")
     assert service.previous_spec is None
     assert status(sim).state == UpdateState.ROLLBACK_STARTED
     assert status(sim).message == f"update rolled back due to failure or early termination of task {failed}"
     sim.advance(60)
     assert (status(sim).state, status(sim).message) == (UpdateState.ROLLBACK_COMPLETED, "rollback completed")
-    assert versions(sim) == [3, 3, 3]
-    stored = sim.store.spec_version("web", 3)
-    assert stored is not None
-    assert stored.template == service.spec.template
+    assert versions(sim) == [1, 1, 1]
+    assert len(before & {task.id for task in sim.live("web")}) == 2
 
 
 def test_a_rollback_that_fails_is_paused_and_never_rolled_back() -> None:
@@ -208,7 +207,7 @@ def test_a_rollback_that_fails_is_paused_and_never_rolled_back() -> None:
     change(sim, "bad", rollback=config)
     sim.advance(120)
     assert status(sim).state == UpdateState.ROLLBACK_PAUSED
-    assert sim.service("web").spec_version == 3
+    assert sim.service("web").spec_version == 1
 
 
 def test_without_a_previous_spec_a_failed_update_pauses_instead_of_rolling_back() -> None:
@@ -224,7 +223,7 @@ def test_a_rollback_follows_the_rollback_configuration() -> None:
     sim = an_update(UpdateConfig(failure_action="rollback"), rollback=UpdateConfig(parallelism=0))
     change(sim, "bad", rollback=UpdateConfig(parallelism=0))
     sim.settle()
-    assert versions(sim) == [3, 3, 3]
+    assert versions(sim) == [1, 1, 1]
 
 
 def test_a_task_that_completes_is_an_early_end_only_if_it_was_to_run_for_ever() -> None:
@@ -312,13 +311,17 @@ def test_what_does_not_run_is_replaced_before_what_serves() -> None:
     assert versions(sim) == [1, 1, 2]
 
 
-def test_an_automatic_rollback_makes_the_previous_spec_a_new_version_and_keeps_no_way_back() -> None:
+def a_version(spec: ServiceSpec, number: int) -> SpecVersion:
+    return SpecVersion(
+        id=f"web.{number}", service_id="web", number=number, template=spec.template, ports=spec.ports
+    )
+
+
+def test_an_automatic_rollback_takes_the_old_version_up_again_and_keeps_no_way_back() -> None:
     one, two = a_service(image="v1"), a_service(image="v2")
     service = Service(id="web", spec=two, spec_version=7, previous_spec=one)
-    back, version = rolled_back(service, 5.0, failed_task="t1")
-    assert (back.spec, back.previous_spec, back.spec_version) == (one, None, 8)
-    assert version is not None
-    assert (version.id, version.number, version.template) == ("web.8", 8, one.template)
+    back, version = rolled_back(service, [a_version(one, 6), a_version(two, 7)], 5.0, failed_task="t1")
+    assert (back.spec, back.previous_spec, back.spec_version, version) == (one, None, 6, None)
     assert back.update_status == UpdateStatus(
         state=UpdateState.ROLLBACK_STARTED,
         started_at=5.0,
@@ -326,23 +329,45 @@ def test_an_automatic_rollback_makes_the_previous_spec_a_new_version_and_keeps_n
     )
 
 
+def test_a_rollback_to_a_version_whose_row_is_gone_makes_a_new_one() -> None:
+    one, two = a_service(image="v1"), a_service(image="v2")
+    service = Service(id="web", spec=two, spec_version=7, previous_spec=one)
+    back, version = rolled_back(service, [a_version(two, 7)], 5.0, failed_task="t1")
+    assert back.spec_version == 8
+    assert version is not None
+    assert (version.id, version.number, version.template) == ("web.8", 8, one.template)
+
+
 def test_rolling_back_a_change_of_scale_makes_no_new_version() -> None:
-    service = Service(id="web", spec=a_service(replicas=5), previous_spec=a_service(replicas=2))
-    back, version = rolled_back(service, 0.0, failed_task="t1")
+    five, two = a_service(replicas=5), a_service(replicas=2)
+    service = Service(id="web", spec=five, previous_spec=two)
+    back, version = rolled_back(service, [a_version(five, 1)], 0.0, failed_task="t1")
     assert (version, back.spec_version, back.spec.replicas) == (None, 1, 2)
 
 
 def test_rolling_back_a_change_of_ports_makes_one() -> None:
-    port = PortSpec(target=80, published=80)
-    service = Service(id="web", spec=a_service(ports=(port,)), previous_spec=a_service())
-    _, version = rolled_back(service, 0.0, failed_task="t1")
+    new = a_service(ports=(PortSpec(target=80, published=80),))
+    service = Service(id="web", spec=new, previous_spec=a_service())
+    _, version = rolled_back(service, [a_version(new, 1)], 0.0, failed_task="t1")
     assert version is not None
     assert version.ports == ()
 
 
 def test_there_is_no_way_back_without_a_previous_spec() -> None:
     with pytest.raises(Refused, match="service web does not have a previous spec"):
-        rolled_back(Service(id="web", spec=a_service()), 0.0, failed_task="t1")
+        rolled_back(Service(id="web", spec=a_service()), [], 0.0, failed_task="t1")
+
+
+def test_how_tasks_of_a_version_died_before_says_nothing_when_it_is_taken_up_again() -> None:
+    restart = RestartPolicy(max_attempts=1, delay=0.0)
+    config = UpdateConfig(failure_action="rollback")
+    sim = an_update(config, restart=restart, rollback=config)
+    sim.fail(sim.live("web")[0].id)
+    sim.advance(1)
+    change(sim, "bad", restart=restart, rollback=config)
+    sim.advance(60)
+    assert status(sim).state == UpdateState.ROLLBACK_COMPLETED
+    assert versions(sim) == [1, 1, 1]
 
 
 def test_when_the_old_task_dies_under_start_first_the_new_one_alone_follows_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -102,13 +103,28 @@ def test_a_flipped_byte_before_the_last_record_is_refused(mask: int) -> None:
             recover(bytes(harmed), 7, "log")
 
 
-def test_a_flipped_byte_in_a_complete_last_record_is_refused_since_it_was_promised() -> None:
-    data, starts = whole_log()
-    for position in range(starts[-1] + 28, len(data)):
-        harmed = bytearray(data)
-        harmed[position] ^= 0x10
-        with pytest.raises(Corrupt, match="checksum"):
-            recover(bytes(harmed), 7, "log")
+@pytest.mark.parametrize("shift", [0, 470, 490, 500])
+def test_a_flipped_bit_in_a_complete_last_record_is_refused_since_it_was_promised(shift: int) -> None:
+    """Wherever it is in the record, and wherever the record's head is in a sector."""
+    data, starts = whole_log([[Entry(2, 1, b"x" * shift)], *BATCHES])
+    for position in range(starts[-1], len(data)):
+        for bit in range(8):
+            harmed = bytearray(data)
+            harmed[position] ^= 1 << bit
+            with pytest.raises(Corrupt, match="last record"):
+                recover(bytes(harmed), 7, "log")
+
+
+@pytest.mark.parametrize("filler", range(440, 520, 3))
+def test_a_last_record_of_which_any_sectors_are_missing_is_taken_back(filler: int) -> None:
+    data, starts = whole_log([[Entry(2, 1, b"x" * filler)], [Entry(3, 1, b"third" * 300)]])
+    edges = [starts[-1], *range((starts[-1] // 512 + 1) * 512, len(data), 512), len(data)]
+    for missing in range(1, 1 << (len(edges) - 1)):
+        torn = bytearray(data)
+        for number, (start, stop) in enumerate(itertools.pairwise(edges)):
+            if missing >> number & 1:
+                torn[start:stop] = bytes(stop - start)
+        assert recover(bytes(torn), 7, "log").good_bytes == starts[-1]
 
 
 def test_a_record_missing_in_the_middle_is_refused() -> None:

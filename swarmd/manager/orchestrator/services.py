@@ -45,8 +45,8 @@ class ServicePlanner:
         tasks = self._store.tasks_of_service(service_id)
         if service is None:
             return plan_removed(tasks)
-        versions = {version.number: version.template for version in self._store.spec_versions_of(service_id)}
-        view = View(service=service, tasks=tasks, nodes=self._nodes(service, tasks), templates=versions)
+        versions = {version.number: version for version in self._store.spec_versions_of(service_id)}
+        view = View(service=service, tasks=tasks, nodes=self._nodes(service, tasks), versions=versions)
         return plan_service(view, now=now, new_id=self._new_id)
 
     def _nodes(self, service: Service, tasks: Iterable[Task]) -> Mapping[str, Node]:

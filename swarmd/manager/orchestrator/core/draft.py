@@ -13,7 +13,7 @@ from swarmd.manager.orchestrator.core.health import holds_its_place
 from swarmd.manager.plan import Plan, Step, sooner
 from swarmd.model.objects import Node, Service, SpecVersion, Task, TaskStatus
 from swarmd.model.replace import replace
-from swarmd.model.spec import RestartPolicy, TaskTemplate
+from swarmd.model.spec import RestartPolicy
 from swarmd.model.states import TaskState, UpdateState
 from swarmd.store.core.transaction import Put
 
@@ -29,13 +29,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a decision about one service is made from.
 
     ``nodes``: at least those its tasks are on; all of the swarm for a global service.
-    ``templates``: by spec version, as far as the rows still exist.
+    ``versions``: its spec versions by number, as far as the rows still exist.
     """
 
     service: Service
     tasks: Collection[Task]
     nodes: Mapping[str, Node]
-    templates: Mapping[int, TaskTemplate] = {}
+    versions: Mapping[int, SpecVersion] = {}
 
 
 class Draft:
@@ -77,7 +77,8 @@ class Draft:
 
     def restart_policy(self, task: Task) -> RestartPolicy:
         """The policy ``task`` was made with (the service's present one when its version is gone)."""
-        return self._before.templates.get(task.spec_version, self.service.spec.template).restart
+        version = self._before.versions.get(task.spec_version)
+        return (version.template if version else self.service.spec.template).restart
 
     @property
     def is_rolling(self) -> bool:
@@ -89,11 +90,25 @@ class Draft:
         """The version of the task that follows ``task``: the newest, unless that has failed its update."""
         status = self.service.update_status
         is_paused = status is not None and status.state in PAUSED
-        known = task.spec_version in self._before.templates
+        known = task.spec_version in self._before.versions
         return task.spec_version if is_paused and known else self.service.spec_version
 
     def is_current(self, task: Task) -> bool:
         return task.spec_version == self.service.spec_version
+
+    def is_attempt(self, task: Task) -> bool:
+        """It was made since the last update or rollback began: how older ones died says nothing of now."""
+        status = self.service.update_status
+        return status is None or task.created_at >= status.started_at
+
+    def attempts(self, key: Key) -> list[Task]:
+        """The tasks of a slot by which restarts are counted, oldest first."""
+        return [task for task in self.tasks(key) if self.is_attempt(task)]
+
+    @property
+    def versions(self) -> Collection[SpecVersion]:
+        """The spec versions there are."""
+        return self._before.versions.values()
 
     def wake(self, when: float) -> None:
         """Ask again at ``when``, if not before."""

@@ -44,7 +44,7 @@ def is_finished(draft: Draft, key: Key) -> bool:
     tasks = draft.tasks(key)
     if not tasks or draft.wanted(key):
         return False
-    return not may_restart(tasks[-1], tasks, draft.restart_policy(tasks[-1]))
+    return not may_restart(tasks[-1], draft.attempts(key), draft.restart_policy(tasks[-1]))
 
 
 def replace_dead(draft: Draft, key: Key) -> None:
@@ -58,7 +58,7 @@ def replace_dead(draft: Draft, key: Key) -> None:
         return
     last, health = ill[-1]
     policy = draft.restart_policy(last)
-    if not may_restart(last, draft.tasks(key), policy):
+    if not may_restart(last, draft.attempts(key), policy):
         return
     waits = health is Health.DIED and not _is_superseded(draft, last)
     not_before = draft.now + policy.delay if waits else None

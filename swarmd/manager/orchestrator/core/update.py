@@ -101,7 +101,7 @@ def _is_exhausted(draft: Draft, key: Key) -> bool:
 
 
 def _dead_attempts(draft: Draft, key: Key) -> list[Task]:
-    return [task for task in draft.tasks(key) if draft.is_current(task) and task.state in OWN_DEATHS]
+    return [task for task in draft.attempts(key) if draft.is_current(task) and task.state in OWN_DEATHS]
 
 
 def _in_hand(draft: Draft, key: Key, status: UpdateStatus, config: UpdateConfig) -> bool:
@@ -141,7 +141,7 @@ def _mark_running(draft: Draft, key: Key) -> None:
 
 def _failed_early(draft: Draft, task: Task, monitor: float) -> bool:
     """It died before it was seen running, or within the monitor window after."""
-    if task.state not in OWN_DEATHS or not draft.is_current(task):
+    if task.state not in OWN_DEATHS or not draft.is_current(task) or not draft.is_attempt(task):
         return False
     if task.state == TaskState.COMPLETE and draft.restart_policy(task).condition != "any":
         return False
@@ -154,7 +154,7 @@ def _give_up(draft: Draft, task_id: str, config: UpdateConfig) -> None:
         return
     back = status.state == UpdateState.ROLLBACK_STARTED
     if config.failure_action == "rollback" and not back and draft.service.previous_spec is not None:
-        draft.change_service(*rolled_back(draft.service, draft.now, failed_task=task_id))
+        draft.change_service(*rolled_back(draft.service, draft.versions, draft.now, failed_task=task_id))
         return
     message = f"update paused due to failure or early termination of task {task_id}"
     state = UpdateState.ROLLBACK_PAUSED if back else UpdateState.PAUSED

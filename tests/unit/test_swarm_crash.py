@@ -1,0 +1,271 @@
+"""The daemon is killed between any two steps on disk: the node is in its swarm then or out, never wedged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from swarmd.daemon import swarm as swarm_module
+from swarmd.daemon.ondisk import OnDisk
+from swarmd.daemon.state import NodeMemory
+from swarmd.daemon.swarm import Swarm
+from swarmd.model.errors import Invalid, NotManager, Refused, Unavailable
+from swarmd.model.replace import replace
+from swarmd.rpc.v1 import node_pb2
+from swarmd.security.identity import Credentials
+
+EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
+
+
+class Camera:
+    """Copies a directory before every step that changes it: what a kill at that moment leaves behind."""
+
+    def __init__(self) -> None:
+        self.watched: Path | None = None
+        self.images: list[Path] = []
+        self._album = Path()
+        self._busy = False
+        sys.addaudithook(self._look)  # for good: it does nothing while nothing is watched
+
+    def watch(self, directory: Path, album: Path) -> None:
+        self.watched, self._album, self.images = directory, album, []
+
+    def _look(self, event: str, given: tuple[object, ...]) -> None:
+        if self.watched is None or self._busy or event not in EVENTS:
+            return
+        where = given[0]
+        # Within rmtree names are relative to a directory's descriptor: every step counts then.
+        inside = isinstance(where, (str, Path)) and (
+            str(where).startswith(str(self.watched)) or not os.path.isabs(str(where))
+        )
+        if inside and self.watched.exists():
+            self._busy = True
+            image = self._album / f"{len(self.images):03d}"
+            shutil.copytree(self.watched, image)
+            self.images.append(image)
+            self._busy = False
+
+
+CAMERA = Camera()
+
+
+class Raft:
+    def status(self) -> Any:
+        return type("Status", (), {"members": {"n": "a"}})()
+
+
+class Clusters:
+    def tokens(self) -> tuple[str, str]:
+        return "worker token", "manager token"
+
+
+class Managing:
+    raft = Raft()
+    cases = type("Cases", (), {"clusters": Clusters()})()
+
+
+class FakeMember:
+    """Writes what a member writes, in its order, and takes part in nothing."""
+
+    trouble: Exception | None = None
+    hangs = False
+
+    def __init__(
+        self, machine: Any, credentials: Credentials, identity: Any, memory: NodeMemory, file: Any, **_: Any
+    ) -> None:
+        self.credentials, self.memory, self._file = credentials, memory, file
+        self.managing: Managing | None = Managing()
+        self.stopped = asyncio.Event()
+
+    async def start(self, *, founding: object = None) -> None:
+        if FakeMember.trouble is not None:
+            raise FakeMember.trouble
+        raft = self._file.directory / "raft"
+        raft.mkdir(exist_ok=True)
+        (raft / "base").write_bytes(self.memory.node_id.encode())
+        if founding is not None:
+            self.memory = replace(self.memory, founding=None, number=1)
+            self._file.save(self.memory)
+        (self._file.directory / "tasks.db").write_bytes(b"tasks")
+
+    async def stop(self, *, leave: bool = False, limit: float | None = None) -> None:
+        if leave and limit is None and FakeMember.hangs:
+            await asyncio.Event().wait()
+        self.stopped.set()
+
+
+class Network:
+    async def stop(self, *, clean: bool) -> None:
+        return None
+
+
+class Rig:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.abandoned = 0
+        self.swarm = Swarm(OnDisk(directory), self.machine, cast("Any", None), self.abandon)
+
+    async def machine(self, node_id: str) -> Any:
+        return type("Machine", (), {"network": Network()})()
+
+    async def abandon(self) -> None:
+        self.abandoned += 1
+
+    async def init(self) -> None:
+        await self.swarm.init(node_pb2.InitSwarmRequest(advertise_addr="10.0.0.1"), 1_800_000_000.0)
+
+    @property
+    def files(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def a_member_without_ports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(swarm_module, "Member", FakeMember)
+    monkeypatch.setattr("swarmd.node.addresses.resolve", lambda text, known, **_: text)
+    monkeypatch.setattr(FakeMember, "trouble", None)
+    monkeypatch.setattr(FakeMember, "hangs", False)
+    yield
+    CAMERA.watched = None
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "album").mkdir()
+    return tmp_path / "data"
+
+
+async def restarted(image: Path) -> Rig:
+    """The daemon starts again on what was left."""
+    rig = Rig(image)
+    await rig.swarm.resume()
+    assert rig.swarm.problem == "", image.name
+    return rig
+
+
+async def test_a_kill_during_init_leaves_the_node_in_or_out(data: Path) -> None:
+    CAMERA.watch(data, data.parent / "album")
+    await Rig(data).init()
+    CAMERA.watched = None
+    verdicts = []
+    for image in CAMERA.images:
+        rig = await restarted(image)
+        verdicts.append(rig.swarm.member is not None)
+        if rig.swarm.member is None:
+            assert rig.files == set(), f"{image.name}: what was begun is gone"
+            await rig.init()
+        await rig.swarm.leave(force=True)
+        assert rig.files == set(), image.name
+    assert {True, False} == set(verdicts), "the kills came before and after the step that counts"
+    assert verdicts == sorted(verdicts), "from then on it is in"
+
+
+async def test_a_kill_during_leave_leaves_the_node_in_or_out(data: Path) -> None:
+    rig = Rig(data)
+    await rig.init()
+    CAMERA.watch(data, data.parent / "album")
+    await rig.swarm.leave(force=True)
+    CAMERA.watched = None
+    assert rig.files == set()
+    verdicts = []
+    for image in CAMERA.images:
+        again = await restarted(image)
+        member = again.swarm.member
+        verdicts.append(member is not None)
+        if member is not None:
+            assert (image / "raft" / "base").read_text() == member.memory.node_id, "nothing of it is lost"
+        else:
+            assert again.files == set(), image.name
+            await again.init()
+    assert {True, False} == set(verdicts)
+    assert verdicts == sorted(verdicts, reverse=True), "once out it does not come back"
+
+
+async def test_a_membership_that_cannot_be_resumed_is_told_and_given_up_by_force(data: Path) -> None:
+    await Rig(data).init()
+    FakeMember.trouble = RuntimeError("what nobody foresaw")
+    rig = Rig(data)
+    await rig.swarm.resume()
+    assert "what nobody foresaw" in rig.swarm.problem
+    with pytest.raises(Refused, match=r"what nobody foresaw.*leave --force"):
+        await rig.swarm.leave(force=False)
+    with pytest.raises(Refused):
+        await rig.init()
+    await rig.swarm.leave(force=True)
+    assert (rig.swarm.problem, rig.files, rig.abandoned) == ("", set(), 1), "no container stays behind"
+    with pytest.raises(NotManager):
+        await rig.swarm.leave(force=True)
+
+
+@pytest.mark.parametrize("lost", ["identity", "node.json"])
+async def test_a_lost_half_of_the_membership_is_named_and_nothing_is_thrown_away(
+    data: Path, lost: str
+) -> None:
+    await Rig(data).init()
+    gone = data / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    rig = Rig(data)
+    await rig.swarm.resume()
+    assert f"{lost} is missing" in rig.swarm.problem
+    assert (data / "raft" / "base").exists()
+    await rig.swarm.leave(force=True)
+    assert rig.files == set()
+
+
+async def test_an_init_that_fails_leaves_nothing(data: Path) -> None:
+    FakeMember.trouble = Unavailable("the cluster port cannot be opened")
+    rig = Rig(data)
+    with pytest.raises(Unavailable, match="the cluster port"):
+        await rig.init()
+    assert (rig.files, rig.swarm.problem) == (set(), "")
+    FakeMember.trouble = None
+    await rig.init()
+
+
+async def test_a_disk_that_takes_nothing_is_a_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("swarmd.daemon.state.os.fsync", full)
+    rig = Rig(data)
+    with pytest.raises(Unavailable, match="No space left on device"):
+        await rig.init()
+    monkeypatch.undo()
+    assert rig.swarm.member is None
+    assert (await restarted(data)).files == set()
+
+
+async def test_a_leave_goes_on_when_nobody_waits_for_it_and_force_overtakes_it(data: Path) -> None:
+    rig = Rig(data)
+    await rig.init()
+    member = cast("Any", rig.swarm.member)
+    member.managing = None
+    FakeMember.hangs = True
+    first = asyncio.ensure_future(rig.swarm.leave(force=False))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert not member.stopped.is_set(), "its tasks are still ending"
+    async with asyncio.timeout(10):
+        await rig.swarm.leave(force=True)
+    assert (rig.swarm.member, rig.files) == (None, set())
+
+
+def test_a_mixture_of_two_swarms_is_refused(data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        asyncio.run(Rig(directory).init())
+    shutil.copy(second / "node.json", first / "node.json")
+    with pytest.raises(Invalid, match="mixes two swarms"):
+        OnDisk(first).load()
