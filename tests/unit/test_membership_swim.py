@@ -45,6 +45,25 @@ def test_a_killed_member_is_soon_suspect_then_dead_for_everybody(size: int, seed
     assert {seen.event.id for seen in net.events("dead")} == {"n1"}
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_of_three_killed_at_once_are_dead_for_the_third_within_nine_seconds(seed: int) -> None:
+    net = swarm(3, seed)
+    net.kill("n1")
+    net.kill("n2")
+    start = net.now
+    assert net.run(20, lambda: net.view("n0")["n1"] is net.view("n0")["n2"] is State.DEAD)
+    assert net.now - start <= 9.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_is_cut_off_from_many_does_not_call_them_dead_before_they_could_answer(seed: int) -> None:
+    net = swarm(7, seed)
+    cut_off_from = others(net, "n0")
+    net.partition({"n0"})
+    net.run(10)
+    assert not any(net.view("n0")[m] is State.DEAD for m in cut_off_from)
+
+
 def test_two_hundred_members_agree_on_a_death_within_seven_seconds() -> None:
     net = swarm(200, 1)
     start = net.now

@@ -77,13 +77,13 @@ class SwimConfig(msgspec.Struct, frozen=True):
         """How many further accusers bring a suspicion down to its floor; nobody is asked who is not there."""
         return max(0, min(self.confirmations, members - 2))
 
-    def suspicion_time(self, members: int, confirmed: int) -> float:
-        """Time to refute with ``confirmed`` accusers besides the first.
+    def suspicion_time(self, members: int, confirmed: int, *, witnesses: int | None = None) -> float:
+        """Time to refute with ``confirmed`` accusers besides the first; ``witnesses`` of the members count.
 
         longest − (longest − shortest) × log(confirmed + 1) / log(wanted + 1), never under the shortest.
         """
         shortest, longest = self.suspicion_range(members)
-        wanted = self.confirmations_wanted(members)
+        wanted = self.confirmations_wanted(members if witnesses is None else witnesses)
         if confirmed >= wanted:
             return shortest
         share = math.log(confirmed + 1) / math.log(wanted + 1)

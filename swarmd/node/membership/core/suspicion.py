@@ -38,7 +38,7 @@ class Suspicions:
         if suspicion is None:
             self._open[member_id] = Suspicion(now, {by})
             return True
-        enough = len(suspicion.accusers) > self._config.confirmations_wanted(members)
+        enough = len(suspicion.accusers) > self._config.confirmations_wanted(self._witnesses(members))
         if by in suspicion.accusers or enough:
             return False
         suspicion.accusers.add(by)
@@ -71,4 +71,15 @@ class Suspicions:
     def _deadline(self, suspicion: Suspicion, members: int) -> float:
         if suspicion.look_ends is not None:
             return suspicion.look_ends
-        return suspicion.started + self._config.suspicion_time(members, len(suspicion.accusers) - 1)
+        confirmed = len(suspicion.accusers) - 1
+        return suspicion.started + self._config.suspicion_time(
+            members, confirmed, witnesses=self._witnesses(members)
+        )
+
+    def _witnesses(self, members: int) -> int:
+        """Of ``members`` those who may still agree: other suspects will hardly speak.
+
+        At most a third is left out.  Whoever suspects nearly everybody is more likely cut off itself, and
+        must go on being slow to call the others dead.
+        """
+        return members - min(max(0, len(self._open) - 1), members // 3)
