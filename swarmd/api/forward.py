@@ -1,13 +1,14 @@
 """Calls that only the leader can answer: a follower passes them on, bytes in, bytes out.
 
-Nothing is decoded on the way.  A call that was passed on once is not passed on again.  When the leader is
-lost meanwhile, a reading call is asked again of the next one; a writing call may have been carried out, so
-its caller is told.
+Nothing is decoded on the way.  A call that was passed on once is not passed on again.  One that no leader has
+seen is tried again for a while.  When the leader is lost meanwhile, a reading call is asked again of the next
+one; a writing call may have been carried out, so its caller is told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,7 +19,6 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Interrupted, until
 from swarmd.model.errors import NotManager, SwarmError, Unavailable
 from swarmd.rpc import errors
-from swarmd.security import peer
 from swarmd.store.raft.port import no_leader
 
 FORWARDED = "swarmd-forwarded"
@@ -54,6 +54,11 @@ class Leader(msgspec.Struct, frozen=True):
 
     channel: Any
     lost: asyncio.Event
+    using: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
+
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """The channel, for a stream that outlives a change of this node's certificate."""
+        return contextlib.nullcontext(self.channel) if self.using is None else self.using()
 
 
 Find = Callable[[], Awaitable[Leader]]
@@ -67,12 +72,9 @@ class NotSent(Unavailable):
 class Forwarding(grpc.aio.ServerInterceptor):
     """In front of a node's gRPC servers."""
 
-    def __init__(
-        self, find: Find, clock: Clock, *, check_caller: Callable[[Any], object] | None = None
-    ) -> None:
+    def __init__(self, find: Find, clock: Clock) -> None:
         self._find = find
         self._clock = clock
-        self._check_caller = check_caller
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The method's own handler, wrapped when only the leader may answer it."""
@@ -85,8 +87,6 @@ class Forwarding(grpc.aio.ServerInterceptor):
         return self._unary(method, handler)
 
     async def _leader(self, context: Any) -> Leader:
-        if self._check_caller is not None:
-            self._check_caller(context)
         leader = await self._find()
         if leader.channel is not None and FORWARDED in dict(context.invocation_metadata() or ()):
             raise Unavailable(CHANGING)
@@ -127,10 +127,9 @@ class Forwarding(grpc.aio.ServerInterceptor):
                     async for answer in handler.unary_stream(handler.request_deserializer(request), context):
                         yield handler.response_serializer(answer)
                     return
-                async for message in leader.channel.unary_stream(method)(
-                    request, metadata=((FORWARDED, "1"),)
-                ):
-                    yield message
+                with leader.held() as channel:
+                    async for message in channel.unary_stream(method)(request, metadata=((FORWARDED, "1"),)):
+                        yield message
             except SwarmError as error:
                 await errors.abort(context, error)
             except grpc.RpcError as error:
@@ -158,15 +157,6 @@ async def _passed_on(method: str, request: bytes, leader: Leader) -> bytes:
     if answer is None:
         raise Unavailable(LOST)
     return answer
-
-
-def managers_only(cluster_id: Callable[[], str]) -> Callable[[Any], object]:
-    """On the node port the Control service is for managers, who pass on their users' calls."""
-
-    def check(context: Any) -> object:
-        return peer.require(context, cluster_id(), manager=True)
-
-    return check
 
 
 def not_manager(*, in_swarm: bool) -> NotManager:

@@ -19,7 +19,7 @@ from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
-from swarmd.daemon.swarm import Swarm
+from swarmd.daemon.swarm import STARTING, Swarm
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -147,7 +147,7 @@ class Daemon:
         response = node_pb2.InfoResponse(
             version=__version__,
             hostname=describe(__version__, {}).hostname,
-            swarm_state="error" if self._swarm.problem else "inactive",
+            swarm_state=self._swarm.state,
             running_containers=sum(1 for state in self._runtime.list() if state.status == "running"),
             images=len(self._images.list()),
             warnings=[*self._warnings, *self._images.warnings],
@@ -159,7 +159,6 @@ class Daemon:
 
     def _describe_member(self, member: Member, response: node_pb2.InfoResponse) -> None:
         session = member.working.session
-        response.swarm_state = "active"
         response.node_id = member.memory.node_id
         response.node_address = member.memory.address
         response.cluster_id = member.memory.cluster_id
@@ -209,8 +208,8 @@ class Daemon:
     async def _find_leader(self) -> Leader:
         member = self._swarm.member
         if member is None:
-            if self._swarm.problem:
-                raise Unavailable(self._swarm.problem)
+            if self._swarm.problem or not self._swarm.resumed:
+                raise Unavailable(self._swarm.problem or STARTING)
             raise not_manager(in_swarm=False)
         return await member.find_leader()
 

@@ -66,11 +66,14 @@ async def _join_one(token: tokens.JoinToken, host: str, port: int) -> Joined:
     credentials = Credentials(key=key, certificate=reply.certificate_pem, root=root)
     if not ca.is_signed_by(credentials.certificate, root):
         raise Denied("the certificate received is not signed by the swarm's root")
+    if not ca.is_key_of(key, credentials.certificate):
+        raise Denied("the certificate received is for another key than this node's")
+    identity = credentials.identity
     return Joined(
         credentials=credentials,
-        node_id=reply.node_id,
-        cluster_id=reply.cluster_id,
-        role=credentials.identity.role,
+        node_id=identity.node_id,
+        cluster_id=identity.cluster_id,
+        role=identity.role,
         managers={member.node_id: member.address for member in reply.managers},
     )
 

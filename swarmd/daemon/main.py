@@ -46,6 +46,7 @@ def main(
         config = _effective(config_file, data_dir, run_dir, log_level, log_file, labels)
         if os.geteuid() != 0:
             raise click.ClickException("swarmd needs root: it makes namespaces, cgroups and mounts")
+        os.umask(0o022)  # the modes of images' files and of sockets must not depend on who started this
         logging.configure(config.log_level, Path(config.log_file) if config.log_file else None)
         _run(config)
     except SwarmError as error:

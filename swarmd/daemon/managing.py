@@ -11,6 +11,7 @@ import structlog
 
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
+from swarmd.api.guard import check_not_removed
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
@@ -29,9 +30,11 @@ from swarmd.rpc import errors
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.peer import PeerServer
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
-from swarmd.security.identity import Credentials, client_context, server_context
+from swarmd.security.identity import Contexts, Credentials
+from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.port import no_leader
+from swarmd.store.raft.snapshots import SnapshotStore
 from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.store import Store, StoreState
 
@@ -64,6 +67,7 @@ class Managing:
         self._listen = listen
         self._channels = channels
         self._gossip = gossip
+        self._data_dir = data_dir / "raft"
         self._clock = clock
         self._new_id = new_id
         self._nursery = Nursery(self._report)
@@ -72,23 +76,25 @@ class Managing:
         self._lost = asyncio.Event()
         self._changed = asyncio.Event()
         self._known_leader: str | None = None
+        contexts = Contexts(credentials, run_dir)
         self.peer_server = PeerServer(
             node_id=node_id,
             cluster_id=lambda: cluster_id,
-            context=lambda: server_context(credentials(), run_dir),
+            context=contexts.server,
             on_join=lambda request, address: self._join_lane.answer(request, address),
+            check=lambda node_id: check_not_removed(node_id, self.store),
         )
         transport = PeerTransport(
             node_id=node_id,
             cluster_id=lambda: cluster_id,
             server=self.peer_server,
-            context=lambda: client_context(credentials(), run_dir),
+            context=contexts.client,
             clock=clock,
         )
         self.raft = RaftNode(
             node_id=node_id,
             address=self.raft_address,
-            data_dir=data_dir / "raft",
+            data_dir=self._data_dir,
             state_machine=self._state,
             transport=transport,
             clock=clock,
@@ -122,12 +128,14 @@ class Managing:
                 f"the cluster port {self._listen}:{CLUSTER_PORT} cannot be opened: {error.strerror}"
             ) from error
         self.raft.on_change(self._on_change)
-        members = {self._node_id: self.raft_address} if bootstrap else None
+        # A swarm whose founder crashed between its first epoch and its first rows goes on with that epoch.
+        begin = bootstrap and not await asyncio.to_thread(has_begun, self._data_dir)
+        members = {self._node_id: self.raft_address} if begin else None
         await self.raft.start(bootstrap_members=members, peers=peers, force_new=force_new)
         self._nursery.start("terms", self._terms.run())
 
     async def stop(self) -> None:
-        """Leave the group for now: hands leadership on if it can."""
+        """Stop taking part for now; when this manager leads, the others elect another one."""
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()
@@ -182,7 +190,12 @@ class Managing:
         node = self.store.get(Node, leader) if leader and leader != self._node_id else None
         if leader is None or node is None:
             return None
-        return Leader(channel=self._channels.to(node.status.address, leader), lost=self._lost)
+        address = node.status.address
+        return Leader(
+            channel=self._channels.to(address, leader),
+            lost=self._lost,
+            using=lambda: self._channels.using(address, leader),
+        )
 
     def _new_term(self) -> Term:
         return Term(
@@ -263,15 +276,20 @@ class Managing:
         return locate
 
     async def _read_log(self, node: Node, task_id: str, options: LogOptions) -> AsyncIterator[Line]:
-        stub = agent_pb2_grpc.NodePeerStub(self._channels.to(node.status.address, node.id))
         request = agent_pb2.TaskLogsRequest(
             task_id=task_id, follow=options.follow, tail=options.tail, since=options.since
         )
         try:
-            async for line in stub.TaskLogs(request):
-                yield Line(at=line.at, stderr=line.stderr, data=line.line)
+            with self._channels.using(node.status.address, node.id) as channel:
+                async for line in agent_pb2_grpc.NodePeerStub(channel).TaskLogs(request):
+                    yield Line(at=line.at, stderr=line.stderr, data=line.line)
         except grpc.RpcError as error:
             raise errors.from_rpc(error) from error
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, exc_info=error)
+
+
+def has_begun(raft_dir: Path) -> bool:
+    """Whether there is an epoch on disk to go on with."""
+    return bool(SnapshotStore(raft_dir, SystemDisk()).epochs())

@@ -8,30 +8,28 @@ is a manager.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
-import grpc
 import structlog
 
-from swarmd.api.control import ControlServer, UseCases
-from swarmd.api.forward import Forwarding, Leader, managers_only, not_manager
+from swarmd.api.control import UseCases
+from swarmd.api.forward import Leader, not_manager
 from swarmd.control.cluster import Founding
 from swarmd.daemon.managing import Managing
-from swarmd.daemon.renewal import renew, renewal_due
+from swarmd.daemon.nodeport import NodePortParts, node_port_server
+from swarmd.daemon.renewal import certificate_problems, renew, renewal_due
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.working import Machine, Working
 from swarmd.kit.ids import NewId, random_fraction
-from swarmd.kit.supervise import Nursery
-from swarmd.manager.authority import Authority
-from swarmd.manager.authority_server import AuthorityServer
+from swarmd.kit.supervise import Nursery, caught
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
-from swarmd.manager.dispatcher.server import DispatcherServer
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.replace import replace
 from swarmd.model.states import Role
-from swarmd.node.peer import NodePeerServer, TaskLogs
-from swarmd.rpc.channels import SERVER_OPTIONS, Channels, host_port
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, control_pb2_grpc
+from swarmd.node.peer import TaskLogs
+from swarmd.rpc.channels import Channels, host_port
+from swarmd.rpc.v1 import agent_pb2
 from swarmd.security.identity import (
     Credentials,
     IdentityStore,
@@ -77,6 +75,7 @@ class Member:
         self._wanted = credentials.identity.role
         self._role_lock = asyncio.Lock()
         self._renew_at = renewal_due(credentials, random_fraction())
+        self._renewal_problem = ""
         self._logs = logs
         self._server: Any = None
         self.working = Working(
@@ -107,45 +106,46 @@ class Member:
             await self._start_managing(bootstrap=founding is not None, force_new=force_new)
         if founding is not None and self._managing is not None:
             cluster = await self._managing.found(founding)
-            self._remember(replace(self._memory, founding=None, gossip_key=cluster.gossip_key, number=1))
+            self._memory = replace(self._memory, founding=None, gossip_key=cluster.gossip_key, number=1)
+            self._memory_file.save(self._memory)
         await self.working.start()
         self._nursery.start("certificate", self._keep_certificate())
 
-    async def stop(self, *, leave: bool = False) -> None:
-        """Stop taking part; with ``leave`` for good: every task of this node ends first."""
-        await self.working.stop(leave=leave)
+    async def stop(self, *, leave: bool = False, limit: float | None = None) -> None:
+        """Stop taking part; with ``leave`` for good: every task ends first, within ``limit`` seconds.
+
+        Whatever goes wrong with one part is reported, and the others are stopped all the same.
+        """
+        if leave:
+            await self._end("tasks", asyncio.wait_for(self.working.end_work(), limit))
+        await self._end("node half", self.working.stop(leave=leave))
         if self._managing is not None:
-            await self._managing.stop()
+            await self._end("manager half", self._managing.stop())
         await self._nursery.close()
         if self._server is not None:
-            await self._server.stop(0.5)
-        await self._channels.close()
+            await self._end("node port", self._server.stop(0.5))
+        await self._end("channels", self._channels.close())
+
+    async def _end(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        error = await caught(work)
+        if error is not None:
+            self._report(f"stop of the {what}", error)
 
     async def _open_node_port(self) -> None:
-        server = grpc.aio.server(
-            interceptors=[
-                Forwarding(
-                    self.find_leader, self._machine.clock, check_caller=managers_only(self._cluster_id)
-                )
-            ],
-            options=SERVER_OPTIONS,
+        parts = NodePortParts(
+            images=self._machine.images,
+            logs=self._logs,
+            clock=self._machine.clock,
+            nursery=self._nursery,
+            cluster_id=lambda: self._memory.cluster_id,
+            store=lambda: self._managing.store if self._managing is not None else None,
+            find_leader=self.find_leader,
+            use_cases=self.use_cases,
+            dispatcher=self._dispatcher,
+            redirect=self._redirect,
+            authority=lambda: self._manager().authority,
         )
-        agent_pb2_grpc.add_NodePeerServicer_to_server(
-            NodePeerServer(self._machine.images, self._logs, self._cluster_id), server
-        )
-        control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self.use_cases), server)
-        agent_pb2_grpc.add_DispatcherServicer_to_server(
-            DispatcherServer(
-                cluster_id=self._cluster_id,
-                current=self._dispatcher,
-                redirect=self._redirect,
-                nursery=self._nursery,
-            ),
-            server,
-        )
-        agent_pb2_grpc.add_AuthorityServicer_to_server(
-            AuthorityServer(self._cluster_id, self._authority), server
-        )
+        server = node_port_server(parts)
         address = host_port(self._memory.listen)
         try:
             server.add_secure_port(address, grpc_server_credentials(lambda: self._credentials))
@@ -208,10 +208,9 @@ class Member:
     async def _change_role(self) -> None:
         async with self._role_lock:
             while not self._plays(self._wanted):
-                try:
-                    await self._become(self._wanted)
-                except SwarmError as error:
-                    self._log.warning("role_not_changed", wanted=self._wanted.value, reason=str(error))
+                error = await caught(self._become(self._wanted))
+                if error is not None:
+                    self._failed("role_not_changed", error, wanted=self._wanted.value)
                     await self._machine.clock.sleep(ROLE_RETRY)
 
     async def _become(self, wanted: Role) -> None:
@@ -229,7 +228,7 @@ class Member:
             managing, self._managing = self._managing, None
             await managing.stop()
             self._log.info("became_worker")
-        await self._reconnect()
+        self._reconnect()
 
     # -- certificates ----------------------------------------------------------------------------
 
@@ -238,12 +237,15 @@ class Member:
             await self._machine.clock.sleep(RENEW_CHECK)
             if self._machine.clock.now() < self._renew_at:
                 continue
-            try:
-                async with self._role_lock:
-                    await self._renew()
-                    await self._reconnect()
-            except SwarmError as error:
-                self._log.warning("certificate_not_renewed", reason=str(error))
+            error = await caught(self._renew_in_time())
+            if error is not None:
+                self._failed("certificate_not_renewed", error)
+            self._renewal_problem = str(error or "")
+
+    async def _renew_in_time(self) -> None:
+        async with self._role_lock:
+            await self._renew()
+            self._reconnect()
 
     async def _renew(self) -> None:
         fresh = await renew(self._credentials, self.working.session.leader_channel())
@@ -252,11 +254,12 @@ class Member:
         self._renew_at = renewal_due(fresh, random_fraction())
         self._log.info("certificate_renewed", role=fresh.identity.role.value)
 
-    async def _reconnect(self) -> None:
+    def _reconnect(self) -> None:
         """Show the new certificate, and what else is new in the hello, to everybody."""
-        # Closing a channel cancels the calls on it: the session begins anew, it would not survive that.
+        # The session begins anew; what else is under way (an image, a log) goes on over the old channels.
+        self._channels.renew()
         self.working.restart_session()
-        await self._channels.close()
+        self._nursery.start("channels of the old certificate", self._channels.retire())
 
     # -- small parts -----------------------------------------------------------------------------
 
@@ -269,21 +272,29 @@ class Member:
         term = self._managing.term if self._managing is not None else None
         return term.dispatcher if term is not None else None
 
-    def _authority(self) -> Authority:
-        return self._manager().authority
-
     def _redirect(self) -> agent_pb2.Redirect:
         return self._managing.redirect() if self._managing is not None else agent_pb2.Redirect()
 
     def _raft_address(self) -> str:
         return self._managing.raft_address if self._managing is not None else ""
 
-    def _cluster_id(self) -> str:
-        return self._memory.cluster_id
-
     def _remember(self, memory: NodeMemory) -> None:
+        """A full disk is no reason not to work: what is not on it comes again with the next session."""
         self._memory = memory
-        self._memory_file.save(memory)
+        try:
+            self._memory_file.save(memory)
+        except Unavailable as error:
+            self._log.error("memory_not_saved", reason=str(error))
+
+    def problems(self) -> list[str]:
+        """Sentences about what is wrong with this membership, for a person."""
+        return certificate_problems(
+            self._credentials, self._machine.clock.now(), self._renew_at, self._renewal_problem
+        )
+
+    def _failed(self, event: str, error: Exception, **more: object) -> None:
+        known = isinstance(error, SwarmError)
+        self._log.warning(event, reason=str(error), exc_info=None if known else error, **more)
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, exc_info=error)

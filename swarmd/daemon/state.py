@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from swarmd.control.cluster import Founding
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.agent.core.remotes import Remote
 
 
@@ -51,18 +51,34 @@ class MemoryFile:
             ) from error
 
     def save(self, memory: NodeMemory) -> None:
-        fresh = self._path.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(memory))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        """Raises Unavailable when the disk does not take it: the file is as before then."""
+        write_durably(self._path, msgspec.json.encode(memory))
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file, for root only: whoever reads it, also after a crash, finds the old or the new.
+
+    Raises Unavailable, naming the file.
+    """
+    fresh = path.with_name(path.name + ".new")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

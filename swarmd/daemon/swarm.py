@@ -3,82 +3,99 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-import grpc
 import structlog
 
-from swarmd.control.cluster import Founding, check_spec
-from swarmd.control.nodes import NodeChange
+from swarmd.control.cluster import Founding
 from swarmd.daemon.joining import join
-from swarmd.daemon.managing import CLUSTER_PORT, Managing
+from swarmd.daemon.leaving import leave_group
+from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
-from swarmd.daemon.state import MemoryFile, NodeMemory
+from swarmd.daemon.ondisk import OnDisk
+from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address
+from swarmd.daemon.state import NodeMemory
 from swarmd.daemon.working import Machine
-from swarmd.kit.ids import new_id, random_bytes
-from swarmd.model.errors import Invalid, NotManager, Refused, SwarmError
-from swarmd.model.spec import ClusterSpec
-from swarmd.model.states import Availability, Role
+from swarmd.kit.ids import new_id
+from swarmd.kit.supervise import Nursery, caught
+from swarmd.model.errors import NotManager, Refused, SwarmError, Unavailable
+from swarmd.model.states import Role
 from swarmd.node import addresses
 from swarmd.node.agent.core.remotes import Remote
 from swarmd.node.peer import TaskLogs
-from swarmd.rpc.v1 import control_pb2, control_pb2_grpc, node_pb2
-from swarmd.security import ca
-from swarmd.security.identity import Credentials, IdentityStore
+from swarmd.rpc.v1 import node_pb2
+from swarmd.security.identity import Credentials
 
 ALREADY = (
     'This node is already part of a swarm. Use "swarmctl swarm leave" to leave this swarm '
     "and join another one."
 )
-LAST_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
-    "manager erases all current state of the swarm. Use `--force` to ignore this message."
-)
-ONE_OF_MANAGERS = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing this node "
-    "leaves {left} managers out of {all}. Without a Raft quorum your swarm will be inaccessible. Demote the "
-    "node first, or use `--force` to suppress this message."
-)
-LEAVE_LIMIT = 20.0
-"""Seconds a manager that leaves waits for the others to let it go."""
+TASKS_LIMIT = 60.0
+"""Seconds that the tasks of a node get to end that leaves by force; then they are killed."""
 
-DEFAULT_LISTEN = "0.0.0.0"
+STOP_LIMIT = 30.0
+"""Seconds that a daemon which is to stop waits for a change under way."""
+
+START_LIMIT = 10.0
+"""Seconds that a command waits for a daemon that is starting."""
+
+STARTING = "this daemon is starting, and not yet part of its swarm again; try again in a moment"
+BROKEN = "This node cannot take part in its swarm: {problem}. To give it up, use `swarm leave --force`."
 
 MakeMachine = Callable[[str], Awaitable[Machine]]
+Abandon = Callable[[], Coroutine[Any, Any, None]]
+"""Ends the containers, and takes away the network, of a membership that could not do so itself."""
 
 
 class Swarm:
     """At most one membership at a time."""
 
-    def __init__(
-        self, data_dir_files: tuple[IdentityStore, MemoryFile], machine: MakeMachine, logs: TaskLogs
-    ) -> None:
-        self._identity, self._memory_file = data_dir_files
+    def __init__(self, disk: OnDisk, machine: MakeMachine, logs: TaskLogs, abandon: Abandon) -> None:
+        self._disk = disk
         self._make_machine = machine
         self._logs = logs
+        self._abandon = abandon
         self._log = structlog.get_logger()
         self._change = asyncio.Lock()
+        self._nursery = Nursery(self._report)
         self.member: Member | None = None
         self.machine: Machine | None = None
         self.problem = ""
+        self._resumed = asyncio.Event()
+        self._leaving: asyncio.Task[object] | None = None
+
+    @property
+    def state(self) -> str:
+        """``active``, ``pending`` (the daemon is starting), ``error`` (see :attr:`problem`), ``inactive``."""
+        if self.member is not None:
+            return "active"
+        if self.problem:
+            return "error"
+        return "inactive" if self.resumed else "pending"
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the membership on disk, if any, has been looked at."""
+        return self._resumed.is_set()
 
     # -- from disk -------------------------------------------------------------------------------
 
     async def resume(self) -> None:
-        """At start: take part again, or finish what a crash interrupted."""
-        credentials, memory = self._identity.load(), self._memory_file.load()
-        if credentials is None or memory is None:
-            return
-        identity = credentials.identity
-        if (identity.node_id, identity.cluster_id) != (memory.node_id, memory.cluster_id):
-            raise Invalid(
-                f"the data directory mixes two swarms: its certificate is of node {identity.node_id} in "
-                f"swarm {identity.cluster_id}, its memory of node {memory.node_id} in swarm "
-                f"{memory.cluster_id}. "
-                "Restore one backup as a whole, or remove the data directory and join again"
-            )
-        await self._begin(credentials, memory, founding=memory.founding)
+        """At start: take part again, or finish what a crash interrupted.  What fails is the problem then."""
+        async with self._change:
+            error = await caught(self._resume())
+        self._resumed.set()
+        if error is not None:
+            self.problem = str(error) if isinstance(error, SwarmError) else f"internal error: {error!r}"
+            self._log.error("swarm_not_resumed", reason=self.problem, exc_info=error)
+
+    async def _resume(self) -> None:
+        found = self._disk.load()
+        if found is not None:
+            credentials, memory = found
+            await self._begin(credentials, memory, founding=memory.founding)
 
     async def _begin(
         self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
@@ -87,9 +104,9 @@ class Swarm:
         member = Member(
             machine,
             credentials,
-            self._identity,
+            self._disk.identity,
             memory,
-            self._memory_file,
+            self._disk.memory,
             logs=self._logs,
             new_id=new_id,
         )
@@ -103,7 +120,11 @@ class Swarm:
             raise
 
     async def stop(self) -> None:
-        """The daemon ends; containers and mesh stay."""
+        """The daemon ends; containers and mesh stay.  A change under way is waited for, a little."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_LIMIT), self._change:
+                pass
+        await self._nursery.close()
         if self.member is not None:
             await self.member.stop()
         if self.machine is not None:
@@ -113,17 +134,19 @@ class Swarm:
 
     async def init(self, request: node_pb2.InitSwarmRequest, now: float) -> tuple[Member, str]:
         """Begin a swarm with this node as its manager; answers the member and the worker token."""
+        await self._started()
         async with self._change:
             self._check_outside()
-            spec = _cluster_spec(request)
+            spec = cluster_spec(request)
             address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
-            founding, credentials = _found(address, spec, _availability(request.availability), now)
+            availability = availability_of(request.availability)
+            founding, credentials = found(address, spec, availability, now)
             memory = NodeMemory(
                 node_id=founding.node_id,
                 cluster_id=founding.cluster_id,
                 address=address,
-                listen=_listen(request.listen_addr),
-                availability=request.availability or "active",
+                listen=listen_address(request.listen_addr),
+                availability=availability.value,
                 managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
                 founding=founding,
             )
@@ -134,9 +157,10 @@ class Swarm:
 
     async def join(self, request: node_pb2.JoinSwarmRequest) -> tuple[str, Role]:
         """Join with a token; answers the node's id and role."""
+        await self._started()
         async with self._change:
             self._check_outside()
-            availability = _availability(request.availability)
+            availability = availability_of(request.availability)
             address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
             joined = await join(request.token, list(request.remote_addrs))
             managers = tuple(
@@ -147,7 +171,7 @@ class Swarm:
                 node_id=joined.node_id,
                 cluster_id=joined.cluster_id,
                 address=address,
-                listen=_listen(request.listen_addr),
+                listen=listen_address(request.listen_addr),
                 availability=availability.value,
                 managers=managers,
             )
@@ -157,123 +181,88 @@ class Swarm:
     async def _enter(
         self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
     ) -> None:
-        self._identity.save(credentials)
-        self._memory_file.save(memory)
         try:
+            self._disk.save(credentials, memory)
             await self._begin(credentials, memory, founding=founding)
         except BaseException:
-            self._wipe()
+            with contextlib.suppress(SwarmError):  # it is the problem then, and the first error is told
+                self._out()
             raise
 
     # -- leave -----------------------------------------------------------------------------------
 
     async def leave(self, *, force: bool) -> None:
-        """End this node's tasks and its membership.  Raises Refused for a manager without ``force``."""
+        """End this node's tasks and its membership.  Raises Refused for a manager without ``force``.
+
+        Once begun it goes on to the end, also when the caller does not wait for it; one by force takes over.
+        """
+        await self._started()
+        if force and self._leaving is not None:
+            self._leaving.cancel()
+        failed: list[Exception] = []
+
+        async def work() -> None:
+            error = await caught(self._leave(force=force))
+            if error is not None:
+                failed.append(error)
+
+        self._leaving = self._nursery.start("leave", work())
+        await asyncio.shield(self._leaving)
+        for error in failed:
+            raise error
+
+    async def _leave(self, *, force: bool) -> None:
         async with self._change:
-            member = self.member
-            if member is None:
-                if self.problem and force:
-                    self._wipe()  # a membership that cannot be taken up again
-                    self.problem = ""
-                    return
-                raise NotManager("This node is not part of a swarm")
-            if member.managing is not None:
-                await self._leave_group(member.managing, member.memory.node_id, force=force)
-            await member.stop(leave=True)
+            if self.member is None:
+                await self._give_up(force=force)
+                return
+            if self.member.managing is not None:
+                await leave_group(self.member.managing, self.member.memory.node_id, force=force)
+            await self.member.stop(leave=True, limit=TASKS_LIMIT if force else None)
+            await self._abandon()
             assert self.machine is not None
-            await self.machine.network.stop(clean=True)
+            error = await caught(self.machine.network.stop(clean=True))
+            if error is not None:
+                self._report("end of the network", error)
             self.member = self.machine = None
-            self._wipe()
+            self._out()
             self._log.info("left_swarm")
 
-    async def _leave_group(self, managing: Managing, node_id: str, *, force: bool) -> None:
-        members = managing.raft.status().members
+    async def _give_up(self, *, force: bool) -> None:
+        """A membership that cannot be taken up again."""
+        if not self.problem:
+            raise NotManager("This node is not part of a swarm")
         if not force:
-            if len(members) <= 1:
-                raise Refused(LAST_MANAGER)
-            raise Refused(ONE_OF_MANAGERS.format(left=len(members) - 1, all=len(members)))
-        if len(members) <= 1:
-            return
+            raise Refused(BROKEN.format(problem=self.problem.rstrip(".")))
+        await self._abandon()
+        error = await caught(self._clean_network())
+        if error is not None:
+            self._report("end of the network", error)
+        self._out()
+        self._log.info("membership_given_up")
+
+    async def _clean_network(self) -> None:
+        machine = await self._make_machine("")
+        await machine.network.stop(clean=True)
+
+    def _out(self) -> None:
         try:
-            await _demote(managing, node_id)
-            if not await managing.released(LEAVE_LIMIT):
-                self._log.warning("left_without_the_others", reason=f"no answer within {LEAVE_LIMIT} s")
-        except (SwarmError, grpc.RpcError) as error:
-            self._log.warning("left_without_the_others", reason=str(error))
+            self._disk.wipe()
+        except SwarmError as error:
+            self.problem = str(error)
+            raise
+        self.problem = ""
 
     def _check_outside(self) -> None:
         if self.member is not None or self.problem:
             raise Refused(ALREADY)
 
-    def _wipe(self) -> None:
-        data = self._memory_file.directory
-        self._memory_file.remove()
-        self._identity.remove()
-        shutil.rmtree(data / "raft", ignore_errors=True)
-        for name in ("tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json"):
-            (data / name).unlink(missing_ok=True)
+    async def _started(self) -> None:
+        try:
+            async with asyncio.timeout(START_LIMIT):
+                await self._resumed.wait()
+        except TimeoutError:
+            raise Unavailable(STARTING) from None
 
-
-async def _demote(managing: Managing, node_id: str) -> None:
-    leader = await managing.find_leader()
-    if leader.channel is None:
-        await managing.cases.nodes.update(node_id, NodeChange(role=Role.WORKER.value))
-        return
-    request = control_pb2.UpdateNodeRequest(ref=node_id, role=Role.WORKER.value)
-    await control_pb2_grpc.ControlStub(leader.channel).UpdateNode(request, timeout=10)
-
-
-def _found(
-    address: str, spec: ClusterSpec, availability: Availability, now: float
-) -> tuple[Founding, Credentials]:
-    root, root_key = ca.new_root(now)
-    founding = Founding(
-        cluster_id=new_id(),
-        node_id=new_id(),
-        address=address,
-        root_ca=root,
-        ca_key=root_key,
-        gossip_key=random_bytes(32),
-        availability=availability,
-        spec=spec,
-    )
-    key = ca.new_key()
-    certificate = ca.sign(
-        ca.new_request(key),
-        ca.Identity(founding.node_id, Role.MANAGER, founding.cluster_id),
-        root_pem=root,
-        root_key_pem=root_key,
-        now=now,
-        life=spec.certificate_expiry,
-    )
-    return founding, Credentials(key=key, certificate=certificate, root=root)
-
-
-def _cluster_spec(request: node_pb2.InitSwarmRequest) -> ClusterSpec:
-    default = ClusterSpec()
-    spec = ClusterSpec(
-        task_history=request.task_history or default.task_history,
-        heartbeat=request.heartbeat or default.heartbeat,
-        certificate_expiry=request.certificate_expiry or default.certificate_expiry,
-    )
-    check_spec(spec)
-    return spec
-
-
-def _availability(text: str) -> Availability:
-    try:
-        return Availability(text or "active")
-    except ValueError as error:
-        raise Invalid(f'invalid Availability: "{text}": use active, pause or drain') from error
-
-
-def _listen(text: str) -> str:
-    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
-    if port and port != str(CLUSTER_PORT):
-        raise Invalid(f'listen-addr "{text}": the cluster port is {CLUSTER_PORT} and cannot be changed')
-    if not host:
-        return DEFAULT_LISTEN
-    known = addresses.interface_addresses()
-    if host == DEFAULT_LISTEN:
-        return host
-    return addresses.resolve(host, known, option="listen-addr")
+    def _report(self, name: str, error: BaseException) -> None:
+        self._log.error("background_failed", what=name, reason=str(error), exc_info=error)

@@ -11,6 +11,7 @@ import structlog
 
 from swarmd import __version__
 from swarmd.daemon.config import Config
+from swarmd.daemon.mesh_file import MeshFile, network_state
 from swarmd.daemon.state import NodeMemory
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -29,7 +30,7 @@ from swarmd.node.agent.volumes import Volumes
 from swarmd.node.agent.worker import Worker
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
-from swarmd.node.network.port import Backend, NetworkPort, NetworkState, NodeView, PublishedPort
+from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
 from swarmd.node.runtime.port import Runtime
 from swarmd.rpc import codec, errors
 from swarmd.rpc.channels import NODE_PORT, Channels
@@ -72,7 +73,7 @@ class Working:
         self._gossip: Gossip | None = None
         self._configured = 0
         self._session_task: asyncio.Task[object] | None = None
-        self._mesh_file = machine.config.data / "mesh.json"
+        self._mesh_file = MeshFile(machine.config.data / "mesh.json")
         self.session = SessionClient(
             self._remotes,
             channels,
@@ -107,8 +108,9 @@ class Working:
             await self._configure(memory.number)
         # What runs is taken over before anything is attached anew or the mesh is written.
         await self.worker.open()
-        if memory.number:
-            await self._last_mesh()
+        mesh = self._mesh_file.load() if memory.number else None
+        if mesh is not None:
+            await self._apply(mesh)
         await self._start_gossip()
         self._begin_session()
 
@@ -125,16 +127,16 @@ class Working:
         except grpc.RpcError as error:
             self._log.warning("goodbye_not_heard", reason=str(errors.from_rpc(error)))
 
+    async def end_work(self) -> None:
+        """This node leaves the swarm: every task of it ends.  Takes as long as they are given to."""
+        await self.end_session()
+        await self.worker.stop_all()
+
     async def stop(self, *, leave: bool = False) -> None:
-        """Tasks run on, unless the node leaves the swarm."""
-        if leave:
-            await self.end_session()
-            await self.worker.stop_all()
+        """Tasks run on; with ``leave`` the others are told that this node goes for good."""
         if self._gossip is not None:
             await self._gossip.stop(leave=leave)
         await self._database.close()
-        if leave:
-            self._mesh_file.unlink(missing_ok=True)
 
     def restart_session(self) -> None:
         """What the hello says has changed (a role, an address)."""
@@ -156,8 +158,11 @@ class Working:
 
     async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
         state = network_state(message)
-        self._mesh_file.write_bytes(msgspec.json.encode(state))
         await self._apply(state)
+        try:
+            self._mesh_file.save(state)
+        except Unavailable as error:
+            self._log.error("mesh_not_saved", reason=str(error))
 
     async def _info(self, info: agent_pb2.SessionInfo) -> None:
         memory = self._memory()
@@ -210,14 +215,6 @@ class Working:
             return
         self._configured = number
 
-    async def _last_mesh(self) -> None:
-        try:
-            state = msgspec.json.decode(self._mesh_file.read_bytes(), type=NetworkState)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return
-        # Version 0: whatever the managers say next is newer.
-        await self._apply(replace(state, version=0))
-
     async def _apply(self, state: NetworkState) -> None:
         try:
             await self._machine.network.apply(state)
@@ -262,31 +259,3 @@ class Working:
 
     def _say(self, text: str) -> None:
         self._log.info("image", what=text)
-
-
-def network_state(message: agent_pb2.NetworkSnapshot) -> NetworkState:
-    """The mesh of a message, in the network's own words."""
-    nodes = tuple(
-        NodeView(
-            id=node.id,
-            number=node.number,
-            address=node.address,
-            block=block_of(node.number),
-            alive=node.alive,
-        )
-        for node in message.nodes
-    )
-    ports = tuple(
-        PublishedPort(
-            service_id=port.service_id,
-            service_name=port.service_name,
-            protocol="udp" if port.protocol == "udp" else "tcp",
-            port=port.port,
-            backends=tuple(
-                Backend(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
-                for one in port.backends
-            ),
-        )
-        for port in message.ports
-    )
-    return NetworkState(version=message.version, nodes=nodes, ports=ports)

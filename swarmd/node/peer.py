@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -22,12 +24,14 @@ CHUNK = 1 << 20
 
 
 def _opened(path: Path, offset: int) -> BinaryIO:
-    if offset < 0:
-        raise Invalid(f"offset {offset} of a blob cannot be negative")
     try:
         file = path.open("rb")
     except OSError as error:
         raise Unavailable(f"blob {path.name} cannot be read: {error}") from error
+    size = file.seek(0, os.SEEK_END)
+    if not 0 <= offset <= size:
+        file.close()
+        raise Invalid(f"offset {offset} lies outside of blob {path.name}, which has {size} bytes")
     file.seek(offset)
     return file
 
@@ -43,7 +47,9 @@ class LogLine(msgspec.Struct, frozen=True):
 class TaskLogs(Protocol):
     """Reads a task's log on this node; raises NotFound when there is none."""
 
-    def __call__(self, task_id: str, *, follow: bool, tail: int, since: float) -> AsyncIterator[LogLine]: ...
+    def __call__(
+        self, task_id: str, *, follow: bool, tail: int, since: float
+    ) -> AsyncGenerator[LogLine, None]: ...
 
 
 class NodePeerServer(agent_pb2_grpc.NodePeerServicer):
@@ -81,7 +87,8 @@ class NodePeerServer(agent_pb2_grpc.NodePeerServicer):
         try:
             peer.require(context, self._cluster_id(), manager=True)
             lines = self._logs(request.task_id, follow=request.follow, tail=request.tail, since=request.since)
-            async for line in lines:
-                yield agent_pb2.TaskLogsResponse(at=line.at, stderr=line.stderr, line=line.data)
+            async with contextlib.aclosing(lines):
+                async for line in lines:
+                    yield agent_pb2.TaskLogsResponse(at=line.at, stderr=line.stderr, line=line.data)
         except SwarmError as error:
             await errors.abort(context, error)

@@ -19,14 +19,22 @@ _CODES: dict[str, grpc.StatusCode] = {
     "denied": grpc.StatusCode.PERMISSION_DENIED,
     "not_manager": grpc.StatusCode.FAILED_PRECONDITION,
     "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "internal": grpc.StatusCode.INTERNAL,
 }
+_MOST_BYTES = 2000
+"""Of a text.  It travels in a header of at most 8 KiB, three bytes for each that is not plain ASCII."""
 
 
 async def abort(context: Any, error: SwarmError) -> NoReturn:
     """End a call with an error that the caller may be told."""
     code = _CODES.get(error.kind, grpc.StatusCode.UNKNOWN)
-    await context.abort(code, str(error), ((KIND_KEY, error.kind),))
+    await context.abort(code, _fitting(str(error)), ((KIND_KEY, error.kind),))
     raise AssertionError  # abort() raises
+
+
+def _fitting(text: str) -> str:
+    data = text.encode(errors="replace")
+    return text if len(data) <= _MOST_BYTES else data[:_MOST_BYTES].decode(errors="ignore") + " …"
 
 
 def from_rpc(error: grpc.RpcError) -> SwarmError:

@@ -8,6 +8,7 @@ say the same.  Without a certificate only the join lane is open.  ``peer_client`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -18,6 +19,7 @@ import msgspec
 
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Denied, Invalid, SwarmError
+from swarmd.rpc.admission import Admission
 from swarmd.rpc.frames import read_frame, write_frame
 from swarmd.rpc.v1 import peer_pb2 as pb
 
@@ -28,7 +30,7 @@ _GREETING_SECONDS = 5.0
 _JOIN_SECONDS = 30.0
 _ACCEPT_RETRY_SECONDS = 0.2
 _STRANGER_BYTES = 64 << 10
-_MOST_CONNECTIONS = 512
+_SILENCE_SECONDS = 30
 
 ContextSource = Callable[[], ssl.SSLContext]
 OnJoin = Callable[[pb.JoinRequest, str], Awaitable[pb.JoinReply]]
@@ -82,21 +84,29 @@ class PeerServer:
 
     ``context`` is asked for each connection, so that certificates can rotate: a server context for TLS 1.3
     with ``verify_mode=CERT_OPTIONAL`` and the swarm's root.  ``on_join(request, peer_address)`` answers
-    those who want to join.
+    those who want to join.  ``check(node id)`` raises Denied for a manager's certificate that counts no more.
     """
 
     def __init__(
-        self, *, node_id: str, cluster_id: Callable[[], str], context: ContextSource, on_join: OnJoin
+        self,
+        *,
+        node_id: str,
+        cluster_id: Callable[[], str],
+        context: ContextSource,
+        on_join: OnJoin,
+        check: Callable[[str], None] = lambda node_id: None,
+        admission: Admission | None = None,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._context = context
         self._on_join = on_join
+        self._check = check
         self._nursery = Nursery(lambda name, error: _log.error("%s failed", name, exc_info=error))
         self._socket: socket.socket | None = None
         self._handler: PeerHandler | None = None
         self._raft_lanes: dict[str, asyncio.StreamWriter] = {}
-        self._connections = 0
+        self._admission = admission or Admission()
 
     async def start(self, host: str, port: int) -> int:
         """Listen on ``host`` (an IP) and ``port`` (0: any free one); answer the port.  Raises OSError."""
@@ -137,44 +147,55 @@ class PeerServer:
                 _log.warning("the cluster port cannot take a connection: %s", error)
                 await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
-            if self._connections >= _MOST_CONNECTIONS:
+            if not self._admission.enter(address[0]):
+                _log.debug("a connection from %s is one too many of strangers", address[0])
                 connection.close()
                 continue
             self._nursery.start(f"peer {address[0]}", self._serve(connection, str(address[0])))
 
     async def _serve(self, connection: socket.socket, address: str) -> None:
         """One connection from handshake to end; whatever goes wrong ends only it."""
-        self._connections += 1
         writer: asyncio.StreamWriter | None = None
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            reader, writer = await _open_server_side(connection, self._context())
-            await self._greet(reader, writer, address)
+            with contextlib.ExitStack() as stranger:
+                stranger.callback(self._admission.leave, address)
+                _notice_silence(connection)
+                reader, writer = await _open_server_side(connection, self._context())
+                lane, peer = await self._greet(reader, writer)
+                if lane == pb.PEER_LANE_JOIN:
+                    await self._join_lane(reader, writer, address)
+                    return
+            await self._manager_lane(lane, peer, reader, writer)
         except (OSError, SwarmError, TimeoutError) as error:
             _log.info("connection from %s ended: %s", address, error)
         finally:
-            self._connections -= 1
             if writer is not None:
                 writer.transport.abort()
             else:
                 connection.close()
 
-    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, str]:
+        """The lane, and the manager at its other end ("" on the join lane).  Raises Denied, Invalid."""
         async with asyncio.timeout(_GREETING_SECONDS):
             first = await read_frame(reader, limit=_STRANGER_BYTES)
         if first is None or first.WhichOneof("body") != "hello":
             raise Invalid("The first frame is no hello.")
         hello = first.hello
         if hello.lane == pb.PEER_LANE_JOIN:
-            await self._join_lane(reader, writer, address)
-            return
+            return hello.lane, ""
         peer = check_manager(identity_of(writer.get_extra_info("peercert")), hello, self._cluster_id())
-        if hello.lane == pb.PEER_LANE_RAFT:
+        self._check(peer)
+        return hello.lane, peer
+
+    async def _manager_lane(
+        self, lane: int, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if lane == pb.PEER_LANE_RAFT:
             await self._raft_lane(peer, reader, writer)
-        elif hello.lane == pb.PEER_LANE_SNAPSHOT:
+        elif lane == pb.PEER_LANE_SNAPSHOT:
             await self._snapshot_lane(peer, reader, writer)
         else:
-            raise Invalid(f"There is no lane {hello.lane}.")
+            raise Invalid(f"There is no lane {lane}.")
 
     async def _join_lane(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str
@@ -223,6 +244,15 @@ class PeerServer:
             await write_frame(writer, pb.PeerFrame(snapshot_chunk=chunk))
         writer.close()
         await writer.wait_closed()
+
+
+def _notice_silence(connection: socket.socket) -> None:
+    """A machine that vanished, or takes nothing, is no reason to keep a connection."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE_SECONDS // 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _SILENCE_SECONDS // 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
 
 
 async def _open_server_side(

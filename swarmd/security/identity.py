@@ -77,9 +77,11 @@ class IdentityStore:
         shutil.rmtree(previous, ignore_errors=True)
 
     def remove(self) -> None:
-        """The node left its swarm."""
-        for directory in (self._directory, self._directory.with_suffix(".old")):
-            shutil.rmtree(directory, ignore_errors=True)
+        """The node left its swarm.  Raises OSError when the disk does not take it."""
+        for suffix in (".new", ".old", ""):
+            directory = self._directory.with_suffix(suffix)
+            if directory.exists():
+                shutil.rmtree(directory)
 
 
 def server_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
@@ -87,6 +89,7 @@ def server_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # every connection shows its certificate anew
     _load(context, credentials, scratch)
     return context
 
@@ -97,6 +100,34 @@ def client_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     _load(context, credentials, scratch)
     return context
+
+
+class Contexts:
+    """The contexts of a node's present certificate, made once for each certificate.
+
+    Making one reads files and parses keys: strangers who connect must not cost that much.
+    """
+
+    def __init__(self, current: Callable[[], Credentials], scratch: Path) -> None:
+        self._current = current
+        self._scratch = scratch
+        self._made_from: Credentials | None = None
+        self._made: tuple[ssl.SSLContext, ssl.SSLContext]
+
+    def server(self) -> ssl.SSLContext:
+        """See :func:`server_context`."""
+        return self._of_now()[0]
+
+    def client(self) -> ssl.SSLContext:
+        """See :func:`client_context`."""
+        return self._of_now()[1]
+
+    def _of_now(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        now = self._current()
+        if now is not self._made_from:
+            self._made = server_context(now, self._scratch), client_context(now, self._scratch)
+            self._made_from = now
+        return self._made
 
 
 def joiner_context(root_pem: bytes | None) -> ssl.SSLContext:

@@ -187,3 +187,34 @@ async def test_a_renewal_that_already_brings_the_new_role_does_not_hide_it(rig: 
     await rig.later(7200.0)
     await rig.row(Role.MANAGER, Role.WORKER)
     await eventually(lambda: rig.log == ["certified manager", "session", "managing started", "session"])
+
+
+async def test_a_certificate_that_cannot_be_renewed_or_has_expired_is_a_problem_to_be_told(rig: Rig) -> None:
+    assert rig.member.problems() == []
+    rig.answers = [Unavailable("no manager can be reached")]
+    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    await settle()
+    await rig.later(6000.0)
+    (told,) = rig.member.problems()
+    assert told.endswith("could not be renewed yet: no manager can be reached")
+    rig.answers = [Role.WORKER]
+    await rig.later(RENEW_CHECK)
+    assert rig.member.problems() == []
+    rig.clock.advance(8000.0)
+    (told,) = rig.member.problems()
+    assert "certificate expired on 2027-01-15" in told
+
+
+async def test_a_full_disk_does_not_end_the_renewals(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(credentials: Credentials) -> None:
+        raise OSError(28, "No space left on device")
+
+    rig.answers = [Role.WORKER, Role.WORKER]
+    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    await settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "save", full)
+        await rig.later(7000.0)
+    assert rig.log == ["certified worker"]
+    await rig.later(RENEW_CHECK)
+    assert rig.log == ["certified worker", "certified worker", "session"]

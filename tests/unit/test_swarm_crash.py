@@ -119,6 +119,8 @@ class Rig:
         self.abandoned += 1
 
     async def init(self) -> None:
+        if not self.swarm.resumed:
+            await self.swarm.resume()
         await self.swarm.init(node_pb2.InitSwarmRequest(advertise_addr="10.0.0.1"), 1_800_000_000.0)
 
     @property
@@ -218,6 +220,23 @@ async def test_a_lost_half_of_the_membership_is_named_and_nothing_is_thrown_away
     assert (data / "raft" / "base").exists()
     await rig.swarm.leave(force=True)
     assert rig.files == set()
+
+
+async def test_nothing_is_begun_before_the_daemon_knows_what_it_is_part_of(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Rig(data).init()
+    monkeypatch.setattr(swarm_module, "START_LIMIT", 0.01)
+    rig = Rig(data)
+    with pytest.raises(Unavailable, match="is starting"):
+        await rig.swarm.init(node_pb2.InitSwarmRequest(advertise_addr="10.0.0.1"), 1_800_000_000.0)
+    with pytest.raises(Unavailable, match="is starting"):
+        await rig.swarm.leave(force=True)
+    assert rig.swarm.state == "pending"
+    await rig.swarm.resume()
+    assert rig.swarm.state == "active"
+    with pytest.raises(Refused, match="already part of a swarm"):
+        await rig.init()
 
 
 async def test_an_init_that_fails_leaves_nothing(data: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -13,6 +14,9 @@ from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.agent.insist import call
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+
+SILENCE = 20.0
+"""Seconds in which a holder must send the next piece of a blob."""
 
 
 class LeaderChannel(Protocol):
@@ -66,17 +70,37 @@ class ImageFetcher:
         return answer
 
     async def _copy(self, ref: str, digest: str, holder: agent_pb2.ImageHolder) -> None:
-        stub = agent_pb2_grpc.NodePeerStub(self._channels.to(holder.address, holder.node_id))
+        with self._channels.using(holder.address, holder.node_id) as channel:
+            stub = agent_pb2_grpc.NodePeerStub(channel)
 
-        async def manifest() -> bytes:
+            async def manifest() -> bytes:
+                with call():
+                    answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
+                return bytes(answer.data)
+
+            def blob(blob_digest: str, offset: int) -> AsyncIterator[bytes]:
+                return _pieces(stub.GetBlob(agent_pb2.GetBlobRequest(digest=blob_digest, offset=offset)))
+
+            await self._store.receive(ref, digest, manifest, blob)
+
+
+async def _pieces(stream: Any) -> AsyncIterator[bytes]:
+    """A blob as it comes; raises Unavailable for a holder that breaks off or is silent for too long."""
+    try:
+        while True:
             with call():
-                answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
-            return bytes(answer.data)
+                piece = await _next(stream)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        stream.cancel()
 
-        async def blob(blob_digest: str, offset: int) -> AsyncIterator[bytes]:
-            request = agent_pb2.GetBlobRequest(digest=blob_digest, offset=offset)
-            with call():
-                async for chunk in stub.GetBlob(request):
-                    yield chunk.data
 
-        await self._store.receive(ref, digest, manifest, blob)
+async def _next(stream: Any) -> bytes | None:
+    try:
+        async with asyncio.timeout(SILENCE):
+            message = await stream.read()
+    except TimeoutError:
+        raise Unavailable(f"the node sent nothing for {SILENCE:.0f} seconds") from None
+    return message.data if isinstance(message, agent_pb2.GetBlobResponse) else None

@@ -1,8 +1,8 @@
 """The spawner: one small process per node that clones containers, is their parent and keeps their ends.
 
-It is started by file path with ``python -I -S`` and outlives the daemon.  It never parses a config, never
-touches output, never blocks: a plan is executed by the cloned child (``child.py``).  It must stay single
-threaded, because a raw clone copies only the calling thread.
+It is started by file path with ``python -I -S`` and outlives the daemon as long as a container runs.  It
+never parses a config, never touches output, never blocks: a plan is executed by the cloned child
+(``child.py``).  It must stay single threaded, because a raw clone copies only the calling thread.
 
 Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags
 with the plan's descriptor → pid and a pidfd; ``start`` id → time; ``ack`` id; ``forget`` id; ``logd``;

@@ -1,0 +1,136 @@
+"""In front of every call: who may make it, and what is said when it fails in a way nobody foresaw.
+
+    caller ──► may it?  ──► the method ──► a SwarmError: its sentence
+                 no ──► Denied             anything else: a traceback in the log, a short sentence
+
+A method that the table below does not name is refused on the node port: a new one has to say for whom it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import structlog
+
+from swarmd.model.errors import Denied, SwarmError
+from swarmd.model.objects import Node, RemovedNode
+from swarmd.model.states import Role
+from swarmd.rpc import errors
+from swarmd.security import peer
+from swarmd.security.ca import Identity
+from swarmd.store.store import Store
+
+INTERNAL = "an internal error of the daemon stopped this call: the daemon's log says more"
+
+MANAGERS, MEMBERS = True, False
+NODE_PORT: Mapping[str, bool] = {
+    "/swarmd.rpc.v1.Control": MANAGERS,
+    "/swarmd.rpc.v1.Dispatcher": MEMBERS,
+    "/swarmd.rpc.v1.Authority/Renew": MEMBERS,
+    "/swarmd.rpc.v1.Authority/Join": MANAGERS,
+    "/swarmd.rpc.v1.NodePeer/GetManifest": MEMBERS,
+    "/swarmd.rpc.v1.NodePeer/GetBlob": MEMBERS,
+    "/swarmd.rpc.v1.NodePeer/TaskLogs": MANAGERS,
+}
+"""Who may call a method of the node port, or a whole service."""
+
+Check = Callable[[str, Any], None]
+"""(method, context of the call); raises Denied."""
+
+
+def node_port_check(cluster_id: Callable[[], str], store: Callable[[], Store | None]) -> Check:
+    """The rule of the node port.  ``store``: this node's, while it is a manager."""
+
+    def check(method: str, context: Any) -> None:
+        audience = NODE_PORT.get(method, NODE_PORT.get(method.rpartition("/")[0]))
+        if audience is None:
+            raise Denied(f"nobody may call {method} on the node port")
+        identity = peer.require(context, cluster_id(), manager=audience)
+        known = store()
+        if known is not None:
+            _check_standing(identity, known, manager=audience)
+
+    return check
+
+
+def _check_standing(identity: Identity, store: Store, *, manager: bool) -> None:
+    """A certificate outlives what it says; a manager that knows better does not rely on it.
+
+    Only what the store says for sure counts: it may lag behind the leader's.
+    """
+    node_id = identity.node_id
+    check_not_removed(node_id, store)
+    row = store.get(Node, node_id)
+    if manager and row is not None and Role.MANAGER not in (row.spec.role, row.role):
+        raise Denied(f"node {node_id} is no manager any more: only managers may make this call")
+
+
+def check_not_removed(node_id: str, store: Store) -> None:
+    """Raises Denied for a node that this store knows to be removed."""
+    if store.get(RemovedNode, node_id) is not None:
+        raise Denied(
+            f"node {node_id} is not part of this swarm any more: "
+            "run `swarmctl swarm leave --force` on it and join again"
+        )
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """The outermost interceptor of a server; without ``check`` everybody who reaches it may call."""
+
+    def __init__(self, check: Check | None = None) -> None:
+        self._check = check
+        self._log = structlog.get_logger()
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """The method's own handler inside the net."""
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        call = self._stream if handler.response_streaming else self._single
+        return make(
+            call(details.method, inner),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _single(self, method: str, inner: Any) -> Any:
+        async def call(request: Any, context: Any) -> Any:
+            async with self._net(method, context):
+                return await inner(request, context)
+
+        return call
+
+    def _stream(self, method: str, inner: Any) -> Any:
+        async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._net(method, context), contextlib.aclosing(inner(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+
+        return call
+
+    @contextlib.asynccontextmanager
+    async def _net(self, method: str, context: Any) -> AsyncIterator[None]:
+        try:
+            if self._check is not None:
+                self._check(method, context)
+            yield
+        except grpc.aio.AbortError:
+            raise  # answered already
+        except SwarmError as error:
+            await errors.abort(context, error)
+        except Exception as error:  # noqa: BLE001 - the last net: no traceback leaves this machine
+            self._log.error("call_failed", method=method, caller=context.peer(), exc_info=error)
+            await errors.abort(context, SwarmError(INTERNAL))
+
+
+_MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

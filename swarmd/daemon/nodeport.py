@@ -1,0 +1,63 @@
+"""The node port: what a node answers to the others of its swarm, over mutual TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+import msgspec
+
+from swarmd.api.control import ControlServer, UseCases
+from swarmd.api.forward import Find, Forwarding
+from swarmd.api.guard import Guard, node_port_check
+from swarmd.image.store import ImageStore
+from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Nursery
+from swarmd.manager.authority import Authority
+from swarmd.manager.authority_server import AuthorityServer
+from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.dispatcher.server import DispatcherServer
+from swarmd.node.peer import NodePeerServer, TaskLogs
+from swarmd.rpc.channels import SERVER_OPTIONS
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, control_pb2_grpc
+from swarmd.store.store import Store
+
+
+class NodePortParts(msgspec.Struct, frozen=True):
+    """What stands behind the port.  The callables answer for this moment: a node's role changes."""
+
+    images: ImageStore
+    logs: TaskLogs
+    clock: Clock
+    nursery: Nursery
+    cluster_id: Callable[[], str]
+    store: Callable[[], Store | None]
+    find_leader: Find
+    use_cases: Callable[[], UseCases]
+    dispatcher: Callable[[], Dispatcher | None]
+    redirect: Callable[[], agent_pb2.Redirect]
+    authority: Callable[[], Authority]
+
+
+def node_port_server(parts: NodePortParts) -> grpc.aio.Server:
+    """A server with all services of the port, without a port yet."""
+    server = grpc.aio.server(
+        interceptors=[
+            Guard(node_port_check(parts.cluster_id, parts.store)),
+            Forwarding(parts.find_leader, parts.clock),
+        ],
+        options=SERVER_OPTIONS,
+    )
+    peer = NodePeerServer(parts.images, parts.logs, parts.cluster_id)
+    agent_pb2_grpc.add_NodePeerServicer_to_server(peer, server)
+    control_pb2_grpc.add_ControlServicer_to_server(ControlServer(parts.use_cases), server)
+    dispatcher = DispatcherServer(
+        cluster_id=parts.cluster_id,
+        current=parts.dispatcher,
+        redirect=parts.redirect,
+        nursery=parts.nursery,
+    )
+    agent_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
+    authority = AuthorityServer(parts.cluster_id, parts.authority)
+    agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
+    return server

@@ -1,0 +1,72 @@
+"""What users ask of init and join: checked, with defaults; and the first identity of a new swarm."""
+
+from __future__ import annotations
+
+from swarmd.control.cluster import Founding, check_spec
+from swarmd.daemon.managing import CLUSTER_PORT
+from swarmd.kit.ids import new_id, random_bytes
+from swarmd.model.errors import Invalid
+from swarmd.model.spec import ClusterSpec
+from swarmd.model.states import Availability, Role
+from swarmd.node import addresses
+from swarmd.rpc.v1 import node_pb2
+from swarmd.security import ca
+from swarmd.security.identity import Credentials
+
+DEFAULT_LISTEN = "0.0.0.0"
+
+
+def found(
+    address: str, spec: ClusterSpec, availability: Availability, now: float
+) -> tuple[Founding, Credentials]:
+    root, root_key = ca.new_root(now)
+    founding = Founding(
+        cluster_id=new_id(),
+        node_id=new_id(),
+        address=address,
+        root_ca=root,
+        ca_key=root_key,
+        gossip_key=random_bytes(32),
+        availability=availability,
+        spec=spec,
+    )
+    key = ca.new_key()
+    certificate = ca.sign(
+        ca.new_request(key),
+        ca.Identity(founding.node_id, Role.MANAGER, founding.cluster_id),
+        root_pem=root,
+        root_key_pem=root_key,
+        now=now,
+        life=spec.certificate_expiry,
+    )
+    return founding, Credentials(key=key, certificate=certificate, root=root)
+
+
+def cluster_spec(request: node_pb2.InitSwarmRequest) -> ClusterSpec:
+    default = ClusterSpec()
+    spec = ClusterSpec(
+        task_history=request.task_history or default.task_history,
+        heartbeat=request.heartbeat or default.heartbeat,
+        certificate_expiry=request.certificate_expiry or default.certificate_expiry,
+    )
+    check_spec(spec)
+    return spec
+
+
+def availability_of(text: str) -> Availability:
+    try:
+        return Availability(text or "active")
+    except ValueError as error:
+        raise Invalid(f'invalid Availability: "{text}": use active, pause or drain') from error
+
+
+def listen_address(text: str) -> str:
+    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
+    if port and port != str(CLUSTER_PORT):
+        raise Invalid(f'listen-addr "{text}": the cluster port is {CLUSTER_PORT} and cannot be changed')
+    if not host:
+        return DEFAULT_LISTEN
+    known = addresses.interface_addresses()
+    if host == DEFAULT_LISTEN:
+        return host
+    return addresses.resolve(host, known, option="listen-addr")
