@@ -7,9 +7,9 @@ import ssl
 
 import msgspec
 
-from swarmd.model.errors import KINDS, Denied, Invalid, SwarmError, Unavailable
+from swarmd.model.errors import Denied, Invalid, SwarmError, Unavailable
 from swarmd.model.states import Role
-from swarmd.rpc.frames import read_frame, write_frame
+from swarmd.rpc.peer_client import ask_to_join
 from swarmd.rpc.v1 import peer_pb2
 from swarmd.security import ca, tokens
 from swarmd.security.identity import Credentials, joiner_context
@@ -84,18 +84,9 @@ async def _ask(
     name = ca.role_unit(Role.MANAGER)
     reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
     try:
-        hello = peer_pb2.PeerHello(lane=peer_pb2.PEER_LANE_JOIN)
-        await write_frame(writer, peer_pb2.PeerFrame(hello=hello))
-        await write_frame(writer, peer_pb2.PeerFrame(join_request=request))
-        frame = await read_frame(reader)
+        return await ask_to_join(reader, writer, request)
     finally:
         writer.close()
-    if frame is None or frame.WhichOneof("body") != "join_reply":
-        raise Unavailable(f"{host}:{port} is no swarm manager, or closed the connection")
-    reply = frame.join_reply
-    if reply.error_kind:
-        raise KINDS.get(reply.error_kind, SwarmError)(reply.error)
-    return reply
 
 
 def _host_port(remote: str) -> tuple[str, int]:

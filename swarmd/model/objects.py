@@ -94,11 +94,6 @@ class Task(Row, frozen=True, kw_only=True):
         return f"{self.service_name}.{self.slot or self.node_id}"
 
     @property
-    def full_name(self) -> str:
-        """The container's name: ``service.slot.taskid``."""
-        return f"{self.name}.{self.id}"
-
-    @property
     def state(self) -> TaskState:
         return self.status.state
 

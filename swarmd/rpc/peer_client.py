@@ -15,7 +15,7 @@ from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS, Invalid, SwarmError, Unavailable
 from swarmd.rpc.frames import encode_frame, read_frame, write_frame
-from swarmd.rpc.peer import MANAGER_ROLE, ContextSource
+from swarmd.rpc.peer import ContextSource
 from swarmd.rpc.v1 import peer_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -169,29 +169,18 @@ async def fetch_base(
         writer.transport.abort()
 
 
-async def request_join(
-    address: str, context: ssl.SSLContext, request: pb.JoinRequest, *, timeout: float = 30.0
+async def ask_to_join(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: pb.JoinRequest
 ) -> pb.JoinReply:
-    """Ask the manager at ``ip:port`` for a certificate.
+    """One request on the join lane of a fresh connection, which the caller closes.
 
-    ``context`` decides what of the server's certificate is checked; where it checks names, the server must
-    be a manager.  Raises the SwarmError the manager answered with, Unavailable when it cannot be reached.
+    Raises the SwarmError that the manager answered with, Unavailable when the other end is none, OSError.
     """
-    try:
-        async with asyncio.timeout(timeout):
-            reader, writer = await connect(address, context, MANAGER_ROLE)
-            try:
-                await write_frame(writer, pb.PeerFrame(hello=pb.PeerHello(lane=pb.PEER_LANE_JOIN)))
-                await write_frame(writer, pb.PeerFrame(join_request=request))
-                frame = await read_frame(reader)
-            finally:
-                writer.transport.abort()
-    except (OSError, TimeoutError) as error:
-        raise Unavailable(
-            f"The manager at {address} cannot be reached: {str(error) or 'it does not answer'}."
-        ) from error
+    await write_frame(writer, pb.PeerFrame(hello=pb.PeerHello(lane=pb.PEER_LANE_JOIN)))
+    await write_frame(writer, pb.PeerFrame(join_request=request))
+    frame = await read_frame(reader)
     if frame is None or frame.WhichOneof("body") != "join_reply":
-        raise Unavailable(f"The manager at {address} did not answer the join request.")
+        raise Unavailable("the other end is no swarm manager, or closed the connection")
     reply = frame.join_reply
     if reply.error_kind:
         raise KINDS.get(reply.error_kind, SwarmError)(reply.error)

@@ -21,7 +21,6 @@ from swarmd.model.states import Role
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 BACKDATE = datetime.timedelta(hours=1)
-MIN_LIFE = 3600.0
 
 _ROLE_UNITS = {Role.MANAGER: "swarm-manager", Role.WORKER: "swarm-worker"}
 
@@ -176,15 +175,6 @@ def is_key_of(key_pem: bytes, certificate_pem: bytes) -> bool:
         return _load_key(key_pem).public_key() == certified
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
-
-
-def issuer_and_key(root_pem: bytes) -> tuple[bytes, bytes]:
-    """Subject and public key of a root, DER: what ``node inspect`` shows."""
-    root = x509.load_pem_x509_certificate(root_pem)
-    public = root.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return root.subject.public_bytes(), public
 
 
 def _attribute(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:

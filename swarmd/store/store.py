@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS as ERROR_KINDS
-from swarmd.model.objects import Cluster, Node, Row, Service, SpecVersion, Task, spec_version_id
+from swarmd.model.objects import Cluster, Row, Service, SpecVersion, Task, spec_version_id
 from swarmd.store.core import transaction
 from swarmd.store.core.tables import Event, Outcome, Tables
 from swarmd.store.core.transaction import Change
@@ -87,9 +87,6 @@ class Store:
 
     def service_by_name(self, name: str) -> Service | None:
         return next(iter(self._state.tables.where(Service, "name", name.lower())), None)
-
-    def node_by_number(self, number: int) -> Node | None:
-        return next(iter(self._state.tables.where(Node, "number", str(number))), None)
 
     def cluster(self) -> Cluster | None:
         """The one cluster row, once the swarm is initialised."""

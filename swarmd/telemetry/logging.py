@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,7 +13,7 @@ import structlog
 
 def configure(level: str, file: Path | None) -> None:
     """Send everything, foreign loggers too, to ``file`` or standard error.  level: debug, info, ..."""
-    stream: TextIO = sys.stderr if file is None else file.open("a", buffering=1)
+    stream: TextIO = sys.stderr if file is None else _private(file)
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -39,3 +40,8 @@ def configure(level: str, file: Path | None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(number),
         cache_logger_on_first_use=False,
     )
+
+
+def _private(file: Path) -> TextIO:
+    """Opened to append; logs name addresses, ids and errors, which are root's business."""
+    return open(file, "a", buffering=1, opener=lambda path, flags: os.open(path, flags, 0o600))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import peer
 
 _log = structlog.get_logger()
+
+
+HELLO_LIMIT = 10.0
+"""Seconds a node gets to say who it is."""
 
 
 class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
@@ -45,7 +50,7 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
             return
         try:
             identity = peer.require(context, self._cluster_id())
-            first = await anext(request_iterator, None)
+            first = await _hello(request_iterator)
             if first is None or first.WhichOneof("body") != "hello":
                 raise Invalid("a session begins with a hello")
             session = await dispatcher.open(identity.node_id, first.hello)
@@ -85,6 +90,14 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
         if dispatcher is None:
             raise Unavailable("this manager does not lead the swarm at the moment")
         return dispatcher
+
+
+async def _hello(messages: AsyncIterator[agent_pb2.AgentMessage]) -> agent_pb2.AgentMessage | None:
+    try:
+        async with asyncio.timeout(HELLO_LIMIT):
+            return await anext(messages, None)
+    except TimeoutError as error:
+        raise Invalid(f"no hello within {HELLO_LIMIT:.0f} s") from error
 
 
 async def _read(

@@ -28,7 +28,7 @@ async def read_logs(
     directory = container_dir / "log"
     reader = _Reader(directory)
     try:
-        for line in reader.last(tail) if tail is not None else ():
+        for line in await asyncio.to_thread(reader.last, tail) if tail is not None else ():
             if since is None or line.time >= since:
                 yield line
         async for record in reader.records(follow=follow):
@@ -52,7 +52,7 @@ class _Reader:
 
     def last(self, count: int) -> list[LogLine]:
         """The last ``count`` lines; the position is behind them."""
-        lines: list[LogLine] = []
+        found: list[LogLine] = []  # from the end
         numbers = self._numbers()
         for position, number in enumerate(reversed(numbers)):
             try:
@@ -64,14 +64,14 @@ class _Reader:
                 self._number, self._fd = number, os.dup(fd)
                 os.lseek(self._fd, end, os.SEEK_SET)
             for record in _backwards(fd, end):
-                if len(lines) >= count:
+                if len(found) >= count:
                     break
                 self._ended = self._ended or record.stream == logrecord.END
-                lines = [*record.lines(), *lines]
+                found += reversed(list(record.lines()))
             os.close(fd)
-            if len(lines) >= count:
+            if len(found) >= count:
                 break
-        return lines[len(lines) - count :] if count < len(lines) else lines
+        return found[:count][::-1]
 
     async def records(self, *, follow: bool) -> AsyncIterator[Record]:
         if follow:

@@ -20,7 +20,8 @@ class View(msgspec.Struct, frozen=True):
     """What a peer last said of itself.
 
     ``epoch`` is the newest it holds the base of (0: none), ``started`` whether it takes part in it,
-    ``members`` those of that epoch, ``address`` where it is, ``heard`` our monotonic time then.
+    ``members`` those of the newest it knows of, ``address`` where it is, ``heard`` our monotonic time then,
+    ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went.
     """
 
     epoch: int
@@ -28,6 +29,12 @@ class View(msgspec.Struct, frozen=True):
     members: dict[str, str]
     address: str
     heard: float
+    floor: int = 0
+
+    @property
+    def knows(self) -> int:
+        """The newest epoch it knows of."""
+        return max(self.epoch, self.floor)
 
 
 def is_majority(some: Collection[str], members: Collection[str]) -> bool:
@@ -62,8 +69,8 @@ def is_finished(
     and every reachable old member must know of it; somebody in a still later epoch proves the former.
     """
     running = {node for node, view in views.items() if view.started and view.epoch >= newest}
-    proved = is_majority(running, members) or any(view.epoch > newest for view in views.values())
-    return proved and all(views[node].epoch >= newest for node in old_members if node in views)
+    proved = is_majority(running, members) or any(view.knows > newest for view in views.values())
+    return proved and all(views[node].knows >= newest for node in old_members if node in views)
 
 
 def not_ready(epoch: int, next_members: Collection[str], views: Mapping[str, View]) -> list[str]:

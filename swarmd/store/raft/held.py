@@ -46,6 +46,7 @@ class Held:
         self._store: SnapshotStore | None = None
         self.floor = Floor()
         self.newest = 0
+        self.wiped = False
         self.members: dict[str, str] = {}
         self.live: dict[int, Live] = {}
         self.old: dict[int, dict[str, str]] = {}
@@ -129,6 +130,7 @@ class Held:
     async def wipe(self) -> None:
         """This machine has left and nobody needs it: keep the floor and whom to ask."""
         self.close_logs()
+        self.wiped = True
         await self.run(lambda: self.store.save_floor(self.floor))
         await self.run(self.store.wipe)
         self.old.clear()

@@ -155,9 +155,9 @@ class Member:
         members = {member.node_id: member.address for member in status.members}
         now = self.clock.monotonic()
         address = status.address if is_address(status.address) else ""
-        view = View(status.newest_epoch, status.started, members, address, now)
-        if status.newest_epoch > self.held.newest:
-            self.peers.learn(members)
+        view = View(status.newest_epoch, status.started, members, address, now, status.floor)
+        if view.knows > self.held.newest:
+            self.peers.point_to(members)
         self.peers.hear(peer, view)
 
     def _hear_member(self, live: Live, peer: str, frame: pb.PeerFrame) -> None:
@@ -183,13 +183,17 @@ class Member:
         current = self.held.current
         if current is None or current.sealed or self._sealing or not current.engine.term_applied():
             return
-        if self._roll_due(current.engine.position.last, current.wal.size):
-            self.proposals.add(Seal(self.peers.located(self.held.members)))
         if self.holding:
             return
-        for pending in self.proposals.take(_BYTES_PER_TURN):
+        taken = self.proposals.take(_BYTES_PER_TURN)
+        sealing = bool(taken) and isinstance(taken[-1].envelope.body, Seal)
+        if not sealing and self._roll_due(current.engine.position.last, current.wal.size):
+            # Never queued: behind another seal it would bring back the members before that one.
+            taken.append(self.proposals.log(Seal(self.peers.located(self.held.members))))
+            sealing = True
+        for pending in taken:
             current.engine.append(encode_envelope(pending.envelope))
-            self._sealing = isinstance(pending.envelope.body, Seal)
+        self._sealing = sealing
 
     def _speak(self) -> None:
         """Everything said so far is durable: let it out."""
@@ -238,12 +242,12 @@ class Member:
         await self.held.adopt(base)
         self.held.stop_old()
         self.replica.restore(base)
-        self.peers.fetched()
         self._started()
 
     def _started(self) -> None:
         """An epoch began here: connect it, and give it what was said to it early."""
         self._sealing = False
+        self.peers.arrived()
         self.peers.learn(self.held.members)
         current = self.held.current
         if current is not None:

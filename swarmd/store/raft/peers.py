@@ -20,12 +20,18 @@ class Peers:
         self._addresses = {self_id: address}
         self._views: dict[str, View] = {}
         self._behind_since: float | None = None
+        self._ahead: frozenset[str] = frozenset()
 
     def learn(self, addresses: Mapping[str, str]) -> None:
         """Addresses as an epoch or the caller names them; what a peer said itself is newer and stays."""
         for node_id, address in addresses.items():
             if node_id != self._self_id and node_id not in self._views:
                 self._addresses[node_id] = address
+
+    def point_to(self, members: Mapping[str, str]) -> None:
+        """Somebody who is ahead of us says that these are the managers now."""
+        self.learn(members)
+        self._ahead = frozenset(members)
 
     def hear(self, node_id: str, view: View) -> None:
         """``node_id`` said ``view``."""
@@ -42,8 +48,9 @@ class Peers:
         return {n: v for n, v in self._views.items() if now - v.heard <= self._timing.fresh}
 
     def targets(self, groups: Iterable[Mapping[str, str]], now: float) -> dict[str, str]:
-        """Whom to keep a way open to: the members in ``groups``, and guests heard in the last seconds."""
-        wanted = {node_id for members in groups for node_id in members}
+        """Whom to keep a way open to: the members in ``groups``, guests heard in the last seconds, and those
+        who are said to be the managers of a later epoch."""
+        wanted = {node_id for members in groups for node_id in members} | self._ahead
         wanted |= {node_id for node_id, view in self._views.items() if now - view.heard <= _GUEST_SECONDS}
         wanted.discard(self._self_id)
         return {node_id: self._addresses[node_id] for node_id in sorted(wanted) if node_id in self._addresses}
@@ -68,6 +75,7 @@ class Peers:
         views = {node_id: view for node_id, view in self.reachable(now).items() if node_id in candidates}
         return max(views, key=lambda node_id: (views[node_id].epoch, node_id), default=None)
 
-    def fetched(self) -> None:
-        """The clock of being behind starts anew."""
+    def arrived(self) -> None:
+        """We began an epoch: the clock of being behind starts anew."""
         self._behind_since = None
+        self._ahead = frozenset()

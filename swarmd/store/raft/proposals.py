@@ -55,13 +55,22 @@ class Proposals:
 
     def add(self, body: Body) -> Pending:
         """Queue ``body`` under a fresh sequence."""
+        pending = self._make(body)
+        self._queue.append(pending)
+        return pending
+
+    def log(self, body: Body) -> Pending:
+        """``body`` under a fresh sequence, as what goes into the log now."""
+        pending = self._make(body)
+        self._logged[pending.envelope.sequence] = pending
+        return pending
+
+    def _make(self, body: Body) -> Pending:
         self._sequence += 1
         future = asyncio.get_running_loop().create_future()
         # Not everybody stays to hear the outcome, and an unheard error is no defect.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        pending = Pending(Envelope(self._session, self._sequence, body), future)
-        self._queue.append(pending)
-        return pending
+        return Pending(Envelope(self._session, self._sequence, body), future)
 
     def take(self, limit: int) -> list[Pending]:
         """The next proposals for the log, about ``limit`` bytes of them, none behind a seal."""

@@ -123,12 +123,28 @@ def _check_torn(data: bytes, offset: int, sequence: int, name: str) -> None:
         if later is not None and later[0] > sequence:
             raise Corrupt(_damaged(name, offset, "whole records follow the damaged one"))
         found = data.find(_MAGIC_BYTES, found + 1)
+    if not _begins_like_a_record(data, offset):
+        raise Corrupt(_damaged(name, offset, "what should be the last record does not begin like one"))
     if len(data) - offset < RECORD_OVERHEAD:
         return
-    magic, length, _, _ = _HEAD.unpack_from(data, offset)
+    magic, length, number, previous = _HEAD.unpack_from(data, offset)
     end = offset + RECORD_OVERHEAD + length
     if magic == _MAGIC and end <= len(data) and not _has_empty_sector(data, offset, end):
         raise Corrupt(_damaged(name, offset, "the last record is complete but its checksum is wrong"))
+    there = len(data) - offset - RECORD_OVERHEAD
+    whole = data[:offset] + _HEAD.pack(_MAGIC, there, number, previous) + data[offset + _HEAD.size :]
+    if end > len(data) and _record_at(whole, offset) is not None:
+        raise Corrupt(_damaged(name, offset, "the last record is complete but its length is wrong"))
+
+
+def _begins_like_a_record(data: bytes, offset: int) -> bool:
+    """Of the magic number each sector's part is right, or nothing of the record is in that sector."""
+    boundary = (offset // _SECTOR + 1) * _SECTOR
+    cut = boundary - offset
+    here, there = data[offset:boundary], data[boundary : boundary + _SECTOR]
+    return (_MAGIC_BYTES[:cut].startswith(here[:4]) or not any(here)) and (
+        cut >= len(_MAGIC_BYTES) or _MAGIC_BYTES[cut:].startswith(there[: 4 - cut]) or not any(there)
+    )
 
 
 def _has_empty_sector(data: bytes, start: int, end: int) -> bool:

@@ -45,10 +45,10 @@ def _batches(epoch: int, messages: list[pb.RaftMessage]) -> Iterator[pb.RaftBatc
 
 
 def own_status(held: Held, *, applied: int, address: str) -> pb.PeerFrame:
-    """Which epoch this member holds and where it is."""
+    """Which epoch this member holds and where it is; of one that left, who the managers were after it."""
     return pb.PeerFrame(
         status=pb.PeerStatus(
-            newest_epoch=held.newest,
+            newest_epoch=0 if held.wiped else held.newest,
             floor=held.floor.epoch,
             started=held.current is not None,
             members=members_to_wire(held.members),
