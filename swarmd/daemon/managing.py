@@ -135,7 +135,9 @@ class Managing:
         self._nursery.start("terms", self._terms.run())
 
     async def stop(self) -> None:
-        """Stop taking part for now; when this manager leads, the others elect another one."""
+        """Stop taking part for now; when this manager leads, it hands leadership on first."""
+        if self.raft.is_leader() and len(self.raft.status().members) > 1:
+            await self._terms.hand_on()
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()

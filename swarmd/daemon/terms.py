@@ -63,7 +63,8 @@ class Terms:
                 self.current = None
             self._log.info("term_ends", crashed=crashed)
             if crashed:
-                await self._hand_on()
+                await self.hand_on()
+                await self._clock.sleep(RETERM)
 
     async def _one_term(self, term: Term) -> bool:
         """True when a loop failed, False when leadership ended."""
@@ -87,12 +88,12 @@ class Terms:
             await self._changed().wait()
         over.set()
 
-    async def _hand_on(self) -> None:
+    async def hand_on(self) -> None:
+        """Let another manager lead, if one is current enough."""
         try:
             await self._raft.transfer()
         except SwarmError as error:
             self._log.warning("leadership_kept", reason=str(error))
-        await self._clock.sleep(RETERM)
 
 
 def _only_unavailable(error: Exception) -> bool:
