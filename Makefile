@@ -36,6 +36,7 @@ demo-down: ## remove the demo's swarm (root)
 test: ## all tests (root); ARGS are given to pytest
 	@$(SYSTEM) --root test python node test
 	@$(MAKE) --silent $(READY)
+	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@status=0; $(BIN)/python -m pytest $(ARGS) || status=$$?; \
 	if [[ -n "$(STATUS)" ]]; then echo $$status >"$(STATUS)"; else exit $$status; fi
 
