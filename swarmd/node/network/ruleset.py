@@ -35,6 +35,7 @@ _DETOUR = 'dup to ct mark map @vtep_by_mark device "{device}" drop'
 _BUCKET = "jhash ip saddr . th sport"
 _MASQUERADE = f'oifname "{OVERLAY}" ct status & dnat == dnat ip saddr != @pools masquerade'
 
+# `numgen` in the maps' types only says "a 32-bit number": nft has no other word for the hash's result.
 _TEMPLATE = """
 table ip {table} {{
   set base_{marker} {{ type mark; }}
