@@ -63,7 +63,10 @@ class Changes:
         """Who keeps ``members`` from being the group; empty when they can be."""
         self._require_leader()
         held = self._member.held
-        missing = not_ready(held.newest, members, self._keeper.views())
+        # What one said a second ago does not count when its connection has closed since.
+        connected = self._member.links | {self._keeper.self_id}
+        views = {node_id: view for node_id, view in self._keeper.views().items() if node_id in connected}
+        missing = not_ready(held.newest, members, views)
         return [] if may_seal(missing, held.members, members) else missing
 
     def _require_leader(self) -> None:

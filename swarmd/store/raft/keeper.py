@@ -26,7 +26,7 @@ class Keeper:
 
     def __init__(self, member: Member, self_id: str, nursery: Nursery) -> None:
         self._member = member
-        self._self_id = self_id
+        self.self_id = self_id
         self._nursery = nursery
         self._due = 0.0
         self._fetching = False
@@ -39,7 +39,7 @@ class Keeper:
         held = member.held
         now = member.clock.monotonic()
         own = View(held.newest, held.current is not None, held.members, member.peers.own_address, now)
-        return {**member.peers.reachable(now), self._self_id: own}
+        return {**member.peers.reachable(now), self.self_id: own}
 
     async def turn(self) -> None:
         """Do what is due.  Raises Refused when this machine lost its disk, DiskFailed."""
@@ -96,10 +96,10 @@ class Keeper:
             raise Corrupt(f"The snapshot that manager {peer} sent arrived damaged.")
         base = decode_base(data, f"from manager {peer}")
         held = self._member.held
-        named, newest, floor = self._self_id in base.members, held.newest, held.floor.epoch
+        named, newest, floor = self.self_id in base.members, held.newest, held.floor.epoch
         if lost_its_disk(member=named, newest=newest, floor=floor):
             self._refusal = Refused(
-                f"The swarm knows this node ({self._self_id}) as a manager, but its disk holds nothing of "
+                f"The swarm knows this node ({self.self_id}) as a manager, but its disk holds nothing of "
                 "that. A manager that lost its disk must be removed and join again under a new id."
             )
         elif may_install(base.epoch, member=named, newest=newest, floor=floor):

@@ -31,7 +31,8 @@ class Peers:
     def point_to(self, members: Mapping[str, str]) -> None:
         """Somebody who is ahead of us says that these are the managers now."""
         self.learn(members)
-        self._ahead = frozenset(members)
+        # One that left and was started again knows that it was a manager, but not of which others.
+        self._ahead = frozenset(members) or self._ahead
 
     def hear(self, node_id: str, view: View) -> None:
         """``node_id`` said ``view``."""

@@ -116,7 +116,7 @@ class SnapshotStore:
             return Floor()
         try:
             return msgspec.json.decode(path.read_bytes(), type=Floor)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Corrupt(f"The file {path} is damaged: {error}. Join again under a new id.") from error
 
     def save_floor(self, floor: Floor) -> None:

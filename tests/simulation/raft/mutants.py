@@ -1,0 +1,204 @@
+"""Faults put into the product on purpose: the checks must find each of them.
+
+``where`` names profile, members and the first seed with which chance finds it; None says that chance does so
+too seldom, and ``test_directed`` arranges the disaster by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from swarmd.store.raft import changes, engine, keeper, records
+from swarmd.store.raft.codec import CoreMessage
+from swarmd.store.raft.engine import Engine
+from swarmd.store.raft.envelope import Envelope, Ledger, Seal, decode_envelope
+from swarmd.store.raft.held import Held
+from swarmd.store.raft.journal import Journal
+from swarmd.store.raft.member import Member
+from swarmd.store.raft.node import RaftNode
+from swarmd.store.raft.proposals import Pending, Proposals
+from swarmd.store.raft.records import Entry, Item, encode_record
+from swarmd.store.raft.sanitize import Append, sanitize_append
+from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.wal import Wal
+
+Patch = tuple[Any, str, Callable[..., Any]]
+Where = tuple[str, int, int]
+
+
+class Mutant:
+    """What to replace in the product."""
+
+    def __init__(self, patches: Sequence[Patch], where: Where | None) -> None:
+        self._patches = patches
+        self.where = where
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, replacement in self._patches:
+                stack.enter_context(mock.patch.object(owner, name, replacement))
+            yield
+
+
+def _commit_without_sync(self: Wal, items: Sequence[Item]) -> None:
+    record, self._crc = encode_record(items, self._sequence + 1, self._crc)
+    self._disk.write(self._fd, record)
+    self._sequence += 1
+    self.size += len(record)
+
+
+async def _turn_speaks_first(self: Member) -> None:
+    self._turned = self.clock.monotonic()
+    while self._inbound:
+        self._hear(*self._inbound.popleft())
+    self._feed()
+    for live in self.held.live.values():
+        live.engine.tick()
+    self._speak()
+    end = self._apply()
+    await self.held.persist()
+    if end is not None:
+        await self._roll(*end)
+    elif self._fetched is not None:
+        await self._install(self._fetched)
+    self._watch_leadership()
+
+
+_set_term = Journal.setCurrentTerm
+
+
+def _forget_vote(self: Journal, term: int, vote: str | None) -> None:
+    _set_term(self, term, None)
+
+
+def _forget_term(self: Journal, term: int, vote: str | None) -> None:
+    self._term, self._vote = term, vote
+
+
+def _apply_behind_seal(self: Member) -> tuple[Envelope, Seal] | None:
+    end: tuple[Envelope, Seal] | None = None
+    for epoch, live in self.held.live.items():
+        entries = live.engine.take_committed()
+        if epoch != self.held.newest or live.sealed:
+            continue
+        for _, data in entries:
+            envelope = decode_envelope(data)
+            if isinstance(envelope.body, Seal):
+                live.sealed = True
+                end = end or (envelope, envelope.body)
+            else:
+                self.proposals.applied(envelope, self.replica.apply(envelope))
+    return end
+
+
+def _admit_all(self: Ledger, session: str, sequence: int) -> int | None:
+    self.applied += 1
+    return self.applied
+
+
+def _append_as_it_comes(message: CoreMessage, *, last: int, committed: int, term_at: Any) -> Append:
+    return Append(message, message["prevLogIdx"] + len(message["entries"]))
+
+
+_sanitize = sanitize_append
+
+
+def _commit_unclamped(message: CoreMessage, **known: Any) -> Append:
+    clean = _sanitize(message, **known)
+    return Append(clean.message | {"commit_index": message["commit_index"]}, clean.verified)
+
+
+_deliver = Engine.deliver
+
+
+def _vote_for_anybody(self: Engine, sender: str, message: CoreMessage) -> None:
+    if message["type"] == "request_vote":
+        message = message | {"last_log_term": 1 << 30}
+    _deliver(self, sender, message)
+
+
+_tick = Engine.tick
+
+
+def _commit_old_terms(self: Engine) -> None:
+    if self.leading:
+        matched = sorted(
+            [self.position.last, *(self._get("raftMatchIndex")[n] for n in self._nodes.values())]
+        )
+        self._put("raftCommitIndex", max(self.position.committed, matched[(len(matched) - 1) // 2]))
+    _tick(self)
+
+
+def _count_stale_answers(self: Engine, sender: str, message: CoreMessage) -> None:
+    if message["type"] == "next_node_idx":
+        message = message | {"term": self.term}
+    _deliver(self, sender, message)
+
+
+async def _barrier_at_once(self: RaftNode, *, timeout: float = 10.0) -> None:
+    """Whoever is asked answers from what it has."""
+
+
+def _abandon_for_good(self: Proposals, pending: Pending) -> bool:
+    if pending in self._queue:
+        self._queue.remove(pending)
+    return False
+
+
+async def _adopt_without_base(self: Held, base: Base) -> None:
+    if self.newest:
+        self.old[self.newest] = self.members
+    for epoch in [epoch for epoch in self.live if epoch < base.epoch - 1]:
+        self.live.pop(epoch).wal.close()
+    await self._begin(base)
+
+
+def _install_whatever_is_newer(epoch: int, *, member: bool, newest: int, floor: int) -> bool:
+    return epoch > newest
+
+
+def _half_log(self: Engine) -> list[Item]:
+    items, self._journal.items = self._journal.items, []
+    return [item for item in items if not isinstance(item, Entry) or item.index % 7]
+
+
+def _yes(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _no(*_: Any, **__: Any) -> bool:
+    return False
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+MUTANTS = {
+    "no-fsync": Mutant([(Wal, "commit", _commit_without_sync)], ("forget", 3, 1)),
+    "speak-before-fsync": Mutant([(Member, "turn", _turn_speaks_first)], ("forget", 3, 13)),
+    "forgotten-vote": Mutant([(Journal, "setCurrentTerm", _forget_vote)], None),
+    "forgotten-term": Mutant([(Journal, "setCurrentTerm", _forget_term)], ("forget", 3, 13)),
+    "behind-seal-applied": Mutant([(Member, "_apply", _apply_behind_seal)], None),
+    "no-dedupe": Mutant([(Ledger, "admit", _admit_all)], None),
+    "append-unchecked": Mutant([(engine, "sanitize_append", _append_as_it_comes)], ("links", 3, 1)),
+    "commit-unclamped": Mutant([(engine, "sanitize_append", _commit_unclamped)], None),
+    "vote-for-anybody": Mutant(
+        [(Engine, "deliver", _vote_for_anybody), (Engine, "would_vote", _yes)], ("links", 3, 3)
+    ),
+    "commit-old-terms": Mutant([(Engine, "tick", _commit_old_terms)], None),
+    "stale-answers-counted": Mutant([(Engine, "deliver", _count_stale_answers)], None),
+    "read-without-quorum": Mutant([(RaftNode, "barrier", _barrier_at_once)], ("links", 3, 1)),
+    "failure-called-final": Mutant([(Proposals, "abandon", _abandon_for_good)], ("links", 3, 2)),
+    "base-not-durable": Mutant([(Held, "adopt", _adopt_without_base)], ("forget", 3, 1)),
+    "old-epoch-dropped": Mutant([(keeper, "is_finished", _yes)], None),
+    "seal-for-nobody": Mutant([(changes, "may_seal", _yes)], None),
+    "damage-taken-for-torn": Mutant([(records, "_check_torn", _nothing)], None),
+    "lost-disk-forgiven": Mutant([(keeper, "lost_its_disk", _no)], None),
+    "entries-skipped-in-log": Mutant([(Engine, "take_items", _half_log)], ("forget", 3, 1)),
+    "no-floor": Mutant([(keeper, "may_install", _install_whatever_is_newer)], None),
+}
