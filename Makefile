@@ -10,7 +10,7 @@ READY := .venv/.ready
 SYSTEM := deploy/setup/system
 DEMO := demo
 
-.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench clean
+.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench sim-raft clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,10 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@$(BIN)/python -m benchmarks.bench_runtime
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
+
+SEEDS ?= 20
+sim-raft: $(READY) ## the replication layer through SEEDS random disasters each; more in ARGS (--help lists it)
+	@$(BIN)/python -m tests.simulation.raft --seeds $(SEEDS) $(ARGS)
 
 clean: ## remove what make made, but no swarm
 	rm -rf .venv .lab build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

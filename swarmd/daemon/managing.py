@@ -60,6 +60,7 @@ class Managing:
         gossip: Callable[[], Mapping[str, str]],
         clock: Clock,
         new_id: NewId,
+        on_left: Callable[[], None],
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -70,6 +71,8 @@ class Managing:
         self._data_dir = data_dir / "raft"
         self._clock = clock
         self._new_id = new_id
+        self._on_left = on_left
+        self._takes_part = False
         self._nursery = Nursery(self._report)
         self._log = structlog.get_logger()
         self._state = StoreState()
@@ -132,15 +135,23 @@ class Managing:
         begin = bootstrap and not await asyncio.to_thread(has_begun, self._data_dir)
         members = {self._node_id: self.raft_address} if begin else None
         await self.raft.start(bootstrap_members=members, peers=peers, force_new=force_new)
+        self._takes_part = True
         self._nursery.start("terms", self._terms.run())
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
+        self._takes_part = False
         if self.raft.is_leader() and len(self.raft.status().members) > 1:
             await self._terms.hand_on()
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()
+
+    @property
+    def has_left(self) -> bool:
+        """The group has let this member go; only a new managing half can come back."""
+        status = self.raft.status()
+        return self._takes_part and status.role == "stopped" and status.problem is None
 
     async def released(self, limit: float) -> bool:
         """Until the others have let this member go: it serves its last epoch for them until then.
@@ -220,6 +231,8 @@ class Managing:
             self._lost = asyncio.Event()
         self._changed.set()
         self._changed = asyncio.Event()
+        if self.has_left:
+            self._on_left()
 
     async def _until_leading(self, limit: float) -> None:
         try:

@@ -178,6 +178,7 @@ class Member:
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
             new_id=self._new_id,
+            on_left=self._check_role,
         )
         own = self._memory.node_id
         peers = {
@@ -198,12 +199,19 @@ class Member:
         if wanted is Role.WORKER and not left:
             return
         self._wanted = wanted
-        if not self._plays(wanted) and not self._role_lock.locked():
+        self._check_role()
+
+    def _check_role(self) -> None:
+        if not self._plays(self._wanted) and not self._role_lock.locked():
             self._nursery.start("role change", self._change_role())
 
     def _plays(self, role: Role) -> bool:
         """Whether this node has that role's certificate, and does that role's work."""
-        return self._credentials.identity.role is role is (Role.MANAGER if self._managing else Role.WORKER)
+        if self._credentials.identity.role is not role:
+            return False
+        if role is Role.WORKER:
+            return self._managing is None
+        return self._managing is not None and not self._managing.has_left
 
     async def _change_role(self) -> None:
         async with self._role_lock:
@@ -221,6 +229,10 @@ class Member:
             await self._renew()
         if self._credentials.identity.role is not wanted:
             raise Unavailable(f"the managers do not certify this node as a {wanted.value} yet")
+        if wanted is Role.MANAGER and self._managing is not None and self._managing.has_left:
+            # Demoted and promoted in one breath: the group let it go before it was asked back.
+            managing, self._managing = self._managing, None
+            await managing.stop()
         if wanted is Role.MANAGER and self._managing is None:
             await self._start_managing()
             self._log.info("became_manager")

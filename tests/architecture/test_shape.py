@@ -13,7 +13,10 @@ from tests.architecture import source
 RULE_LINES, ALARM_LINES, FUNCTION_LINES = 300, 500, 40
 
 # Longer than the rule allows, and why that reads better than two halves.
-LONG_FILES = {}
+LONG_FILES = {
+    "swarmd/daemon/managing.py": "the composition root of a manager: wiring, part by part",
+    "swarmd/daemon/member.py": "one membership: identity, port, two halves, and the role between them",
+}
 LONG_TESTS = {
     "tests/integration/test_local_cluster.py": "one stand-in daemon serves all of its tests",
     "tests/unit/test_raft_group.py": "one network of members in memory serves all of its tests",

@@ -374,6 +374,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             gossip=dict,
             clock=SystemClock(),
             new_id=new_id,
+            on_left=lambda: None,
         )
 
     killed = manager()

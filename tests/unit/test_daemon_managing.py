@@ -65,6 +65,7 @@ class Rig:
             gossip=dict,
             clock=self.clock,
             new_id=new_id,
+            on_left=lambda: None,
         )
         raft: Any = self.raft
         self.managing.raft = raft

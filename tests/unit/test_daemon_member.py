@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,14 @@ from tests.unit.test_control_bed import ManualClock, eventually, settle
 class FakeManaging:
     """The managing half: refuses to start as often as ``refusals`` says."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, on_left: Callable[[], None]) -> None:
         self._rig = rig
+        self._on_left = on_left
+        self.has_left = False
+
+    def leave(self) -> None:
+        self.has_left = True
+        self._on_left()
 
     async def start(self, **_: object) -> None:
         if self._rig.refusals:
@@ -66,7 +72,7 @@ class Rig:
             logs=nothing,
             new_id=new_id,
         )
-        monkeypatch.setattr(member_module, "Managing", lambda **_: FakeManaging(self))
+        monkeypatch.setattr(member_module, "Managing", lambda **parts: FakeManaging(self, parts["on_left"]))
         monkeypatch.setattr(member_module, "renew", self.renew)
         monkeypatch.setattr(self.member.working.session, "leader_channel", lambda: None)
         monkeypatch.setattr(self.member.working, "restart_session", lambda: self.log.append("session"))
@@ -166,6 +172,18 @@ async def test_a_demotion_waits_until_the_group_has_let_the_node_go(rig: Rig) ->
     await rig.row(Role.WORKER, Role.WORKER)
     await eventually(lambda: rig.log == PROMOTED + DEMOTED)
     assert (rig.saved, rig.member.managing) == (Role.WORKER, None)
+
+
+async def test_a_manager_that_was_let_go_and_is_wanted_again_begins_anew(rig: Rig) -> None:
+    rig.answers.append(Role.MANAGER)
+    await rig.row(Role.MANAGER, Role.WORKER)
+    await eventually(lambda: rig.log == PROMOTED)
+    rig.log.clear()
+    first: Any = rig.member.managing
+    first.leave()
+    await eventually(lambda: "session" in rig.log)
+    assert rig.log == ["managing stopped", "managing started", "session"]
+    assert rig.member.managing is not first
 
 
 async def test_an_old_certificate_is_renewed_and_shown_and_a_failure_is_tried_again(rig: Rig) -> None:
