@@ -120,9 +120,7 @@ class Managing:
         """The running term, while this manager leads."""
         return self._terms.current
 
-    async def start(
-        self, *, bootstrap: bool = False, peers: Mapping[str, str] | None = None, force_new: bool = False
-    ) -> None:
+    async def start(self, *, bootstrap: bool = False, peers: Mapping[str, str] | None = None) -> None:
         """Listen and take part.  Raises SwarmError when the port or the disk cannot be used."""
         try:
             await self.peer_server.start(self._listen, CLUSTER_PORT)
@@ -134,7 +132,7 @@ class Managing:
         # A swarm whose founder crashed between its first epoch and its first rows goes on with that epoch.
         begin = bootstrap and not await asyncio.to_thread(has_begun, self._data_dir)
         members = {self._node_id: self.raft_address} if begin else None
-        await self.raft.start(bootstrap_members=members, peers=peers, force_new=force_new)
+        await self.raft.start(bootstrap_members=members, peers=peers)
         self._takes_part = True
         self._nursery.start("terms", self._terms.run())
 

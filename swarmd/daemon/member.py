@@ -99,11 +99,11 @@ class Member:
 
     # -- life ------------------------------------------------------------------------------------
 
-    async def start(self, *, founding: Founding | None = None, force_new: bool = False) -> None:
+    async def start(self, *, founding: Founding | None = None) -> None:
         """Open the node port, take part.  Raises SwarmError when a port or the disk cannot be used."""
         await self._open_node_port()
         if is_manager(self._credentials):
-            await self._start_managing(bootstrap=founding is not None, force_new=force_new)
+            await self._start_managing(bootstrap=founding is not None)
         if founding is not None and self._managing is not None:
             cluster = await self._managing.found(founding)
             self._memory = replace(self._memory, founding=None, gossip_key=cluster.gossip_key, number=1)
@@ -165,7 +165,7 @@ class Member:
     def use_cases(self) -> UseCases:
         return self._manager().cases
 
-    async def _start_managing(self, *, bootstrap: bool = False, force_new: bool = False) -> None:
+    async def _start_managing(self, *, bootstrap: bool = False) -> None:
         managing = Managing(
             node_id=self._memory.node_id,
             cluster_id=self._memory.cluster_id,
@@ -186,7 +186,7 @@ class Member:
         }
         self._managing = managing
         try:
-            await managing.start(bootstrap=bootstrap, peers=peers, force_new=force_new)
+            await managing.start(bootstrap=bootstrap, peers=peers)
         except BaseException:
             self._managing = None
             await managing.stop()
