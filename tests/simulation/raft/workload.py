@@ -105,7 +105,9 @@ class Admin:
             await asyncio.sleep(min(8.0, self._rng.expovariate(rate)))
             if not world.faulty:
                 return
-            lost = world.gone & set(world.checker.members()) if world.checker.bases else set()
+            if not world.checker.members():
+                continue  # nobody has begun yet
+            lost = world.gone & set(world.checker.members())
             if lost:
                 await self._replace(min(lost))
             elif world.profile.changes:
