@@ -292,12 +292,9 @@ class Managing:
         request = agent_pb2.TaskLogsRequest(
             task_id=task_id, follow=options.follow, tail=options.tail, since=options.since
         )
-        try:
-            with self._channels.using(node.status.address, node.id) as channel:
-                async for line in agent_pb2_grpc.NodePeerStub(channel).TaskLogs(request):
-                    yield Line(at=line.at, stderr=line.stderr, data=line.line)
-        except grpc.RpcError as error:
-            raise errors.from_rpc(error) from error
+        with errors.calling(), self._channels.using(node.status.address, node.id) as channel:
+            async for line in agent_pb2_grpc.NodePeerStub(channel).TaskLogs(request):
+                yield Line(at=line.at, stderr=line.stderr, data=line.line)
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, exc_info=error)

@@ -40,10 +40,8 @@ async def renew(current: Credentials, leader: grpc.aio.Channel) -> Credentials:
     """Ask the leader; the role is the one that the node's row says.  Raises SwarmError."""
     key = ca.new_key()
     request = agent_pb2.RenewRequest(csr_pem=ca.new_request(key))
-    try:
+    with errors.calling():
         answer = await agent_pb2_grpc.AuthorityStub(leader).Renew(request, timeout=10)
-    except grpc.RpcError as error:
-        raise errors.from_rpc(error) from error
     if not ca.is_key_of(key, answer.certificate_pem):
         raise Denied("the renewed certificate is for another key than this node's")
     fresh = Credentials(key=key, certificate=answer.certificate_pem, root=current.root)

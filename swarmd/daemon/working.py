@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-import grpc
 import msgspec
 import structlog
 
@@ -123,9 +122,10 @@ class Working:
         if self._session_task is not None:
             self._session_task.cancel()
         try:
-            await agent_pb2_grpc.DispatcherStub(leader).Leave(agent_pb2.LeaveRequest(), timeout=3)
-        except grpc.RpcError as error:
-            self._log.warning("goodbye_not_heard", reason=str(errors.from_rpc(error)))
+            with errors.calling():
+                await agent_pb2_grpc.DispatcherStub(leader).Leave(agent_pb2.LeaveRequest(), timeout=3)
+        except SwarmError as error:
+            self._log.warning("goodbye_not_heard", reason=str(error))
 
     async def end_work(self) -> None:
         """This node leaves the swarm: every task of it ends.  Takes as long as they are given to."""

@@ -49,21 +49,34 @@ class Nursery:
             self._tasks -= tasks
 
 
-def is_cancelled() -> bool:
-    """Whether somebody wants the current task to end; otherwise a CancelledError is some library's own."""
+def cancellations() -> int:
+    """How many times somebody asked the current task to end.
+
+    At zero, a CancelledError is some library's own.  A count that grew while an await ended in another
+    way means that a library lost the cancellation (grpc.aio does, in a call that fails at that moment).
+    """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 async def caught(work: Coroutine[Any, Any, object]) -> Exception | None:
     """What ``work`` failed with; None when it ended well.
 
-    The caller's own cancellation passes through; a CancelledError from inside comes as Interrupted.
+    The caller's own cancellation passes through, also when the work lost it; a CancelledError from inside
+    comes as Interrupted.
     """
+    before = cancellations()
+    error = await _caught(work)
+    if cancellations() > before:
+        raise asyncio.CancelledError from error
+    return error
+
+
+async def _caught(work: Coroutine[Any, Any, object]) -> Exception | None:
     try:
         await work
     except asyncio.CancelledError as error:
-        if is_cancelled():
+        if cancellations():
             raise
         interrupted = Interrupted("the work was cancelled from inside")
         interrupted.__cause__ = error

@@ -93,10 +93,8 @@ class JoinLane:
             node_id=request.node_id,
             address=address,
         )
-        try:
+        with errors.calling():
             answer = await agent_pb2_grpc.AuthorityStub(channel).Join(forwarded, timeout=20)
-        except grpc.RpcError as error:
-            raise errors.from_rpc(error) from error
         return peer_pb2.JoinReply(
             root_ca_pem=answer.root_ca,
             certificate_pem=answer.certificate_pem,

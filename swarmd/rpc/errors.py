@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import grpc
 
+from swarmd.kit.supervise import cancellations
 from swarmd.model.errors import KINDS, SwarmError, Unavailable
 
 KIND_KEY = "swarmd-kind"
@@ -45,3 +49,25 @@ def from_rpc(error: grpc.RpcError) -> SwarmError:
     if kind is not None:
         return KINDS.get(str(kind), SwarmError)(details)
     return Unavailable(details or str(error))
+
+
+@contextlib.contextmanager
+def calling() -> Iterator[None]:
+    """Around a gRPC call: what it fails with becomes a SwarmError.
+
+    A channel that is closed under a call (new certificates) cancels it; that must not look as if the
+    caller had been cancelled.  And a call that fails just as its caller is cancelled must not hide that.
+    """
+    before = cancellations()
+    try:
+        yield
+    except grpc.RpcError as error:
+        if cancellations() > before:
+            raise asyncio.CancelledError from error
+        raise from_rpc(error) from error
+    except grpc.aio.UsageError as error:
+        raise Unavailable(f"the connection cannot be used: {error}") from error
+    except asyncio.CancelledError:
+        if cancellations():
+            raise
+        raise Unavailable("the connection was closed during a call") from None

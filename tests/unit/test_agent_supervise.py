@@ -197,3 +197,31 @@ async def test_who_waits_for_a_nursery_to_close_can_still_be_cancelled() -> None
         await closing
     stubborn.set()
     await nursery.close()
+
+
+async def test_a_cancellation_that_the_work_loses_is_not_lost() -> None:
+    failing = Work(at_cancel=OSError("the disk went at that moment"))
+    heedless = Work(in_spite="a result in spite of it")
+    for work in (failing, heedless):
+        task = asyncio.get_running_loop().create_task(caught(work.run()))
+        await work.started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_clean_up_after_a_cancellation_may_fail_and_its_failure_is_seen() -> None:
+    work, seen = Work(), []
+
+    async def ending() -> None:
+        try:
+            await work.run()
+        finally:
+            seen.append(await caught(raising(OSError("disk full"))))
+
+    task = asyncio.get_running_loop().create_task(ending())
+    await work.started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [str(error) for error in seen] == ["disk full"]

@@ -11,8 +11,8 @@ import grpc
 from swarmd.image.store import ImageStore
 from swarmd.model import image_ref
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
-from swarmd.node.agent.insist import call
 from swarmd.rpc.channels import Channels
+from swarmd.rpc.errors import calling
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 
 SILENCE = 20.0
@@ -63,7 +63,7 @@ class ImageFetcher:
 
     async def _locate(self, ref: str) -> agent_pb2.LocateImageResponse:
         stub = agent_pb2_grpc.DispatcherStub(self._leader())
-        with call():
+        with calling():
             answer: agent_pb2.LocateImageResponse = await stub.LocateImage(
                 agent_pb2.LocateImageRequest(ref=ref), timeout=5
             )
@@ -74,7 +74,7 @@ class ImageFetcher:
             stub = agent_pb2_grpc.NodePeerStub(channel)
 
             async def manifest() -> bytes:
-                with call():
+                with calling():
                     answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
                 return bytes(answer.data)
 
@@ -88,7 +88,7 @@ async def _pieces(stream: Any) -> AsyncIterator[bytes]:
     """A blob as it comes; raises Unavailable for a holder that breaks off or is silent for too long."""
     try:
         while True:
-            with call():
+            with calling():
                 piece = await _next(stream)
             if piece is None:
                 return

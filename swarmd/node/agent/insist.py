@@ -1,20 +1,14 @@
-"""Work that has to be done in the end, as often as it takes, and calls that fail in words."""
+"""Work that has to be done in the end, as often as it takes."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
-
-import grpc
 
 from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
-from swarmd.kit.supervise import is_cancelled
-from swarmd.model.errors import SwarmError, Unavailable
-from swarmd.rpc import errors
+from swarmd.model.errors import SwarmError
 
 T = TypeVar("T")
 
@@ -35,22 +29,3 @@ async def insist(
         except SwarmError as error:
             failed(error)
         await clock.sleep(backoff.next())
-
-
-@contextlib.contextmanager
-def call() -> Iterator[None]:
-    """Around a gRPC call: what it fails with becomes a SwarmError.
-
-    A channel that is closed under a call (new certificates) cancels it; that must not look as if the
-    caller had been cancelled.
-    """
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise errors.from_rpc(error) from error
-    except grpc.aio.UsageError as error:
-        raise Unavailable(f"the connection cannot be used: {error}") from error
-    except asyncio.CancelledError:
-        if is_cancelled():
-            raise
-        raise Unavailable("the connection was closed during a call") from None

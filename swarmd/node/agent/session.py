@@ -18,9 +18,9 @@ from swarmd.model.errors import Denied, SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.node.agent.core.remotes import Remote, Remotes
 from swarmd.node.agent.core.reporter import Reporter
-from swarmd.node.agent.insist import call
 from swarmd.rpc import codec
 from swarmd.rpc.channels import Channels
+from swarmd.rpc.errors import calling
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 
 ANSWER_LIMIT = 10.0
@@ -126,7 +126,7 @@ class SessionClient:
         hello = agent_pb2.AgentMessage(hello=self._handlers.hello())
         stream = stub.Session(self._outgoing(hello, ended))
         try:
-            with call():
+            with calling():
                 first = await self._first(stream)
                 if first.WhichOneof("body") == "redirect":
                     self._follow(first.redirect)
