@@ -50,6 +50,7 @@ check: $(READY) ## format, lint, strict types, layers, generated code, scripts: 
 	$(BIN)/lint-imports
 	deploy/setup/proto --check
 	$(BIN)/python deploy/setup/cli_reference.py --check
+	$(BIN)/python deploy/setup/api_reference.py --check
 	deploy/setup/syntax
 
 fix: $(READY) ## format, and mend what the linter can mend
@@ -59,8 +60,9 @@ fix: $(READY) ## format, and mend what the linter can mend
 proto: $(READY) ## generate swarmd/rpc/v1 from proto/
 	deploy/setup/proto
 
-docs: $(READY) ## generate the flags in docs/cli.md from the command line itself
+docs: $(READY) ## generate the flags in docs/cli.md and the audiences in docs/api.md
 	$(BIN)/python deploy/setup/cli_reference.py
+	$(BIN)/python deploy/setup/api_reference.py
 
 constraints: ## raise the versions in constraints.txt (needs uv)
 	deploy/setup/constraints

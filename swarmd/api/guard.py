@@ -3,13 +3,13 @@
     caller ──► may it?  ──► the method ──► a SwarmError: its sentence
                  no ──► Denied             anything else: a traceback in the log, a short sentence
 
-A method that the table below does not name is refused on the node port: a new one has to say for whom it is.
+Who may is declared in the proto files (``rpc.audience``).  What declares nothing is refused everywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -18,24 +18,13 @@ import structlog
 from swarmd.model.errors import Denied, SwarmError
 from swarmd.model.objects import Node, RemovedNode
 from swarmd.model.states import Role
-from swarmd.rpc import errors
+from swarmd.rpc import audience, errors
+from swarmd.rpc.audience import audience_of
 from swarmd.security import peer
 from swarmd.security.ca import Identity
 from swarmd.store.store import Store
 
 INTERNAL = "an internal error of the daemon stopped this call: the daemon's log says more"
-
-MANAGERS, MEMBERS = True, False
-NODE_PORT: Mapping[str, bool] = {
-    "/swarmd.rpc.v1.Control": MANAGERS,
-    "/swarmd.rpc.v1.Dispatcher": MEMBERS,
-    "/swarmd.rpc.v1.Authority/Renew": MEMBERS,
-    "/swarmd.rpc.v1.Authority/Join": MANAGERS,
-    "/swarmd.rpc.v1.NodePeer/GetManifest": MEMBERS,
-    "/swarmd.rpc.v1.NodePeer/GetBlob": MEMBERS,
-    "/swarmd.rpc.v1.NodePeer/TaskLogs": MANAGERS,
-}
-"""Who may call a method of the node port, or a whole service."""
 
 Check = Callable[[str, Any], None]
 """(method, context of the call); raises Denied."""
@@ -45,15 +34,21 @@ def node_port_check(cluster_id: Callable[[], str], store: Callable[[], Store | N
     """The rule of the node port.  ``store``: this node's, while it is a manager."""
 
     def check(method: str, context: Any) -> None:
-        audience = NODE_PORT.get(method, NODE_PORT.get(method.rpartition("/")[0]))
-        if audience is None:
+        for_managers = audience_of(method) in (audience.USERS, audience.MANAGERS)
+        if not for_managers and audience_of(method) != audience.MEMBERS:
             raise Denied(f"nobody may call {method} on the node port")
-        identity = peer.require(context, cluster_id(), manager=audience)
+        identity = peer.require(context, cluster_id(), manager=for_managers)
         known = store()
         if known is not None:
-            _check_standing(identity, known, manager=audience)
+            _check_standing(identity, known, manager=for_managers)
 
     return check
+
+
+def check_local(method: str, context: Any) -> None:
+    """The rule of the unix socket: the file's mode says who gets in, the declaration what is asked there."""
+    if audience_of(method) not in (audience.USERS, audience.LOCAL):
+        raise Denied(f"nobody may call {method} on the daemon's socket")
 
 
 def _check_standing(identity: Identity, store: Store, *, manager: bool) -> None:

@@ -14,7 +14,7 @@ import structlog
 from swarmd import __version__
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader, not_manager
-from swarmd.api.guard import Guard
+from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
@@ -92,7 +92,8 @@ class Daemon:
 
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
-            interceptors=[Guard(), Forwarding(self._find_leader, self._clock)], options=SERVER_OPTIONS
+            interceptors=[Guard(check_local), Forwarding(self._find_leader, self._clock)],
+            options=SERVER_OPTIONS,
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)

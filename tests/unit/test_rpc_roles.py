@@ -1,4 +1,7 @@
-"""Who may call what on the node port, over real mutual TLS: every method, every kind of certificate."""
+"""Who may call what on the node port, over real mutual TLS: every declared call, every kind of certificate.
+
+The calls come from the descriptors, so a new one is tried by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
+from deploy.setup.api_reference import methods
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
 from swarmd.api.guard import INTERNAL
@@ -24,29 +28,20 @@ from swarmd.model.errors import NotFound
 from swarmd.model.objects import Cluster, Node, RemovedNode
 from swarmd.model.spec import NodeSpec
 from swarmd.model.states import Role
-from swarmd.rpc import errors
+from swarmd.rpc import audience, errors
 from swarmd.rpc.channels import OPTIONS
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, control_pb2
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, grpc_channel_credentials, grpc_server_credentials
 from tests.unit.test_control_bed import Bed
 
 SECRET = "w" * 25
-METHODS = {
-    f"/{service.full_name}/{method.name}": method
-    for file in (agent_pb2.DESCRIPTOR, control_pb2.DESCRIPTOR)
-    for service in file.services_by_name.values()
-    for method in service.methods
+METHODS = methods()
+ALLOWED = {
+    audience.MEMBERS: {"worker", "manager", "demoted manager"},
+    audience.MANAGERS: {"manager"},
+    audience.USERS: {"manager"},
 }
-FOR_MEMBERS = {
-    "/swarmd.rpc.v1.Dispatcher/Session",
-    "/swarmd.rpc.v1.Dispatcher/LocateImage",
-    "/swarmd.rpc.v1.Dispatcher/Leave",
-    "/swarmd.rpc.v1.Authority/Renew",
-    "/swarmd.rpc.v1.NodePeer/GetManifest",
-    "/swarmd.rpc.v1.NodePeer/GetBlob",
-}
-MEMBERS, MANAGERS = {"worker", "manager", "demoted manager"}, {"manager"}
 CALLERS = (
     "nobody", "other root", "other swarm", "worker", "manager",
     "removed worker", "removed manager", "demoted manager",
@@ -181,28 +176,28 @@ def request_of(name: str) -> bytes:
 
 
 async def outcome(channel: Any, name: str) -> str:
-    """What a call comes to: "ok", the kind of the error, or "no connection"."""
-    method, request = METHODS[name], request_of(name)
-    asks = iter([] if method.client_streaming else [request])
+    """What a call comes to: "ok", the kind of the error, "not served" or "no connection".
+
+    On the wire one request and its end are what every kind of method can begin with.
+    """
     try:
-        if method.client_streaming:
-            async for _ in channel.stream_stream(name)(asks, timeout=10):
-                pass
-        elif method.server_streaming:
-            async for _ in channel.unary_stream(name)(request, timeout=10):
-                pass
-        else:
-            await channel.unary_unary(name)(request, timeout=10)
+        async for _ in channel.unary_stream(name)(request_of(name), timeout=10):
+            pass
     except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return "not served"
         kind = dict(cast("Any", error.trailing_metadata() or ())).get(errors.KIND_KEY)
         return str(kind) if kind else "no connection"
     return "ok"
 
 
 def expected(caller: str, name: str) -> str:
+    who = audience.declared(METHODS[name])
     if caller in ("nobody", "other root"):
         return "no connection"
-    return "allowed" if caller in (MEMBERS if name in FOR_MEMBERS else MANAGERS) else "denied"
+    if who == audience.LOCAL:
+        return "not served"
+    return "allowed" if caller in ALLOWED[who] else "denied"
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -212,7 +207,7 @@ async def test_every_method_is_for_those_it_is_meant_for(port: Port, caller: str
     for name in METHODS:
         found = await outcome(channel, name)
         assert found != "internal", name
-        verdict = found if found in ("denied", "no connection") else "allowed"
+        verdict = found if found in ("denied", "not served", "no connection") else "allowed"
         if verdict != expected(caller, name):
             wrong[name] = f"{found}, expected: {expected(caller, name)}"
     assert wrong == {}

@@ -220,7 +220,7 @@ class AuthorityServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Join(self, request, context):
-        """Managers only: a join that arrived at another manager's cluster port.
+        """A join that arrived at another manager's cluster port.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -82,7 +82,7 @@ class AuthorityStub:
     Renew: _grpc.UnaryUnaryMultiCallable[_agent_pb2.RenewRequest, _agent_pb2.RenewResponse]
     """Role comes from the node's row: this is how a promotion reaches a certificate."""
     Join: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ForwardedJoin, _agent_pb2.ForwardedJoinReply]
-    """Managers only: a join that arrived at another manager's cluster port."""
+    """A join that arrived at another manager's cluster port."""
 
 @_typing.type_check_only
 class AuthorityAsyncStub(AuthorityStub):
@@ -92,7 +92,7 @@ class AuthorityAsyncStub(AuthorityStub):
     Renew: _aio.UnaryUnaryMultiCallable[_agent_pb2.RenewRequest, _agent_pb2.RenewResponse]  # type: ignore[assignment]
     """Role comes from the node's row: this is how a promotion reaches a certificate."""
     Join: _aio.UnaryUnaryMultiCallable[_agent_pb2.ForwardedJoin, _agent_pb2.ForwardedJoinReply]  # type: ignore[assignment]
-    """Managers only: a join that arrived at another manager's cluster port."""
+    """A join that arrived at another manager's cluster port."""
 
 class AuthorityServicer(metaclass=_abc_1.ABCMeta):
     """Any manager: certificates.  A follower passes the call to the leader."""
@@ -111,7 +111,7 @@ class AuthorityServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ForwardedJoin,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ForwardedJoinReply, _abc.Awaitable[_agent_pb2.ForwardedJoinReply]]:
-        """Managers only: a join that arrived at another manager's cluster port."""
+        """A join that arrived at another manager's cluster port."""
 
 def add_AuthorityServicer_to_server(servicer: AuthorityServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
