@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from swarmd.api import tokens
 from swarmd.control import lookup
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import LogItem, LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.services import Services
+from swarmd.control.tokens import Tokens
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import ServiceSpec
@@ -33,6 +35,7 @@ class UseCases(msgspec.Struct, frozen=True):
 
     store: Store
     clusters: Clusters
+    tokens: Tokens
     nodes: Nodes
     services: Services
     logs: Logs
@@ -67,6 +70,31 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def RotateToken(self, request: pb.RotateTokenRequest, context: Any) -> pb.RotateTokenResponse:
         async def answer() -> pb.RotateTokenResponse:
             return pb.RotateTokenResponse(token=await self._cases().clusters.rotate_token(request.role))
+
+        return await _answer(context, answer)
+
+    # -- join tokens -----------------------------------------------------------------------------
+
+    async def CreateToken(self, request: pb.CreateTokenRequest, context: Any) -> pb.CreateTokenResponse:
+        return await _answer(context, lambda: tokens.create(self._cases().tokens, request))
+
+    async def ListTokens(self, request: pb.ListTokensRequest, context: Any) -> pb.ListTokensResponse:
+        async def answer() -> pb.ListTokensResponse:
+            cases = self._cases().tokens
+            return pb.ListTokensResponse(tokens=[tokens.view(cases, row) for row in cases.all()])
+
+        return await _answer(context, answer)
+
+    async def GetToken(self, request: pb.GetTokenRequest, context: Any) -> pb.GetTokenResponse:
+        async def answer() -> pb.GetTokenResponse:
+            cases = self._cases().tokens
+            return pb.GetTokenResponse(token=tokens.view(cases, cases.get(request.ref)))
+
+        return await _answer(context, answer)
+
+    async def RemoveToken(self, request: pb.RemoveTokenRequest, context: Any) -> pb.RemoveTokenResponse:
+        async def answer() -> pb.RemoveTokenResponse:
+            return pb.RemoveTokenResponse(id=await self._cases().tokens.remove(request.ref))
 
         return await _answer(context, answer)
 

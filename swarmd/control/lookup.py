@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarmd.control.core.validate import unique_prefix
 from swarmd.model.errors import Invalid, NotFound
-from swarmd.model.objects import Node, Service, Task
+from swarmd.model.objects import JoinToken, Node, Service, Task
 from swarmd.store.store import Store
 
 
@@ -43,6 +43,18 @@ def task(store: Store, ref: str) -> Task:
         found = store.get(Task, row_id) if row_id else None
     if found is None:
         raise NotFound(f"task {ref} not found")
+    return found
+
+
+def token(store: Store, ref: str) -> JoinToken:
+    """Raises NotFound, or Invalid when a prefix fits several."""
+    found = store.get(JoinToken, ref)
+    if found is None:
+        ids = (row.id for row in store.all(JoinToken))
+        row_id = unique_prefix(ref, ids, _ambiguous("join token", ref))
+        found = store.get(JoinToken, row_id) if row_id else None
+    if found is None:
+        raise NotFound(f"join token {ref} not found")
     return found
 
 

@@ -28,17 +28,49 @@ class Joined(msgspec.Struct, frozen=True):
     managers: dict[str, str]
 
 
-async def join(token_text: str, remotes: list[str]) -> Joined:
-    """Try the managers in turn.  Raises SwarmError: the last one's answer, or why none answered."""
+class Joiner:
+    """Remembers the key of a join that came to no good end: the next try with that token is the same join.
+
+    So a token that may be used once is not used up by an answer that was lost on its way.
+    """
+
+    def __init__(self) -> None:
+        self._token = ""
+        self._key = b""
+
+    async def join(self, token_text: str, remotes: list[str]) -> Joined:
+        """Raises SwarmError as :func:`join` does."""
+        again = self._key and token_text == self._token
+        if not again:
+            self._token, self._key = token_text, ca.new_key()
+        try:
+            return await join(token_text, remotes, self._key)
+        except Denied:
+            self.done()
+            if not again:
+                raise
+        return await self.join(token_text, remotes)  # the node of that key is at work by now, or was removed
+
+    def done(self) -> None:
+        """This node has joined; what it joins next is another join."""
+        self._token, self._key = "", b""
+
+
+async def join(token_text: str, remotes: list[str], key: bytes | None = None) -> Joined:
+    """Try the managers in turn.  ``key``: PEM; the same one again is the same join.
+
+    Raises SwarmError: the last one's answer, or why none answered.
+    """
     token = tokens.parse_token(token_text)
     if not remotes:
         raise Invalid("the address of a manager is needed: swarm join --token TOKEN HOST:PORT")
+    key = key or ca.new_key()
     problem: SwarmError | None = None
     for remote in remotes:
         host, port = _host_port(remote)
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await _join_one(token, host, port)
+                return await _join_one(token, host, port, key)
         except TimeoutError:
             problem = Unavailable(f"the manager at {remote} did not answer within {TIMEOUT:.0f} s")
         except ssl.SSLError as error:
@@ -52,7 +84,7 @@ async def join(token_text: str, remotes: list[str]) -> Joined:
     raise problem
 
 
-async def _join_one(token: tokens.JoinToken, host: str, port: int) -> Joined:
+async def _join_one(token: tokens.TokenText, host: str, port: int, key: bytes) -> Joined:
     untrusted = await _ask(host, port, joiner_context(None), peer_pb2.JoinRequest())
     root = untrusted.root_ca_pem
     if tokens.ca_digest(root) != token.ca_digest:
@@ -60,7 +92,6 @@ async def _join_one(token: tokens.JoinToken, host: str, port: int) -> Joined:
             f"remote CA does not match fingerprint. Expected: {token.ca_digest}: "
             "the token is of another swarm than the manager at this address"
         )
-    key = ca.new_key()
     request = peer_pb2.JoinRequest(token_secret=token.secret, csr_pem=ca.new_request(key))
     reply = await _ask(host, port, joiner_context(root), request)
     credentials = Credentials(key=key, certificate=reply.certificate_pem, root=root)

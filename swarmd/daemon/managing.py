@@ -16,6 +16,7 @@ from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
+from swarmd.control.tokens import Tokens
 from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -267,6 +268,7 @@ class Managing:
         return UseCases(
             store=self.store,
             clusters=Clusters(self.store, self._new_id),
+            tokens=Tokens(self.store, self._clock, self._new_id),
             nodes=Nodes(self.store, self._clock, self._group),
             services=Services(self.store, self._clock, self._new_id, self._locator),
             logs=Logs(self.store, self._read_log, self._report),

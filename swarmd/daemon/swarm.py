@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from swarmd.control.cluster import Founding
-from swarmd.daemon.joining import join
+from swarmd.daemon.joining import Joiner
 from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
@@ -58,6 +58,7 @@ class Swarm:
         self._logs = logs
         self._abandon = abandon
         self._log = structlog.get_logger()
+        self._joiner = Joiner()
         self._change = asyncio.Lock()
         self._nursery = Nursery(self._report)
         self.member: Member | None = None
@@ -160,9 +161,10 @@ class Swarm:
         await self._started()
         async with self._change:
             self._check_outside()
-            availability = availability_of(request.availability)
+            if request.availability:
+                availability_of(request.availability)
             address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
-            joined = await join(request.token, list(request.remote_addrs))
+            joined = await self._joiner.join(request.token, list(request.remote_addrs))
             managers = tuple(
                 Remote(node_id, raft_address.rpartition(":")[0], raft_address)
                 for node_id, raft_address in joined.managers.items()
@@ -172,10 +174,11 @@ class Swarm:
                 cluster_id=joined.cluster_id,
                 address=address,
                 listen=listen_address(request.listen_addr),
-                availability=availability.value,
+                availability=request.availability,  # "": the token says
                 managers=managers,
             )
             await self._enter(joined.credentials, memory)
+            self._joiner.done()
             return joined.node_id, joined.role
 
     async def _enter(

@@ -9,16 +9,15 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
-from swarmd.model.errors import Conflict, Denied, Invalid, OutOfSequence, Unavailable
+from swarmd.manager.core import joins
+from swarmd.manager.core.joins import Grant
+from swarmd.model.errors import Conflict, Denied, OutOfSequence, Unavailable
 from swarmd.model.objects import Cluster, Node, NodeStatus, RemovedNode
 from swarmd.model.spec import NodeSpec
 from swarmd.model.states import Role
 from swarmd.security import ca, tokens
 from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
-
-MAX_NODES = 16_383
-"""Address blocks of /24 in 10.128.0.0/10, without the first."""
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -39,26 +38,27 @@ class Authority:
         self._clock = clock
         self._new_id = new_id
 
-    async def join(self, secret: str, request_pem: bytes, *, node_id: str = "", address: str = "") -> Issued:
-        """A node with a token becomes a member.  A retry with the node id it was given is the same join.
+    async def join(self, secret: str, request_pem: bytes, *, address: str = "") -> Issued:
+        """A node with a token becomes a member.  A use of the token and the node's row are one transaction.
 
-        Raises Denied for a wrong token, or for the id of a node that is at work already: a token is no
-        proof of being that node.  Raises Invalid for an unreadable request.
+        The same key asking again is the same join: its answer was lost.  Raises Denied for a token that is
+        unknown, expired or used up, Invalid for an unreadable request.
         """
         cluster = self._cluster()
-        role = _role_of(secret, cluster)
+        key = ca.key_digest(request_pem)
         while True:
-            known = self._store.get(Node, node_id) if node_id else None
-            if known is not None and not _may_retry(known, role):
-                raise Denied(f"node {node_id} is part of this swarm already: join without its id")
-            row = known or self._new_node(role, address)
-            issued = self._sign(cluster, row.id, role, request_pem)
+            grant = joins.grant_of(secret, cluster, self._store.token_by_hash(tokens.secret_hash(secret)))
+            known = self._store.node_by_join_key(key)
             if known is not None:
-                return issued
+                joins.check_again(known, grant)
+                return self._sign(cluster, known.id, grant.role, request_pem)
+            joins.check_usable(grant, self._clock.now())
+            row = self._new_node(grant, key, address)
+            issued = self._sign(cluster, row.id, grant.role, request_pem)
             try:
-                await self._store.commit([Put(row)])
+                await self._store.commit([Put(row), *grant.spent()])
             except (Conflict, OutOfSequence):
-                continue  # another join took the number
+                continue  # another join took the number, a use of the token, or was this one
             return issued
 
     def renew(self, node_id: str, request_pem: bytes) -> Issued:
@@ -80,21 +80,16 @@ class Authority:
             raise Unavailable("the swarm is not initialised yet; try again in a moment")
         return cluster
 
-    def _new_node(self, role: Role, address: str) -> Node:
+    def _new_node(self, grant: Grant, key: str, address: str) -> Node:
         return Node(
             id=self._new_id(),
-            spec=NodeSpec(role=role),
-            role=role,
+            spec=NodeSpec(labels=grant.labels, role=grant.role, availability=grant.availability),
+            role=grant.role,
             status=NodeStatus(address=address),
-            number=self._free_number(),
+            number=joins.free_number(self._store.all(Node)),
+            join_key=key,
+            join_token=grant.token_id,
         )
-
-    def _free_number(self) -> int:
-        taken = {node.number for node in self._store.all(Node)}
-        for number in range(1, MAX_NODES + 1):
-            if number not in taken:
-                return number
-        raise Invalid(f"the swarm has {MAX_NODES} nodes, the most its address pool allows")
 
     def _sign(self, cluster: Cluster, node_id: str, role: Role, request_pem: bytes) -> Issued:
         certificate = ca.sign(
@@ -106,16 +101,3 @@ class Authority:
             life=cluster.spec.certificate_expiry,
         )
         return Issued(node_id, role, certificate, cluster.root_ca, cluster.id)
-
-
-def _may_retry(node: Node, role: Role) -> bool:
-    """A join may be repeated until the node has first been heard of, and for the same role only."""
-    return node.spec.role is role and not node.description.hostname
-
-
-def _role_of(secret: str, cluster: Cluster) -> Role:
-    if tokens.same_secret(secret, cluster.manager_token):
-        return Role.MANAGER
-    if tokens.same_secret(secret, cluster.worker_token):
-        return Role.WORKER
-    raise Denied("A valid join token is necessary to join this cluster")

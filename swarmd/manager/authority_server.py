@@ -41,7 +41,7 @@ class AuthorityServer(agent_pb2_grpc.AuthorityServicer):
         try:
             peer.require(context, self._cluster_id(), manager=True)
             issued = await self._authority().join(
-                request.token_secret, request.csr_pem, node_id=request.node_id, address=request.address
+                request.token_secret, request.csr_pem, address=request.address
             )
         except SwarmError as error:
             await errors.abort(context, error)
@@ -76,9 +76,7 @@ class JoinLane:
         try:
             channel = await self._leader()
             if channel is None:
-                issued = await self._authority.join(
-                    request.token_secret, request.csr_pem, node_id=request.node_id, address=address
-                )
+                issued = await self._authority.join(request.token_secret, request.csr_pem, address=address)
                 return self._reply(issued)
             return await self._forward(channel, request, address)
         except SwarmError as error:
@@ -90,7 +88,6 @@ class JoinLane:
         forwarded = agent_pb2.ForwardedJoin(
             token_secret=request.token_secret,
             csr_pem=request.csr_pem,
-            node_id=request.node_id,
             address=address,
         )
         with errors.calling():

@@ -15,6 +15,7 @@ from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import caught
 from swarmd.manager.allocator.allocating import AllocatorPlanner
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.ending import EndingPlanner
 from swarmd.manager.loop import ControlLoop, Planner
 from swarmd.manager.orchestrator.enforcing import EnforcerPlanner
 from swarmd.manager.orchestrator.reaping import ReaperPlanner
@@ -75,5 +76,6 @@ def control_loops(store: Store, clock: Clock, new_id: NewId) -> dict[str, Contro
         "scheduler": SchedulerPlanner(store),
         "enforcer": EnforcerPlanner(store),
         "reaper": ReaperPlanner(store),
+        "endings": EndingPlanner(store),
     }
     return {name: ControlLoop(store, clock, planner) for name, planner in planners.items()}

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
-from swarmd.model.states import NodeState, Role, TaskState, UpdateState
+from swarmd.model.states import Availability, NodeState, Role, TaskState, UpdateState
 
 R = TypeVar("R", bound="Row")
 
@@ -124,7 +124,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(Row, frozen=True, kw_only=True):
-    """A machine of the swarm.  ``number`` gives its address block: 10.128.0.0 + number * 256."""
+    """A machine of the swarm.  ``number`` gives its address block: 10.128.0.0 + number * 256.
+
+    ``join_key``: digest of the key it asked to join with, by which a repeated join is known.  ``join_token``:
+    id of the token it joined with; empty for the swarm's two standing ones.
+    """
 
     spec: NodeSpec = NodeSpec()
     role: Role = Role.WORKER
@@ -133,6 +137,8 @@ class Node(Row, frozen=True, kw_only=True):
     number: int = 0
     raft_address: str = ""
     removed: bool = False
+    join_key: str = ""
+    join_token: str = ""
 
 
 class Cluster(Row, frozen=True, kw_only=True):
@@ -167,3 +173,27 @@ class RemovedNode(Row, frozen=True, kw_only=True):
     """A node that was removed: its certificate is refused until it has expired."""
 
     until: float = 0.0
+
+
+class JoinToken(Row, frozen=True, kw_only=True):
+    """A token made for some nodes: what it gives them, how long and how often.  The secret is not kept.
+
+    ``secret_hash``: of the secret, by ``security.tokens``.  ``labels`` and ``availability`` are for the spec
+    of each node.  ``expires_at``: seconds since 1970, 0 = never.  ``max_uses``: 0 = any number.
+    """
+
+    secret_hash: str
+    role: Role = Role.WORKER
+    labels: dict[str, str] = {}
+    availability: Availability = Availability.ACTIVE
+    description: str = ""
+    expires_at: float = 0.0
+    max_uses: int = 0
+    uses: int = 0
+
+    def is_expired(self, now: float) -> bool:
+        return 0 < self.expires_at <= now
+
+    @property
+    def is_used_up(self) -> bool:
+        return 0 < self.max_uses <= self.uses

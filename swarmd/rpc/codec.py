@@ -29,7 +29,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
     objects.NodeDescription, objects.NodeStatus, objects.Node, objects.Cluster, objects.Network,
-    objects.PortAllocation, objects.RemovedNode,
+    objects.PortAllocation, objects.RemovedNode, objects.JoinToken,
 )  # fmt: skip
 
 MESSAGES: dict[type[msgspec.Struct], type[Message]] = {

@@ -7,6 +7,7 @@ in the certificate (SAN) are the node id and the role, so a caller can insist on
 from __future__ import annotations
 
 import datetime
+import hashlib
 from typing import cast
 
 import msgspec
@@ -130,6 +131,14 @@ def _requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise Invalid("the certificate request is not for an ECDSA key on the curve P-256")
     return public
+
+
+def key_digest(request_pem: bytes) -> str:
+    """SHA-256 (hex) of the public key that a request is for.  Raises Invalid as :func:`sign` does."""
+    spki = _requested_key(request_pem).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
 
 
 def identity_of(certificate: bytes) -> Identity:

@@ -18,7 +18,7 @@ from swarmd.model.errors import Invalid
 _TOKEN = re.compile(r"SWMTKN-1-([0-9a-z]{50})-([0-9a-z]{25})")
 
 
-class JoinToken(msgspec.Struct, frozen=True):
+class TokenText(msgspec.Struct, frozen=True):
     """The two halves of a token."""
 
     ca_digest: str
@@ -35,15 +35,23 @@ def ca_digest(root_ca_pem: bytes) -> str:
 
 def make_token(root_ca_pem: bytes, secret: str) -> str:
     """The token that joins the swarm of that authority."""
-    return str(JoinToken(ca_digest(root_ca_pem), secret))
+    return str(TokenText(ca_digest(root_ca_pem), secret))
 
 
-def parse_token(text: str) -> JoinToken:
+def parse_token(text: str) -> TokenText:
     """Raises Invalid when it is no token."""
     match = _TOKEN.fullmatch(text.strip())
     if match is None:
         raise Invalid("invalid join token")
-    return JoinToken(match.group(1), match.group(2))
+    return TokenText(match.group(1), match.group(2))
+
+
+def secret_hash(secret: str) -> str:
+    """What the swarm keeps of the secret of a token made for some nodes: SHA-256, hex.
+
+    The secret is 128 random bits, so that no slower hash would protect it better.
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def same_secret(given: str, expected: str) -> bool:

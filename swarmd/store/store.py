@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS as ERROR_KINDS
-from swarmd.model.objects import Cluster, Row, Service, SpecVersion, Task, spec_version_id
+from swarmd.model.objects import Cluster, JoinToken, Node, Row, Service, SpecVersion, Task, spec_version_id
 from swarmd.store.core import transaction
 from swarmd.store.core.tables import Event, Outcome, Tables
 from swarmd.store.core.transaction import Change
@@ -87,6 +87,12 @@ class Store:
 
     def service_by_name(self, name: str) -> Service | None:
         return next(iter(self._state.tables.where(Service, "name", name.lower())), None)
+
+    def node_by_join_key(self, key: str) -> Node | None:
+        return next(iter(self._state.tables.where(Node, "join_key", key)), None)
+
+    def token_by_hash(self, secret_hash: str) -> JoinToken | None:
+        return next(iter(self._state.tables.where(JoinToken, "secret", secret_hash)), None)
 
     def cluster(self) -> Cluster | None:
         """The one cluster row, once the swarm is initialised."""

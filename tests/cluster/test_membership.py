@@ -165,6 +165,23 @@ def test_a_rotated_token_is_dead_at_once_and_the_new_one_works(lab: Lab, outside
     lab.until_ready()
 
 
+def test_a_token_for_one_drained_node_with_a_label_does_just_that(lab: Lab, outsider: str) -> None:
+    made = ("--label", "zone=a", "--uses", "1", "--expires", "1h", "--availability", "drain")
+    token = lab.ask("swarm", "token", "create", "-q", *made)
+    row = lab.ask("swarm", "token", "ls", "-q")
+    assert lab.ask("swarm", "token", "ls", "--format", "{{.Labels}} {{.UsesLeft}}") == "zone=a 1 of 1"
+    lab.ask(*_join(lab, outsider, token), node=outsider)
+    lab.until_ready()
+    shown = lab.ask("node", "inspect", outsider, "--format", "{{.Spec.Labels.zone}} {{.Spec.Availability}}")
+    assert shown == "a drain"
+    _leave(lab, outsider)
+    _forget(lab, outsider)
+    assert "used as often as it may be" in lab.refusal(*_join(lab, outsider, token), node=outsider)
+    lab.ask("swarm", "token", "rm", row)
+    assert "A valid join token is necessary" in lab.refusal(*_join(lab, outsider, token), node=outsider)
+    assert _state(lab, outsider) == "inactive"
+
+
 def test_the_token_of_another_swarm_is_refused_before_it_is_sent(lab: Lab, outsider: str) -> None:
     said = lab.ask("swarm", "init", "--advertise-addr", "eth0", node=outsider)
     foreign = lab.ask("swarm", "join-token", "-q", "worker", node=outsider)

@@ -11,6 +11,7 @@ from swarmd.api.control import ControlServer, UseCases
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.tokens import Tokens
 from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, SwarmError
 from swarmd.model.objects import Node, NodeDescription
 from swarmd.model.replace import replace
@@ -30,6 +31,7 @@ class Leader(Bed):
         self.cases = UseCases(
             store=self.store,
             clusters=Clusters(self.store, self.new_id),
+            tokens=Tokens(self.store, self.clock, self.new_id),
             nodes=Nodes(self.store, self.clock, lambda: self.group),
             services=self.services,
             logs=Logs(self.store, self.read, lambda name, error: None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -9,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarmd.manager.authority import Authority, Issued
 from swarmd.manager.authority_server import JoinLane
-from swarmd.model.errors import Denied, Invalid, Unavailable
-from swarmd.model.objects import Cluster, Node, NodeDescription, RemovedNode
+from swarmd.manager.core import joins
+from swarmd.model.errors import Denied, Invalid, Refused, Unavailable
+from swarmd.model.objects import Cluster, JoinToken, Node, NodeDescription, RemovedNode
 from swarmd.model.replace import replace
 from swarmd.model.spec import NodeSpec
-from swarmd.model.states import Role
+from swarmd.model.states import Availability, Role
 from swarmd.rpc.v1 import agent_pb2, peer_pb2
-from swarmd.security import ca
+from swarmd.security import ca, tokens
 from swarmd.store.core.transaction import Delete, Put
 from tests.unit.test_control_bed import Bed
 
@@ -40,9 +43,20 @@ class Office(Bed):
         )
         await self.put(cluster)
 
-    async def join(self, secret: str = WORKER_SECRET, node_id: str = "") -> Issued:
-        request = ca.new_request(ca.new_key())
-        return await self.authority.join(secret, request, node_id=node_id, address="10.0.0.7")
+    async def join(self, secret: str = WORKER_SECRET, key: bytes = b"") -> Issued:
+        request = ca.new_request(key or ca.new_key())
+        return await self.authority.join(secret, request, address="10.0.0.7")
+
+    async def token(self, **fields: Any) -> str:
+        """The secret of a new token."""
+        secret = f"secret{self.new_id()}"
+        row = JoinToken(id=self.new_id(), secret_hash=tokens.secret_hash(secret), **fields)
+        await self.put(row)
+        return secret
+
+    def uses(self) -> int:
+        (row,) = self.store.all(JoinToken)
+        return row.uses
 
     def renew(self, node_id: str) -> Role:
         issued = self.authority.renew(node_id, ca.new_request(ca.new_key()))
@@ -100,26 +114,102 @@ async def test_a_key_that_others_could_not_use_is_not_certified(office: Office) 
         await office.authority.join(WORKER_SECRET, request.public_bytes(serialization.Encoding.PEM))
 
 
-async def test_a_retry_with_the_id_it_was_given_is_the_same_join(office: Office) -> None:
-    first = await office.join()
-    again = await office.join(node_id=first.node_id)
+async def test_the_same_key_asking_again_is_the_same_join(office: Office) -> None:
+    key = ca.new_key()
+    first, again = await office.join(key=key), await office.join(key=key)
     assert again.node_id == first.node_id
     assert len(office.store.all(Node)) == 1
+    assert (await office.join()).node_id != first.node_id
 
 
-async def test_a_token_is_no_proof_of_being_a_node_that_is_at_work(office: Office) -> None:
-    manager = await office.join(MANAGER_SECRET)
-    with pytest.raises(Denied, match="part of this swarm already"):
-        await office.join(WORKER_SECRET, node_id=manager.node_id)
-    worker = await office.join()
+async def test_a_key_is_no_proof_of_being_a_node_that_is_at_work(office: Office) -> None:
+    key = ca.new_key()
+    worker = await office.join(key=key)
+    with pytest.raises(Denied, match=f"node {worker.node_id} is part of this swarm already"):
+        await office.join(MANAGER_SECRET, key)
     row = office.node(worker.node_id)
     await office.put(replace(row, description=NodeDescription(hostname="w")))
     with pytest.raises(Denied, match=f"node {worker.node_id} is part of this swarm already"):
-        await office.join(node_id=worker.node_id)
+        await office.join(key=key)
 
 
-async def test_an_id_that_nobody_has_is_not_given_to_whoever_asks(office: Office) -> None:
-    assert (await office.join(node_id="ofmychoice")).node_id != "ofmychoice"
+async def test_two_managers_asked_with_one_key_at_the_same_moment_make_one_node(office: Office) -> None:
+    key = ca.new_key()
+    other: list[Issued] = []
+
+    async def first() -> None:
+        other.append(await office.join(key=key))
+
+    office.proposer.first.append(first)
+    assert (await office.join(key=key)).node_id == other[0].node_id
+    assert len(office.store.all(Node)) == 1
+
+
+# -- tokens made for some nodes ------------------------------------------------------------------
+
+
+async def test_a_token_gives_its_role_labels_and_availability(office: Office) -> None:
+    secret = await office.token(
+        role=Role.MANAGER, labels={"zone": "a"}, availability=Availability.DRAIN, max_uses=5
+    )
+    row = office.node((await office.join(secret)).node_id)
+    assert row.spec == NodeSpec(role=Role.MANAGER, labels={"zone": "a"}, availability=Availability.DRAIN)
+    assert (row.role, office.uses()) == (Role.MANAGER, 1)
+    assert row.join_token == next(iter(office.store.all(JoinToken))).id
+
+
+async def test_a_token_for_one_node_lets_one_node_in(office: Office) -> None:
+    secret = await office.token(max_uses=1)
+    await office.join(secret)
+    with pytest.raises(Denied, match="used as often as it may be"):
+        await office.join(secret)
+    assert (office.uses(), len(office.store.all(Node))) == (1, 1)
+
+
+async def test_two_joins_at_the_same_moment_cannot_share_the_last_use(office: Office) -> None:
+    secret = await office.token(max_uses=1)
+
+    async def quicker() -> None:
+        await office.join(secret)
+
+    office.proposer.first.append(quicker)
+    with pytest.raises(Denied, match="used as often as it may be"):
+        await office.join(secret)
+    assert (office.uses(), len(office.store.all(Node))) == (1, 1)
+
+
+async def test_a_join_whose_answer_was_lost_costs_no_second_use(office: Office) -> None:
+    secret, key = await office.token(max_uses=1), ca.new_key()
+    first = await office.join(secret, key)
+    assert (await office.join(secret, key)).node_id == first.node_id
+    assert office.uses() == 1
+
+
+async def test_a_token_is_good_until_the_second_it_expires(office: Office) -> None:
+    secret = await office.token(expires_at=office.clock.now() + 60)
+    office.clock.advance(59)
+    await office.join(secret)
+    office.clock.advance(1)
+    with pytest.raises(Denied, match="this join token has expired"):
+        await office.join(secret)
+
+
+async def test_who_has_no_token_learns_nothing_of_those_there_are(office: Office) -> None:
+    secret = await office.token(max_uses=1, uses=1, expires_at=1.0)
+    for wrong in (secret[:-1], tokens.secret_hash(secret), ""):
+        with pytest.raises(Denied) as caught:
+            await office.join(wrong)
+        assert str(caught.value) == "A valid join token is necessary to join this cluster"
+
+
+async def test_a_script_that_joins_in_circles_does_not_use_up_the_numbers(office: Office) -> None:
+    heard = NodeDescription(hostname="w")
+    for number in range(1, joins.MAX_UNHEARD + 1):
+        await office.put(Node(id=f"n{number}", number=number))
+    with pytest.raises(Refused, match="1000 nodes have joined this swarm and never been heard of"):
+        await office.join()
+    await office.put(replace(office.node("n7"), description=heard))
+    await office.join()
 
 
 async def test_each_node_has_a_number_of_its_own_and_freed_ones_are_used_again(office: Office) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,71 @@ def test_node_update_and_rm_send_only_what_was_given(daemon: FakeDaemon, cli: Cl
     assert not request.HasField("availability")
     assert (dict(request.label_add), list(request.label_rm)) == ({"a": "b"}, ["c"])
     assert cli("node", "rm", "-f", "n2", "n3")[:2] == (0, "n2\nn3\n")
+
+
+def a_token(identity: str = "tok1", **fields: Any) -> control_pb2.TokenView:
+    usual: dict[str, Any] = {"role": "worker", "availability": "active", "state": "valid", "created_at": 1e9}
+    return control_pb2.TokenView(id=identity, **(usual | fields))
+
+
+def test_swarm_token_create_sends_what_was_asked_and_shows_how_to_join(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["CreateToken"] = control_pb2.CreateTokenResponse(token=TOKEN, view=a_token())
+    daemon.answers["GetNode"] = control_pb2.GetNodeResponse(node=node())
+    words = ("--role", "worker", "--label", "zone=a", "-l", "gpu=", "--expires", "24h", "--uses", "3")
+    assert cli("swarm", "token", "create", *words, "--availability", "drain") == (
+        0,
+        "Created join token tok1. It is not shown again.\n\n"
+        "To add a worker to this swarm, run the following command:\n\n"
+        f"    swarmctl swarm join --token {TOKEN} 192.168.77.11:2377\n\n",
+        "",
+    )
+    (request,) = daemon.asked("CreateToken")
+    assert (request.role, dict(request.labels), request.availability) == (
+        "worker", {"zone": "a", "gpu": ""}, "drain",
+    )  # fmt: skip
+    assert (request.lifetime, request.max_uses) == (86400.0, 3)
+    assert cli("swarm", "token", "create", "-q") == (0, f"{TOKEN}\n", "")
+    assert (daemon.asked("CreateToken")[1].lifetime, daemon.asked("CreateToken")[1].max_uses) == (0, 0)
+
+
+@pytest.mark.parametrize("flag", ["--uses=0", "--expires=0s"])
+def test_a_token_that_nobody_could_use_is_not_asked_for(daemon: FakeDaemon, cli: Cli, flag: str) -> None:
+    code, _, error = cli("swarm", "token", "create", flag)
+    assert code == 1
+    assert "never valid" in error
+    assert daemon.asked("CreateToken") == []
+
+
+def test_swarm_token_ls_shows_filters_and_formats(daemon: FakeDaemon, cli: Cli) -> None:
+    later = time.time() + 3 * 86400 + 60
+    daemon.answers["ListTokens"] = control_pb2.ListTokensResponse(
+        tokens=[
+            a_token(max_uses=3, uses=1, labels={"zone": "a", "arch": "x"}, expires_at=later),
+            a_token("tok2", role="manager", state="expired", expires_at=5.0, description="old"),
+        ]
+    )
+    assert cli("swarm", "token", "ls")[1] == (
+        "ID        ROLE      LABELS          USES LEFT   EXPIRES     DESCRIPTION\n"
+        "tok1      worker    arch=x,zone=a   2 of 3      in 3 days   \n"
+        "tok2      manager                   unlimited   expired     old\n"
+    )
+    assert cli("swarm", "token", "ls", "-q", "--filter", "role=manager")[1] == "tok2\n"
+    assert cli("swarm", "token", "list", "-q", "--filter", "label=zone=a")[1] == "tok1\n"
+    assert cli("swarm", "token", "ls", "-q", "--filter", "state=expired")[1] == "tok2\n"
+    assert cli("swarm", "token", "ls", "--format", "{{.ID}} {{.MaxUses}} {{.ExpiresAt}}")[1].splitlines()[
+        1
+    ] == ("tok2 unlimited 1970-01-01T00:00:05Z")
+
+
+def test_swarm_token_inspect_and_rm(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["GetToken"] = control_pb2.GetTokenResponse(token=a_token(max_uses=3, uses=1))
+    (shown,) = json.loads(cli("swarm", "token", "inspect", "tok1")[1])
+    assert (shown["ID"], shown["Uses"], shown["MaxUses"], shown["State"]) == ("tok1", 1, 3, "valid")
+    assert "ExpiresAt" not in shown
+    missing = Refusal("join token tok2 not found", "not_found", grpc.StatusCode.NOT_FOUND)
+    daemon.answers["RemoveToken"] = lambda request: (
+        missing if request.ref == "tok2" else control_pb2.RemoveTokenResponse(id="tok1")
+    )
+    assert cli("swarm", "token", "rm", "tok1", "tok2") == (
+        1, "tok1\n", "Error response from daemon: join token tok2 not found\n",
+    )  # fmt: skip

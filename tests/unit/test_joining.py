@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.daemon.joining import join
+from swarmd.daemon.joining import Joiner, join
 from swarmd.kit.ids import new_id
 from swarmd.manager.authority import Authority
 from swarmd.manager.authority_server import JoinLane
 from swarmd.model.errors import Denied, Invalid, SwarmError, Unavailable
-from swarmd.model.objects import Cluster, Node
+from swarmd.model.objects import Cluster, JoinToken, Node, NodeDescription
+from swarmd.model.replace import replace
 from swarmd.model.states import Role
 from swarmd.rpc.peer import PeerServer
-from swarmd.rpc.v1 import agent_pb2
+from swarmd.rpc.v1 import agent_pb2, peer_pb2
 from swarmd.security import ca, tokens
 from swarmd.security.identity import Credentials, server_context
 from tests.unit.test_control_bed import Bed
@@ -51,10 +52,19 @@ class Swarm(Bed):
             node_id="m1",
             cluster_id=lambda: "c1",
             context=lambda: server_context(self.credentials, scratch),
-            on_join=lane.answer,
+            on_join=self.answer,
         )
+        self.lane = lane
+        self.loses_answers = 0
         self.has_leader = True
         self.address = ""
+
+    async def answer(self, request: peer_pb2.JoinRequest, address: str) -> peer_pb2.JoinReply:
+        reply = await self.lane.answer(request, address)
+        if request.csr_pem and self.loses_answers:
+            self.loses_answers -= 1
+            raise ConnectionError("the answer is lost")
+        return reply
 
     async def leader(self) -> None:
         if not self.has_leader:
@@ -197,3 +207,48 @@ async def test_somebody_has_to_be_named(swarm: Swarm) -> None:
 @pytest.mark.parametrize("remote", ["::1", "[::1]", "[::1]:2377"])
 async def test_an_ipv6_address_is_taken_with_and_without_port(swarm: Swarm, remote: str) -> None:
     assert isinstance(await refusal(swarm.token(), remote), Unavailable), "nobody listens, but it was tried"
+
+
+async def single_use(swarm: Swarm) -> str:
+    """A token for one node."""
+    secret = "s" * 25
+    await swarm.put(JoinToken(id="t1", secret_hash=tokens.secret_hash(secret), max_uses=1))
+    return swarm.token(secret)
+
+
+async def test_an_answer_that_is_lost_does_not_cost_the_next_try_its_token(swarm: Swarm) -> None:
+    token, joiner = await single_use(swarm), Joiner()
+    swarm.loses_answers = 1
+    with pytest.raises(Unavailable):
+        await joiner.join(token, [swarm.address])
+    (row,) = swarm.store.all(Node)
+    assert (await joiner.join(token, [swarm.address])).node_id == row.id
+    assert len(swarm.store.all(Node)) == 1
+
+
+async def test_the_next_manager_is_asked_with_the_same_key(swarm: Swarm) -> None:
+    token = await single_use(swarm)
+    swarm.loses_answers = 1
+    joined = await join(token, [swarm.address, swarm.address])
+    assert [row.id for row in swarm.store.all(Node)] == [joined.node_id]
+
+
+async def test_a_key_that_has_served_its_time_is_replaced(swarm: Swarm) -> None:
+    joiner = Joiner()
+    first = await joiner.join(swarm.token(), [swarm.address])
+    row = swarm.store.get(Node, first.node_id)
+    assert row is not None
+    await swarm.put(replace(row, description=NodeDescription(hostname="w")))
+    second = await joiner.join(swarm.token(), [swarm.address])
+    assert second.node_id != first.node_id
+    joiner.done()
+    third = await joiner.join(swarm.token(), [swarm.address])
+    assert third.node_id != second.node_id
+
+
+async def test_a_used_up_token_says_so_to_the_joiner(swarm: Swarm) -> None:
+    token = await single_use(swarm)
+    await join(token, [swarm.address])
+    error = await refusal(token, swarm.address)
+    assert isinstance(error, Denied)
+    assert "used as often as it may be" in str(error)

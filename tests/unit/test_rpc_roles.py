@@ -20,6 +20,7 @@ from swarmd.api.guard import INTERNAL
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.tokens import Tokens
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.kit.supervise import Nursery
 from swarmd.manager.authority import Authority
@@ -100,6 +101,7 @@ class Port(Bed):
         cases = UseCases(
             store=self.store,
             clusters=Clusters(self.store, self.new_id),
+            tokens=Tokens(self.store, self.clock, self.new_id),
             nodes=Nodes(self.store, self.clock, lambda: Group(("manager",), {"manager"}, "manager")),
             services=self.services,
             logs=Logs(self.store, cast("Any", no_logs), lambda name, error: None),

@@ -53,7 +53,7 @@ def test_a_token_carries_digest_and_secret_and_comes_back() -> None:
     text = tokens.make_token(root, "a" * 25)
     parsed = tokens.parse_token(text)
     assert text.startswith("SWMTKN-1-")
-    assert parsed == tokens.JoinToken(tokens.ca_digest(root), "a" * 25)
+    assert parsed == tokens.TokenText(tokens.ca_digest(root), "a" * 25)
 
 
 @pytest.mark.parametrize(

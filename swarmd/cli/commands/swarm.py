@@ -1,6 +1,8 @@
-"""``swarmctl swarm``: init, join, join-token, leave, ca."""
+"""``swarmctl swarm``: init, join, join-token, leave, ca; ``token`` is in ``commands.token``."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,11 +11,14 @@ from swarmd.cli.session import open_client
 from swarmd.cli.spec_text import parse_count
 from swarmd.cli.units import parse_duration
 
+if TYPE_CHECKING:
+    from swarmd.cli.client import Client
+
 MANAGER_PORT = 2377
 _DURATION = Parsed("duration", parse_duration)
 
 
-@click.group("swarm", cls=Group)
+@click.group("swarm", cls=Group, lazy={"token": "swarmd.cli.commands.token:group"})
 def group() -> None:
     """Manage the swarm."""
 
@@ -69,7 +74,10 @@ def init(
 )
 @click.option("--listen-addr", metavar="IP[:PORT]", default="", help="Address to listen on")
 @click.option(
-    "--availability", metavar="active|pause|drain", default="active", help="Availability of this node"
+    "--availability",
+    metavar="active|pause|drain",
+    default="",
+    help="Availability of this node (default: what the token says)",
 )
 @click.argument("remote", metavar="HOST:PORT")
 def join(token: str, advertise_addr: str, listen_addr: str, availability: str, remote: str) -> None:
@@ -94,7 +102,7 @@ def join(token: str, advertise_addr: str, listen_addr: str, availability: str, r
 @click.argument("role", metavar="(worker|manager)")
 def join_token(rotate: bool | None, quiet: bool | None, role: str) -> None:
     """Manage join tokens."""
-    from swarmd.rpc.v1 import control_pb2, node_pb2
+    from swarmd.rpc.v1 import control_pb2
 
     if role not in ("worker", "manager"):
         raise click.UsageError(f"unknown role {role}: write worker or manager")
@@ -107,11 +115,10 @@ def join_token(rotate: bool | None, quiet: bool | None, role: str) -> None:
         if quiet:
             click.echo(token)
             return
-        info = client.node.Info(node_pb2.InfoRequest())
-        me = client.control.GetNode(control_pb2.GetNodeRequest(ref=info.node_id)).node.node
+        address = join_address(client)
     if rotate:
         click.echo(f"Successfully rotated {role} join token.\n")
-    click.echo(join_text(role, token, me.raft_address or info.node_address))
+    click.echo(join_text(role, token, address))
 
 
 @group.command("leave", cls=Command)
@@ -133,6 +140,15 @@ def ca() -> None:
     with open_client() as client:
         cluster = client.control.GetCluster(control_pb2.GetClusterRequest())
     click.echo(cluster.root_ca.decode("ascii", "replace").rstrip("\n"))
+
+
+def join_address(client: Client) -> str:
+    """Where others reach the manager that answers."""
+    from swarmd.rpc.v1 import control_pb2, node_pb2
+
+    info = client.node.Info(node_pb2.InfoRequest())
+    me = client.control.GetNode(control_pb2.GetNodeRequest(ref=info.node_id)).node.node
+    return me.raft_address or info.node_address
 
 
 def join_text(role: str, token: str, address: str) -> str:

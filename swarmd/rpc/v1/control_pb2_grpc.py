@@ -44,6 +44,26 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.FromString,
                 _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/CreateToken',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/ListTokens',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.GetToken = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/GetToken',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenResponse.FromString,
+                _registered_method=True)
+        self.RemoveToken = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/RemoveToken',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/swarmd.rpc.v1.Control/ListNodes',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
@@ -116,6 +136,30 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveToken(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +249,26 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RotateToken,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'GetToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetToken,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenResponse.SerializeToString,
+            ),
+            'RemoveToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveToken,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -321,6 +385,114 @@ class Control:
             '/swarmd.rpc.v1.Control/RotateToken',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/CreateToken',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/ListTokens',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/GetToken',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/RemoveToken',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

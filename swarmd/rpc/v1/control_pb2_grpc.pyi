@@ -35,6 +35,10 @@ class ControlStub:
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetClusterRequest, _control_pb2.GetClusterResponse]
     RotateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]
+    ListTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]
+    GetToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]
+    RemoveToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveTokenRequest, _control_pb2.RemoveTokenResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]
@@ -53,6 +57,10 @@ class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.GetClusterRequest, _control_pb2.GetClusterResponse]  # type: ignore[assignment]
     RotateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]  # type: ignore[assignment]
+    CreateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    ListTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]  # type: ignore[assignment]
+    GetToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]  # type: ignore[assignment]
+    RemoveToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveTokenRequest, _control_pb2.RemoveTokenResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]  # type: ignore[assignment]
@@ -80,6 +88,34 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RotateTokenResponse, _abc.Awaitable[_control_pb2.RotateTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _control_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CreateTokenResponse, _abc.Awaitable[_control_pb2.CreateTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTokens(
+        self,
+        request: _control_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListTokensResponse, _abc.Awaitable[_control_pb2.ListTokensResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetToken(
+        self,
+        request: _control_pb2.GetTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetTokenResponse, _abc.Awaitable[_control_pb2.GetTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveToken(
+        self,
+        request: _control_pb2.RemoveTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveTokenResponse, _abc.Awaitable[_control_pb2.RemoveTokenResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListNodes(

@@ -522,7 +522,9 @@ Global___Kick: _TypeAlias = Kick  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):
-    """A node without a certificate asks for one.  An empty csr asks only for the root certificate."""
+    """A node without a certificate asks for one.  An empty csr asks only for the root certificate.
+    A repeated join is known by the key of its csr; node_id is not looked at.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

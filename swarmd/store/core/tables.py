@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from swarmd.model.objects import Node, PortAllocation, Row, Service, SpecVersion, Task
+from swarmd.model.objects import JoinToken, Node, PortAllocation, Row, Service, SpecVersion, Task
 from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Transaction
 
 R = TypeVar("R", bound=Row)
@@ -166,8 +166,11 @@ def _keys(row: Row) -> dict[str, str]:
 def _unique(row: Row) -> dict[str, str]:
     if isinstance(row, Service):
         return {"name": row.spec.name.lower()}
-    if isinstance(row, Node) and row.number:
-        return {"number": str(row.number)}
+    if isinstance(row, Node):
+        keys = {"number": str(row.number) if row.number else "", "join_key": row.join_key}
+        return {field: value for field, value in keys.items() if value}
+    if isinstance(row, JoinToken):
+        return {"secret": row.secret_hash}
     return {}
 
 

@@ -24,6 +24,7 @@ KINDS: dict[str, type[Row]] = {
     "network": objects.Network,
     "port": objects.PortAllocation,
     "removed_node": objects.RemovedNode,
+    "join_token": objects.JoinToken,
 }
 NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}
 
