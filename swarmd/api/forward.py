@@ -65,6 +65,16 @@ Find = Callable[[], Awaitable[Leader]]
 """Waits a little for a leader; raises SwarmError when this node is no manager or there is none."""
 
 
+Metadata = tuple[tuple[str, str], ...]
+PassingOn = Callable[[Any], Metadata]
+"""What a call that is passed on carries, from the context of the one it came with."""
+
+
+def plainly(context: Any) -> Metadata:
+    """That it was passed on, and nothing of who asked."""
+    return ((FORWARDED, "1"),)
+
+
 class NotSent(Unavailable):
     """No leader has seen the call: asking again is safe."""
 
@@ -72,9 +82,10 @@ class NotSent(Unavailable):
 class Forwarding(grpc.aio.ServerInterceptor):
     """In front of a node's gRPC servers."""
 
-    def __init__(self, find: Find, clock: Clock) -> None:
+    def __init__(self, find: Find, clock: Clock, passing_on: PassingOn = plainly) -> None:
         self._find = find
         self._clock = clock
+        self._passing_on = passing_on
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The method's own handler, wrapped when only the leader may answer it."""
@@ -109,7 +120,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
                 answer = await handler.unary_unary(handler.request_deserializer(request), context)
                 return handler.response_serializer(answer)
             try:
-                return await _passed_on(method, request, leader)
+                return await _passed_on(method, request, leader, self._passing_on(context))
             except NotSent:
                 pass
             except Unavailable:
@@ -128,7 +139,9 @@ class Forwarding(grpc.aio.ServerInterceptor):
                         yield handler.response_serializer(answer)
                     return
                 with leader.held() as channel:
-                    async for message in channel.unary_stream(method)(request, metadata=((FORWARDED, "1"),)):
+                    async for message in channel.unary_stream(method)(
+                        request, metadata=self._passing_on(context)
+                    ):
                         yield message
             except SwarmError as error:
                 await errors.abort(context, error)
@@ -138,11 +151,9 @@ class Forwarding(grpc.aio.ServerInterceptor):
         return grpc.unary_stream_rpc_method_handler(call)
 
 
-async def _passed_on(method: str, request: bytes, leader: Leader) -> bytes:
+async def _passed_on(method: str, request: bytes, leader: Leader, metadata: Metadata) -> bytes:
     async def work() -> bytes:
-        answer: bytes = await leader.channel.unary_unary(method)(
-            request, metadata=((FORWARDED, "1"),), timeout=60
-        )
+        answer: bytes = await leader.channel.unary_unary(method)(request, metadata=metadata, timeout=60)
         return answer
 
     try:

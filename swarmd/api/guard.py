@@ -29,6 +29,8 @@ INTERNAL = "an internal error of the daemon stopped this call: the daemon's log 
 Check = Callable[[str, Any], None]
 """(method, context of the call); raises Denied."""
 
+Refused = Callable[[str, Any, SwarmError], None]
+
 
 def node_port_check(cluster_id: Callable[[], str], store: Callable[[], Store | None]) -> Check:
     """The rule of the node port.  ``store``: this node's, while it is a manager."""
@@ -73,10 +75,11 @@ def check_not_removed(node_id: str, store: Store) -> None:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """The outermost interceptor of a server; without ``check`` everybody who reaches it may call."""
+    """The outermost interceptor of a server; ``refused`` is told (method, context, error) of each Denied."""
 
-    def __init__(self, check: Check | None = None) -> None:
+    def __init__(self, check: Check, refused: Refused | None = None) -> None:
         self._check = check
+        self._refused = refused
         self._log = structlog.get_logger()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
@@ -111,8 +114,7 @@ class Guard(grpc.aio.ServerInterceptor):
     @contextlib.asynccontextmanager
     async def _net(self, method: str, context: Any) -> AsyncIterator[None]:
         try:
-            if self._check is not None:
-                self._check(method, context)
+            self._checked(method, context)
             yield
         except grpc.aio.AbortError:
             raise  # answered already
@@ -121,6 +123,14 @@ class Guard(grpc.aio.ServerInterceptor):
         except Exception as error:  # noqa: BLE001 - the last net: no traceback leaves this machine
             self._log.error("call_failed", method=method, caller=context.peer(), exc_info=error)
             await errors.abort(context, SwarmError(INTERNAL))
+
+    def _checked(self, method: str, context: Any) -> None:
+        try:
+            self._check(method, context)
+        except Denied as error:
+            if self._refused is not None:
+                self._refused(method, context, error)
+            raise
 
 
 _MAKERS = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
+from swarmd.api.core.audit import is_since
 from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.store import ImageStore
 from swarmd.model.errors import Invalid, SwarmError
@@ -25,6 +27,7 @@ class NodeActions(Protocol):
     async def init_swarm(self, request: pb.InitSwarmRequest) -> pb.InitSwarmResponse: ...
     async def join_swarm(self, request: pb.JoinSwarmRequest) -> pb.JoinSwarmResponse: ...
     async def leave_swarm(self, *, force: bool) -> None: ...
+    def audit(self, *, tail: int, follow: bool) -> AsyncGenerator[bytes, None]: ...
     def images_changed(self) -> None: ...
     def image_users(self, digest: str) -> list[str]: ...
 
@@ -51,6 +54,18 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
             return pb.LeaveSwarmResponse()
 
         return await _answer(context, leave)
+
+    async def ReadAudit(
+        self, request: pb.ReadAuditRequest, context: Any
+    ) -> AsyncIterator[pb.ReadAuditResponse]:
+        lines = self._actions.audit(tail=request.tail, follow=request.follow)
+        try:
+            async with contextlib.aclosing(lines):
+                async for line in lines:
+                    if is_since(line, request.since):
+                        yield pb.ReadAuditResponse(line=line)
+        except SwarmError as error:
+            await errors.abort(context, error)
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         return pb.ListImagesResponse(images=[_image(info) for info in self._images.list()])

@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from swarmd import __version__
+from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader, not_manager
 from swarmd.api.guard import Guard, check_local
@@ -23,6 +24,7 @@ from swarmd.daemon.swarm import STARTING, Swarm
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
+from swarmd.kit.ids import new_id
 from swarmd.kit.sd_notify import notify
 from swarmd.kit.supervise import caught
 from swarmd.model import image_ref
@@ -35,6 +37,7 @@ from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.telemetry.audit_file import AuditFile
 
 NO_MANAGER = "no manager can be reached at the moment"
 
@@ -49,6 +52,8 @@ class Daemon:
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
         self._swarm = Swarm(OnDisk(config.data), self._machine, self._read_logs, self._abandon)
+        self._audit = AuditFile(config.data / "audit.log", clock, self._report)
+        self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()
         self._server: grpc.aio.Server | None = None
         self._lock_fd = -1
@@ -65,6 +70,7 @@ class Daemon:
         self._config.data.chmod(0o700)  # keys, tasks' environments and logs lie in it
         self._config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._take_lock()
+        self._audit.start()
         await self._images.open()
         await self._runtime.start_up()
         await self._open_socket()
@@ -80,6 +86,7 @@ class Daemon:
             await self._server.stop(0.5)
         await self._runtime.shut_down(stop_containers=False)
         self._config.socket.unlink(missing_ok=True)
+        await self._audit.close()
 
     def _take_lock(self) -> None:
         self._lock_fd = os.open(self._config.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,7 +99,11 @@ class Daemon:
 
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
-            interceptors=[Guard(check_local), Forwarding(self._find_leader, self._clock)],
+            interceptors=[
+                Guard(check_local, self._trail.refused),
+                Forwarding(self._find_leader, self._clock, self._trail.passing_on),
+                Auditing(self._trail),
+            ],
             options=SERVER_OPTIONS,
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
@@ -126,6 +137,7 @@ class Daemon:
             runtime=self._runtime,
             network=network,
             images=self._images,
+            trail=self._trail,
         )
 
     async def _abandon(self) -> None:
@@ -151,7 +163,7 @@ class Daemon:
             swarm_state=self._swarm.state,
             running_containers=sum(1 for state in self._runtime.list() if state.status == "running"),
             images=len(self._images.list()),
-            warnings=[*self._warnings, *self._images.warnings],
+            warnings=[*self._warnings, *self._images.warnings, *self._audit.problems()],
             error=self._swarm.problem,
         )
         if member is not None:
@@ -173,6 +185,13 @@ class Daemon:
             # gRPC's own words are for the log.
             unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)
             response.error = NO_MANAGER if unreached else session.problem
+
+    def audit(self, *, tail: int, follow: bool) -> AsyncGenerator[bytes, None]:
+        """Lines of this node's audit log."""
+        return self._audit.lines(tail=tail, follow=follow)
+
+    def _node_id(self) -> str:
+        return self._swarm.member.memory.node_id if self._swarm.member is not None else ""
 
     async def init_swarm(self, request: node_pb2.InitSwarmRequest) -> node_pb2.InitSwarmResponse:
         member, token = await self._swarm.init(request, self._clock.now())

@@ -29,7 +29,7 @@ from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Cluster, Node
 from swarmd.rpc import errors
 from swarmd.rpc.channels import Channels
-from swarmd.rpc.peer import PeerServer
+from swarmd.rpc.peer import OnJoin, PeerServer
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security.identity import Contexts, Credentials
 from swarmd.store.raft.files import SystemDisk
@@ -62,6 +62,7 @@ class Managing:
         clock: Clock,
         new_id: NewId,
         on_left: Callable[[], None],
+        joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -85,7 +86,7 @@ class Managing:
             node_id=node_id,
             cluster_id=lambda: cluster_id,
             context=contexts.server,
-            on_join=lambda request, address: self._join_lane.answer(request, address),
+            on_join=joins(lambda request, address: self._join_lane.answer(request, address)),
             check=lambda node_id: check_not_removed(node_id, self.store),
         )
         transport = PeerTransport(

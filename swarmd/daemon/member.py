@@ -136,6 +136,7 @@ class Member:
             images=self._machine.images,
             logs=self._logs,
             clock=self._machine.clock,
+            trail=self._machine.trail,
             nursery=self._nursery,
             cluster_id=lambda: self._memory.cluster_id,
             store=lambda: self._managing.store if self._managing is not None else None,
@@ -179,6 +180,7 @@ class Member:
             clock=self._machine.clock,
             new_id=self._new_id,
             on_left=self._check_role,
+            joins=self._machine.trail.joins,
         )
         own = self._memory.node_id
         peers = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import grpc
 import msgspec
 
+from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
 from swarmd.api.guard import Guard, node_port_check
@@ -29,6 +30,7 @@ class NodePortParts(msgspec.Struct, frozen=True):
     images: ImageStore
     logs: TaskLogs
     clock: Clock
+    trail: Trail
     nursery: Nursery
     cluster_id: Callable[[], str]
     store: Callable[[], Store | None]
@@ -43,8 +45,9 @@ def node_port_server(parts: NodePortParts) -> grpc.aio.Server:
     """A server with all services of the port, without a port yet."""
     server = grpc.aio.server(
         interceptors=[
-            Guard(node_port_check(parts.cluster_id, parts.store)),
-            Forwarding(parts.find_leader, parts.clock),
+            Guard(node_port_check(parts.cluster_id, parts.store), parts.trail.refused),
+            Forwarding(parts.find_leader, parts.clock, parts.trail.passing_on),
+            Auditing(parts.trail),
         ],
         options=SERVER_OPTIONS,
     )

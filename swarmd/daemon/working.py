@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from swarmd import __version__
+from swarmd.api.audit import Trail
 from swarmd.daemon.config import Config
 from swarmd.daemon.mesh_file import MeshFile, network_state
 from swarmd.daemon.state import NodeMemory
@@ -44,6 +45,7 @@ class Machine(msgspec.Struct, frozen=True):
     runtime: Runtime
     network: NetworkPort
     images: ImageStore
+    trail: Trail
 
 
 class Working:

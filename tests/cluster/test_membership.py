@@ -174,6 +174,10 @@ def test_a_token_for_one_drained_node_with_a_label_does_just_that(lab: Lab, outs
     lab.until_ready()
     shown = lab.ask("node", "inspect", outsider, "--format", "{{.Spec.Labels.zone}} {{.Spec.Availability}}")
     assert shown == "a drain"
+    written = "".join(lab.ask("swarm", "audit", node=node) for node in lab.addresses)
+    assert f'"answer":{{"view.id":"{row}"}}' in written, "made"
+    assert '"method":"ClusterPort/Join"' in written, "used"
+    assert token.rpartition("-")[2] not in written
     _leave(lab, outsider)
     _forget(lab, outsider)
     assert "used as often as it may be" in lab.refusal(*_join(lab, outsider, token), node=outsider)

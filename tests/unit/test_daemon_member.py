@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from swarmd.api.audit import Trail
 from swarmd.daemon import member as member_module
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import RENEW_CHECK, ROLE_RETRY, Member
@@ -60,6 +61,7 @@ class Rig:
         self.log: list[str] = []
         nothing: Any = object()
         machine = Machine(
+            trail=Trail(lambda line: None, self.clock, new_id, lambda: ""),
             config=Config(data_dir=str(directory), run_dir=str(directory)),
             clock=self.clock, runtime=nothing, network=nothing, images=nothing,
         )  # fmt: skip

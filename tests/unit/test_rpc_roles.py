@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from deploy.setup.api_reference import methods
+from swarmd.api.audit import Trail
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
 from swarmd.api.guard import INTERNAL
@@ -78,6 +79,7 @@ class Port(Bed):
         self.other_root, self.other_key = ca.new_root(now)
         self.nursery = Nursery(lambda name, error: None)
         self.blobs = Images()
+        self.audit: list[bytes] = []
         self.channels: list[grpc.aio.Channel] = []
 
     async def start(self) -> None:
@@ -111,6 +113,7 @@ class Port(Bed):
             images=cast("Any", self.blobs),
             logs=no_logs,
             clock=self.clock,
+            trail=Trail(self.audit.append, self.clock, self.new_id, lambda: "manager"),
             nursery=self.nursery,
             cluster_id=lambda: "c1",
             store=lambda: self.store,

@@ -18,7 +18,11 @@ MANAGER_PORT = 2377
 _DURATION = Parsed("duration", parse_duration)
 
 
-@click.group("swarm", cls=Group, lazy={"token": "swarmd.cli.commands.token:group"})
+@click.group(
+    "swarm",
+    cls=Group,
+    lazy={"audit": "swarmd.cli.commands.audit:audit", "token": "swarmd.cli.commands.token:group"},
+)
 def group() -> None:
     """Manage the swarm."""
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from swarmd.rpc.v1 import options_pb2 as swarmd_dot_rpc_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmd/rpc/v1/node.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\"\r\n\x0bInfoRequest\"\x87\x02\n\x0cInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x13\n\x0bswarm_state\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0cnode_address\x18\x05 \x01(\t\x12\x12\n\ncluster_id\x18\x06 \x01(\t\x12\x12\n\nis_manager\x18\x07 \x01(\x08\x12\x11\n\tis_leader\x18\x08 \x01(\x08\x12\x10\n\x08managers\x18\t \x03(\t\x12\x1a\n\x12running_containers\x18\n \x01(\x03\x12\x0e\n\x06images\x18\x0b \x01(\x03\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\"\x9a\x01\n\x10InitSwarmRequest\x12\x16\n\x0e\x61\x64vertise_addr\x18\x01 \x01(\t\x12\x13\n\x0blisten_addr\x18\x02 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x03 \x01(\t\x12\x11\n\theartbeat\x18\x04 \x01(\x01\x12\x14\n\x0ctask_history\x18\x05 \x01(\x03\x12\x1a\n\x12\x63\x65rtificate_expiry\x18\x06 \x01(\x01\"K\n\x11InitSwarmResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0cworker_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"z\n\x10JoinSwarmRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0cremote_addrs\x18\x02 \x03(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x03 \x01(\t\x12\x13\n\x0blisten_addr\x18\x04 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x05 \x01(\t\"2\n\x11JoinSwarmResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\"\n\x11LeaveSwarmRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x14\n\x12LeaveSwarmResponse\"S\n\x05Image\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04refs\x18\x03 \x03(\t\x12\x12\n\ncreated_at\x18\x04 \x01(\x01\x12\x0c\n\x04size\x18\x05 \x01(\x03\"\x13\n\x11ListImagesRequest\":\n\x12ListImagesResponse\x12$\n\x06images\x18\x01 \x03(\x0b\x32\x14.swarmd.rpc.v1.Image\"\x1e\n\x0fGetImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"c\n\x10GetImageResponse\x12#\n\x05image\x18\x01 \x01(\x0b\x32\x14.swarmd.rpc.v1.Image\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\x0c\x12\x15\n\rmanifest_json\x18\x03 \x01(\x0c\"!\n\x11LoadImagesRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\"\n\x12LoadImagesResponse\x12\x0c\n\x04refs\x18\x01 \x03(\t\"@\n\x12ImportImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"!\n\x13ImportImageResponse\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x0fTagImageRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"\x12\n\x10TagImageResponse\"0\n\x12RemoveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"8\n\x13RemoveImageResponse\x12\x10\n\x08untagged\x18\x01 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x03(\t2\xb3\x06\n\x07NodeApi\x12?\n\x04Info\x12\x1a.swarmd.rpc.v1.InfoRequest\x1a\x1b.swarmd.rpc.v1.InfoResponse\x12N\n\tInitSwarm\x12\x1f.swarmd.rpc.v1.InitSwarmRequest\x1a .swarmd.rpc.v1.InitSwarmResponse\x12N\n\tJoinSwarm\x12\x1f.swarmd.rpc.v1.JoinSwarmRequest\x1a .swarmd.rpc.v1.JoinSwarmResponse\x12Q\n\nLeaveSwarm\x12 .swarmd.rpc.v1.LeaveSwarmRequest\x1a!.swarmd.rpc.v1.LeaveSwarmResponse\x12Q\n\nListImages\x12 .swarmd.rpc.v1.ListImagesRequest\x1a!.swarmd.rpc.v1.ListImagesResponse\x12K\n\x08GetImage\x12\x1e.swarmd.rpc.v1.GetImageRequest\x1a\x1f.swarmd.rpc.v1.GetImageResponse\x12S\n\nLoadImages\x12 .swarmd.rpc.v1.LoadImagesRequest\x1a!.swarmd.rpc.v1.LoadImagesResponse(\x01\x12V\n\x0bImportImage\x12!.swarmd.rpc.v1.ImportImageRequest\x1a\".swarmd.rpc.v1.ImportImageResponse(\x01\x12K\n\x08TagImage\x12\x1e.swarmd.rpc.v1.TagImageRequest\x1a\x1f.swarmd.rpc.v1.TagImageResponse\x12T\n\x0bRemoveImage\x12!.swarmd.rpc.v1.RemoveImageRequest\x1a\".swarmd.rpc.v1.RemoveImageResponse\x1a\x04\xa8\xbb\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmd/rpc/v1/node.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\"\r\n\x0bInfoRequest\"\x87\x02\n\x0cInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x13\n\x0bswarm_state\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x14\n\x0cnode_address\x18\x05 \x01(\t\x12\x12\n\ncluster_id\x18\x06 \x01(\t\x12\x12\n\nis_manager\x18\x07 \x01(\x08\x12\x11\n\tis_leader\x18\x08 \x01(\x08\x12\x10\n\x08managers\x18\t \x03(\t\x12\x1a\n\x12running_containers\x18\n \x01(\x03\x12\x0e\n\x06images\x18\x0b \x01(\x03\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\"\x9a\x01\n\x10InitSwarmRequest\x12\x16\n\x0e\x61\x64vertise_addr\x18\x01 \x01(\t\x12\x13\n\x0blisten_addr\x18\x02 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x03 \x01(\t\x12\x11\n\theartbeat\x18\x04 \x01(\x01\x12\x14\n\x0ctask_history\x18\x05 \x01(\x03\x12\x1a\n\x12\x63\x65rtificate_expiry\x18\x06 \x01(\x01\"K\n\x11InitSwarmResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0cworker_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"z\n\x10JoinSwarmRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0cremote_addrs\x18\x02 \x03(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x03 \x01(\t\x12\x13\n\x0blisten_addr\x18\x04 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x05 \x01(\t\"2\n\x11JoinSwarmResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\"\n\x11LeaveSwarmRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x14\n\x12LeaveSwarmResponse\"?\n\x10ReadAuditRequest\x12\x0c\n\x04tail\x18\x01 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\r\n\x05since\x18\x03 \x01(\x01\"!\n\x11ReadAuditResponse\x12\x0c\n\x04line\x18\x01 \x01(\x0c\"S\n\x05Image\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04refs\x18\x03 \x03(\t\x12\x12\n\ncreated_at\x18\x04 \x01(\x01\x12\x0c\n\x04size\x18\x05 \x01(\x03\"\x13\n\x11ListImagesRequest\":\n\x12ListImagesResponse\x12$\n\x06images\x18\x01 \x03(\x0b\x32\x14.swarmd.rpc.v1.Image\"\x1e\n\x0fGetImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"c\n\x10GetImageResponse\x12#\n\x05image\x18\x01 \x01(\x0b\x32\x14.swarmd.rpc.v1.Image\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\x0c\x12\x15\n\rmanifest_json\x18\x03 \x01(\x0c\"!\n\x11LoadImagesRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\"\n\x12LoadImagesResponse\x12\x0c\n\x04refs\x18\x01 \x03(\t\"@\n\x12ImportImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"!\n\x13ImportImageResponse\x12\n\n\x02id\x18\x01 \x01(\t\"1\n\x0fTagImageRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"\x12\n\x10TagImageResponse\"0\n\x12RemoveImageRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"8\n\x13RemoveImageResponse\x12\x10\n\x08untagged\x18\x01 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x03(\t2\x85\x07\n\x07NodeApi\x12?\n\x04Info\x12\x1a.swarmd.rpc.v1.InfoRequest\x1a\x1b.swarmd.rpc.v1.InfoResponse\x12N\n\tInitSwarm\x12\x1f.swarmd.rpc.v1.InitSwarmRequest\x1a .swarmd.rpc.v1.InitSwarmResponse\x12N\n\tJoinSwarm\x12\x1f.swarmd.rpc.v1.JoinSwarmRequest\x1a .swarmd.rpc.v1.JoinSwarmResponse\x12Q\n\nLeaveSwarm\x12 .swarmd.rpc.v1.LeaveSwarmRequest\x1a!.swarmd.rpc.v1.LeaveSwarmResponse\x12P\n\tReadAudit\x12\x1f.swarmd.rpc.v1.ReadAuditRequest\x1a .swarmd.rpc.v1.ReadAuditResponse0\x01\x12Q\n\nListImages\x12 .swarmd.rpc.v1.ListImagesRequest\x1a!.swarmd.rpc.v1.ListImagesResponse\x12K\n\x08GetImage\x12\x1e.swarmd.rpc.v1.GetImageRequest\x1a\x1f.swarmd.rpc.v1.GetImageResponse\x12S\n\nLoadImages\x12 .swarmd.rpc.v1.LoadImagesRequest\x1a!.swarmd.rpc.v1.LoadImagesResponse(\x01\x12V\n\x0bImportImage\x12!.swarmd.rpc.v1.ImportImageRequest\x1a\".swarmd.rpc.v1.ImportImageResponse(\x01\x12K\n\x08TagImage\x12\x1e.swarmd.rpc.v1.TagImageRequest\x1a\x1f.swarmd.rpc.v1.TagImageResponse\x12T\n\x0bRemoveImage\x12!.swarmd.rpc.v1.RemoveImageRequest\x1a\".swarmd.rpc.v1.RemoveImageResponse\x1a\x04\xa8\xbb\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,32 +50,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEAVESWARMREQUEST']._serialized_end=797
   _globals['_LEAVESWARMRESPONSE']._serialized_start=799
   _globals['_LEAVESWARMRESPONSE']._serialized_end=819
-  _globals['_IMAGE']._serialized_start=821
-  _globals['_IMAGE']._serialized_end=904
-  _globals['_LISTIMAGESREQUEST']._serialized_start=906
-  _globals['_LISTIMAGESREQUEST']._serialized_end=925
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=927
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=985
-  _globals['_GETIMAGEREQUEST']._serialized_start=987
-  _globals['_GETIMAGEREQUEST']._serialized_end=1017
-  _globals['_GETIMAGERESPONSE']._serialized_start=1019
-  _globals['_GETIMAGERESPONSE']._serialized_end=1118
-  _globals['_LOADIMAGESREQUEST']._serialized_start=1120
-  _globals['_LOADIMAGESREQUEST']._serialized_end=1153
-  _globals['_LOADIMAGESRESPONSE']._serialized_start=1155
-  _globals['_LOADIMAGESRESPONSE']._serialized_end=1189
-  _globals['_IMPORTIMAGEREQUEST']._serialized_start=1191
-  _globals['_IMPORTIMAGEREQUEST']._serialized_end=1255
-  _globals['_IMPORTIMAGERESPONSE']._serialized_start=1257
-  _globals['_IMPORTIMAGERESPONSE']._serialized_end=1290
-  _globals['_TAGIMAGEREQUEST']._serialized_start=1292
-  _globals['_TAGIMAGEREQUEST']._serialized_end=1341
-  _globals['_TAGIMAGERESPONSE']._serialized_start=1343
-  _globals['_TAGIMAGERESPONSE']._serialized_end=1361
-  _globals['_REMOVEIMAGEREQUEST']._serialized_start=1363
-  _globals['_REMOVEIMAGEREQUEST']._serialized_end=1411
-  _globals['_REMOVEIMAGERESPONSE']._serialized_start=1413
-  _globals['_REMOVEIMAGERESPONSE']._serialized_end=1469
-  _globals['_NODEAPI']._serialized_start=1472
-  _globals['_NODEAPI']._serialized_end=2291
+  _globals['_READAUDITREQUEST']._serialized_start=821
+  _globals['_READAUDITREQUEST']._serialized_end=884
+  _globals['_READAUDITRESPONSE']._serialized_start=886
+  _globals['_READAUDITRESPONSE']._serialized_end=919
+  _globals['_IMAGE']._serialized_start=921
+  _globals['_IMAGE']._serialized_end=1004
+  _globals['_LISTIMAGESREQUEST']._serialized_start=1006
+  _globals['_LISTIMAGESREQUEST']._serialized_end=1025
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=1027
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1085
+  _globals['_GETIMAGEREQUEST']._serialized_start=1087
+  _globals['_GETIMAGEREQUEST']._serialized_end=1117
+  _globals['_GETIMAGERESPONSE']._serialized_start=1119
+  _globals['_GETIMAGERESPONSE']._serialized_end=1218
+  _globals['_LOADIMAGESREQUEST']._serialized_start=1220
+  _globals['_LOADIMAGESREQUEST']._serialized_end=1253
+  _globals['_LOADIMAGESRESPONSE']._serialized_start=1255
+  _globals['_LOADIMAGESRESPONSE']._serialized_end=1289
+  _globals['_IMPORTIMAGEREQUEST']._serialized_start=1291
+  _globals['_IMPORTIMAGEREQUEST']._serialized_end=1355
+  _globals['_IMPORTIMAGERESPONSE']._serialized_start=1357
+  _globals['_IMPORTIMAGERESPONSE']._serialized_end=1390
+  _globals['_TAGIMAGEREQUEST']._serialized_start=1392
+  _globals['_TAGIMAGEREQUEST']._serialized_end=1441
+  _globals['_TAGIMAGERESPONSE']._serialized_start=1443
+  _globals['_TAGIMAGERESPONSE']._serialized_end=1461
+  _globals['_REMOVEIMAGEREQUEST']._serialized_start=1463
+  _globals['_REMOVEIMAGEREQUEST']._serialized_end=1511
+  _globals['_REMOVEIMAGERESPONSE']._serialized_start=1513
+  _globals['_REMOVEIMAGERESPONSE']._serialized_end=1569
+  _globals['_NODEAPI']._serialized_start=1572
+  _globals['_NODEAPI']._serialized_end=2473
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,11 @@ class NodeApiStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.FromString,
                 _registered_method=True)
+        self.ReadAudit = channel.unary_stream(
+                '/swarmd.rpc.v1.NodeApi/ReadAudit',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditResponse.FromString,
+                _registered_method=True)
         self.ListImages = channel.unary_unary(
                 '/swarmd.rpc.v1.NodeApi/ListImages',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ListImagesRequest.SerializeToString,
@@ -109,6 +114,13 @@ class NodeApiServicer:
 
     def LeaveSwarm(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadAudit(self, request, context):
+        """Lines of this node's audit log.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -171,6 +183,11 @@ def add_NodeApiServicer_to_server(servicer, server):
                     servicer.LeaveSwarm,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.SerializeToString,
+            ),
+            'ReadAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAudit,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditResponse.SerializeToString,
             ),
             'ListImages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListImages,
@@ -311,6 +328,33 @@ class NodeApi:
             '/swarmd.rpc.v1.NodeApi/LeaveSwarm',
             swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/ReadAudit',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class NodeApiStub:
     InitSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.InitSwarmRequest, _node_pb2.InitSwarmResponse]
     JoinSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]
     LeaveSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]
+    ReadAudit: _grpc.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]
+    """Lines of this node's audit log."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]
     GetImage: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetImageRequest, _node_pb2.GetImageResponse]
     LoadImages: _grpc.StreamUnaryMultiCallable[_node_pb2.LoadImagesRequest, _node_pb2.LoadImagesResponse]
@@ -49,6 +51,8 @@ class NodeApiAsyncStub(NodeApiStub):
     InitSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.InitSwarmRequest, _node_pb2.InitSwarmResponse]  # type: ignore[assignment]
     JoinSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]  # type: ignore[assignment]
     LeaveSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]  # type: ignore[assignment]
+    ReadAudit: _aio.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]  # type: ignore[assignment]
+    """Lines of this node's audit log."""
     ListImages: _aio.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]  # type: ignore[assignment]
     GetImage: _aio.UnaryUnaryMultiCallable[_node_pb2.GetImageRequest, _node_pb2.GetImageResponse]  # type: ignore[assignment]
     LoadImages: _aio.StreamUnaryMultiCallable[_node_pb2.LoadImagesRequest, _node_pb2.LoadImagesResponse]  # type: ignore[assignment]
@@ -84,6 +88,14 @@ class NodeApiServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.LeaveSwarmRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.LeaveSwarmResponse, _abc.Awaitable[_node_pb2.LeaveSwarmResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadAudit(
+        self,
+        request: _node_pb2.ReadAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ReadAuditResponse], _abc.AsyncIterator[_node_pb2.ReadAuditResponse]]:
+        """Lines of this node's audit log."""
 
     @_abc_1.abstractmethod
     def ListImages(

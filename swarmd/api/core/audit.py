@@ -1,0 +1,190 @@
+"""Decide what the audit log says of a call: whether anything, and which of its fields.
+
+What may be shown is listed, call by call; nothing else of a request or an answer ever is.  A call that nobody
+has listed is recorded without any field.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from google.protobuf.message import Message
+
+PACKAGE = "/swarmd.rpc.v1."
+LONGEST = 200
+"""Characters of a text in a line."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """Paths of fields ("spec.name"): what the call is about, what else of it, what of its answer."""
+
+    target: str = ""
+    more: tuple[str, ...] = ()
+    answer: tuple[str, ...] = ()
+
+
+_SERVICE = ("spec.mode", "spec.replicas", "spec.template.container.image")
+_ADDRESSES = ("advertise_addr", "listen_addr", "availability")
+
+SHOWN: Mapping[str, Shown] = {
+    "Control/RotateToken": Shown("role"),
+    "Control/CreateToken": Shown(
+        more=("role", "labels", "availability", "description", "lifetime", "max_uses"), answer=("view.id",)
+    ),
+    "Control/RemoveToken": Shown("ref"),
+    "Control/UpdateNode": Shown("ref", ("role", "availability", "label_add", "label_rm")),
+    "Control/RemoveNode": Shown("ref", ("force",)),
+    "Control/CreateService": Shown("spec.name", _SERVICE, ("id",)),
+    "Control/UpdateService": Shown("ref", ("version", *_SERVICE)),
+    "Control/RollbackService": Shown("ref"),
+    "Control/RemoveService": Shown("ref"),
+    "NodeApi/InitSwarm": Shown(more=_ADDRESSES, answer=("node_id",)),
+    "NodeApi/JoinSwarm": Shown("remote_addrs", _ADDRESSES, ("node_id", "role")),
+    "NodeApi/LeaveSwarm": Shown(more=("force",)),
+    "NodeApi/LoadImages": Shown(answer=("refs",)),
+    "NodeApi/ImportImage": Shown(answer=("id",)),
+    "NodeApi/TagImage": Shown("source", ("target",)),
+    "NodeApi/RemoveImage": Shown("ref", ("force",), ("untagged", "deleted")),
+    "Authority/Join": Shown("address", answer=("node_id", "role")),
+    "Authority/Renew": Shown(answer=("role",)),
+    "ClusterPort/Join": Shown(answer=("node_id", "role")),
+}
+"""By service and method.  ``ClusterPort/Join``: a stranger's join, which is no gRPC."""
+
+QUIET = frozenset(
+    {
+        "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",
+        "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
+        "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
+        "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
+        "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
+    }
+)  # fmt: skip
+"""Reads that tell no secret, and what nodes say to each other all the time: recorded only when refused."""
+
+
+class Caller(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who asked.  ``via``: the manager that passed the call on; the rest is then what that manager said."""
+
+    kind: str = "unknown"
+    node: str = ""
+    role: str = ""
+    address: str = ""
+    via: str = ""
+
+
+class Line(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One line.  ``outcome``: "ok", or the kind of the error.  ``suppressed``: refusals left out before."""
+
+    time: str
+    node: str
+    request: str
+    caller: Caller
+    method: str
+    target: Any = ""
+    fields: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
+    outcome: str
+    error: str = ""
+    duration_ms: float = 0.0
+    suppressed: int = 0
+
+
+def short_name(method: str) -> str:
+    """ "Control/GetNode" for what gRPC calls "/swarmd.rpc.v1.Control/GetNode"."""
+    return method.removeprefix(PACKAGE).removeprefix("/")
+
+
+def is_recorded(name: str, outcome: str, caller: Caller, answer: object) -> bool:
+    """Whether a call that ended so is worth a line."""
+    if outcome == "denied":
+        return True
+    if name == "Authority/Renew":  # every node does it all the time; a change of role is another thing
+        return outcome != "ok" or getattr(answer, "role", "") != caller.role
+    return name not in QUIET
+
+
+def described(name: str, request: object, answer: object) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """(target, fields, answer) as the line shows them."""
+    shown = SHOWN.get(name, Shown())
+    asked = _picked(request, (shown.target, *shown.more))
+    target = asked.pop(shown.target, "")
+    return target, asked, _picked(answer, shown.answer)
+
+
+def sentence(name: str, kind: str, text: str, request: object) -> str:
+    """The sentence of an error, without what it quotes of a request that is not to be shown."""
+    if kind == "invalid":  # these are the ones that quote what the user wrote
+        if not isinstance(request, Message):
+            return ""  # a stream: what it said is gone
+        text = re.sub(r"(['\"]).*['\"]", "…", text, flags=re.DOTALL)
+    if isinstance(request, Message):
+        shown = SHOWN.get(name, Shown())
+        for hidden in sorted(_texts(request, {shown.target, *shown.more}, ""), key=len, reverse=True):
+            text = text.replace(hidden, "…")
+    return _cut(text)
+
+
+def timestamp(at: float) -> str:
+    """``2026-01-02T03:04:05.678Z``: of one width, so that lines compare as their times do."""
+    moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def is_since(line: bytes, at: float) -> bool:
+    """Whether a line is of that time (seconds since 1970) or later."""
+    head = b'{"time":"'
+    return at <= 0 or (line.startswith(head) and line[len(head) :] >= timestamp(at).encode())
+
+
+def encode(line: Line) -> bytes:
+    """JSON without a line break."""
+    return msgspec.json.encode(line)
+
+
+def _picked(message: object, paths: tuple[str, ...]) -> dict[str, Any]:
+    found = {path: _at(message, path) for path in paths if path and isinstance(message, Message)}
+    return {path: value for path, value in found.items() if value not in (None, "", 0, False, {}, [])}
+
+
+def _at(message: Any, path: str) -> Any:
+    for name in path.split("."):
+        message = getattr(message, name)
+    return _plain(message)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _cut(value)
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_cut(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _texts(message: Message, shown: set[str], prefix: str) -> Iterator[str]:
+    """Texts of a request that are not shown, whole and what follows a "=" in them."""
+    for field, value in message.ListFields():
+        path = f"{prefix}{field.name}"
+        if path in shown:
+            continue
+        for one in _each(value):
+            if isinstance(one, Message):
+                yield from _texts(one, shown, f"{path}.")
+            elif isinstance(one, str):
+                yield from (part for part in (one, one.partition("=")[2]) if len(part) >= 4)
+
+
+def _each(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
