@@ -10,7 +10,7 @@ READY := .venv/.ready
 SYSTEM := deploy/setup/system
 DEMO := demo
 
-.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench sim-raft clean
+.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench sim-raft nemesis clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +34,7 @@ demo-down: ## remove the demo's swarm (root)
 
 # STATUS=FILE: write pytest's exit code there and succeed, so that pytest has the last word.
 test: ## all tests (root); ARGS are given to pytest
-	@$(SYSTEM) --root test python node test
+	@$(SYSTEM) --root test python node test nemesis
 	@$(MAKE) --silent $(READY)
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@status=0; $(BIN)/python -m pytest $(ARGS) || status=$$?; \
@@ -77,6 +77,14 @@ bench: ## measure, as ratios to a peer in the same run (root)
 SEEDS ?= 20
 sim-raft: $(READY) ## the replication layer through SEEDS random disasters each; more in ARGS (--help lists it)
 	@$(BIN)/python -m tests.simulation.raft --seeds $(SEEDS) $(ARGS)
+
+MINUTES ?= 10
+MANAGERS ?= 3
+SEED ?= 1
+nemesis: ## real daemons under real faults for MINUTES (root); SEED draws them, MANAGERS=3 or 5, more in ARGS
+	@$(SYSTEM) --root nemesis python node nemesis
+	@$(MAKE) --silent $(READY)
+	@$(BIN)/python -m tests.nemesis --minutes $(MINUTES) --managers $(MANAGERS) --seed $(SEED) $(ARGS)
 
 clean: ## remove what make made, but no swarm
 	rm -rf .venv .lab build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

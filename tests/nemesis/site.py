@@ -1,0 +1,169 @@
+"""The swarm under test: a local cluster of managers only, what can be done to it, when it is whole again.
+
+Handled as a user would: ``swarmctl local``, commands inside the nodes, the gRPC API of each node's socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cluster.lab import DAEMON, Lab
+from tests.nemesis import cables
+from tests.nemesis.disks import SmallDisk
+from tests.nemesis.manager import CallFailed, Manager
+
+LIBFAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+class NotHealed(AssertionError):
+    """The swarm was not whole again in time."""
+
+
+class Site:
+    """``site.managers`` are the ways into the nodes, by node."""
+
+    def __init__(self, managers: int, now: Callable[[], float]) -> None:
+        self._count = managers
+        self.now = now
+        # A short path: the nodes' sockets are below it.
+        self.root = Path(tempfile.mkdtemp(prefix="nms", dir="/var/tmp"))
+        self.lab = Lab(f"nm{os.getpid() % 1000000}", self.root)
+        self.managers: dict[str, Manager] = {}
+        self.disks: dict[str, SmallDisk] = {}
+        self.obstacle = ""
+        """What stood last in the way of the swarm's being whole."""
+        self._healings = 0
+
+    @property
+    def nodes(self) -> list[str]:
+        return [f"node{number + 1}" for number in range(self._count)]
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Start the swarm, with small disks, and with a clock that can be set where libfaketime is."""
+        self.lab.up(nodes=self._count, managers=self._count, images=[])
+        for node in self.nodes:
+            self.lab.local("stop", node)
+        if LIBFAKETIME is not None:
+            self._make_clocks_adjustable(LIBFAKETIME)
+        for node in self.nodes:
+            self.disks[node] = SmallDisk(self.lab.directory(node) / "data", self.root / f"{node}.ext4")
+            self.disks[node].install()
+            self.lab.local("start", node)
+
+    def _make_clocks_adjustable(self, library: Path) -> None:
+        """The daemons' wall clock, and only that, follows a file beside their data."""
+        record = self.lab.directory("node1").parent / "cluster.json"
+        cluster = json.loads(record.read_text())
+        cluster["daemon"] = [
+            "/usr/bin/env",
+            f"LD_PRELOAD={library}",
+            "FAKETIME_TIMESTAMP_FILE={data}/clock",
+            "FAKETIME_CACHE_DURATION=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            *cluster["daemon"],
+        ]
+        record.write_text(json.dumps(cluster))
+        for node in self.nodes:
+            self.set_clock(node, 0)
+
+    def down(self, keep: Path | None) -> None:
+        """Remove everything; the nodes' logs go to ``keep`` first, if that is given."""
+        if keep is not None:
+            for node in self.lab.nodes:
+                shutil.copytree(self.lab.directory(node) / "log", keep / node, dirs_exist_ok=True)
+        for node in self.nodes:
+            self.lab.run("local", "kill", "--name", self.lab.name, node)
+        for disk in self.disks.values():
+            disk.remove()
+        self.lab.down()
+        shutil.rmtree(self.root)
+
+    def connect(self) -> None:
+        """Make the ways into the nodes, inside the event loop that will use them."""
+        for node in self.nodes:
+            self.managers[node] = Manager(node, str(self.lab.directory(node) / "run" / "swarmd.sock"))
+
+    async def close(self) -> None:
+        """Hang up."""
+        for manager in self.managers.values():
+            await manager.close()
+
+    # -- looks ---------------------------------------------------------------------------------------
+
+    async def leader(self) -> str:
+        """The node that says that it leads; "" when none does."""
+        nodes = list(self.managers)
+        said = await asyncio.gather(*(self.managers[node].leads() for node in nodes))
+        return next((node for node, leads in zip(nodes, said, strict=True) if leads), "")
+
+    async def healed(self, seconds: float) -> float:
+        """Wait until every manager knows all as reachable and takes a write; answers the seconds it took."""
+        began = self.now()
+        self.obstacle = ""
+        while self.now() - began < seconds:
+            problem = await self._problem()
+            if not problem:
+                return self.now() - began
+            self.obstacle = problem
+            await asyncio.sleep(0.1)
+        raise NotHealed(f"not whole again within {seconds:.0f} s: {self.obstacle}")
+
+    async def _problem(self) -> str:
+        self._healings += 1
+        for node, manager in self.managers.items():
+            try:
+                statuses = await manager.statuses()
+                if sorted(statuses.values()) != ["Leader", *["Reachable"] * (self._count - 1)]:
+                    return f"{node} shows the managers as {statuses}"
+                await manager.label(node, f"whole-{node}", str(self._healings))
+            except CallFailed as error:
+                return f"{node}: {error}"
+        return ""
+
+    # -- what can be done ----------------------------------------------------------------------------
+
+    async def local(self, verb: str, node: str) -> None:
+        """``swarmctl local VERB NODE``."""
+        await asyncio.to_thread(self.lab.local, verb, node)
+
+    async def signal(self, node: str, name: str) -> None:
+        """A signal to the daemon alone; what keeps it in the node starts it again when it ends."""
+        await asyncio.to_thread(self._signal, node, name)
+
+    def _signal(self, node: str, name: str) -> None:
+        for pid in self.lab.processes(node, DAEMON):
+            self.lab.inside(node, "kill", f"-{name}", pid)
+
+    async def rules(self, node: str, text: str) -> None:
+        """Load nft rules in the node."""
+        file = self.lab.directory(node) / "run" / "nemesis.nft"
+        file.write_text(text)
+        done = await asyncio.to_thread(self.lab.inside, node, "nft", "-f", str(file))
+        assert done.code == 0, done.err
+
+    async def slow(self, node: str) -> str:
+        """Make its link slow, as well as the kernel can; answers with what."""
+        for words in cables.SLOW:
+            done = await asyncio.to_thread(self.lab.inside, node, "tc", *words)
+            if done.code == 0:
+                return words[5]
+        raise AssertionError("this kernel has no queue that slows a link: neither netem nor tbf")
+
+    async def fast(self, node: str) -> None:
+        """Undo ``slow``."""
+        await asyncio.to_thread(self.lab.inside, node, "tc", "qdisc", "del", "dev", "eth0", "root")
+
+    def set_clock(self, node: str, offset: int) -> None:
+        """Step the wall clock of the node's daemon to ``offset`` seconds from the true time."""
+        file = self.lab.directory(node) / "data" / "clock"
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f"{offset:+d}\n")
+        fresh.replace(file)
