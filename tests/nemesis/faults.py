@@ -13,7 +13,7 @@ from tests.nemesis.manager import CallFailed
 from tests.nemesis.plan import SHAPES, Fault, Kind
 from tests.nemesis.site import LIBFAKETIME, NotHealed, Site
 
-ACCEPT_SECONDS = 60.0
+ACCEPT_SECONDS = 30.0
 """A command of an administrator is asked again for this long."""
 
 ALONE_SECONDS = 5.0

@@ -25,7 +25,7 @@ from tests.nemesis.report import Finding, Inflicted
 from tests.nemesis.site import NotHealed, Site
 
 CLIENTS = 6
-HEAL_SECONDS = 60.0
+HEAL_SECONDS = 30.0
 NOTABLE_SECONDS = 4.0
 """A healing that takes longer is reported with what it waited for."""
 

@@ -10,7 +10,7 @@ from tests.nemesis.faults import possible
 from tests.nemesis.plan import Kind
 from tests.nemesis.run import Settings, run
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.timeout(360)]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.timeout(410)]
 
 IN_BUILD = os.environ.get("CI") == "true"
 PROCESSES: tuple[Kind, ...] = (
