@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 import types
 import typing
 from collections.abc import Callable
@@ -23,6 +24,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _Setter = Callable[[Message, Any], None]
 _Getter = Callable[[Message], Any]
+_PLAIN = (str, int, float, bool, bytes)
 
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.PortSpec, spec.MountSpec, spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
@@ -46,13 +48,21 @@ def to_proto(struct: msgspec.Struct) -> Any:
 
 def fill(message: Message, struct: msgspec.Struct) -> None:
     """Write a struct's fields into an empty message (a sub-message of a request, say)."""
-    for name, put, _ in _plan(type(struct)):
+    plan = _plan(type(struct))
+    for name, value in zip(plan.plain, plan.plain_of(struct), strict=True):
+        if value:  # what is not said reads as zero
+            setattr(message, name, value)
+    for name, put, _ in plan.others:
         put(message, getattr(struct, name))
 
 
 def from_proto(kind: type[T], message: Message) -> T:
     """The struct of a protobuf message."""
-    return kind(**{name: get(message) for name, _, get in _plan(kind)})
+    plan = _plan(kind)
+    values = dict(zip(plan.plain, plan.plain_of(message), strict=True))
+    for name, _, get in plan.others:
+        values[name] = get(message)
+    return kind(**values)
 
 
 def encode(struct: msgspec.Struct) -> bytes:
@@ -68,10 +78,28 @@ def decode(kind: type[T], data: bytes) -> T:
     return from_proto(kind, message)
 
 
+class _Plan(msgspec.Struct, frozen=True):
+    """How one kind is converted: ``plain`` fields are the same on both sides and fetched in one call."""
+
+    plain: tuple[str, ...]
+    plain_of: Callable[[Any], tuple[Any, ...]]
+    others: tuple[tuple[str, _Setter, _Getter], ...]
+
+
 @functools.cache
-def _plan(kind: type[msgspec.Struct]) -> tuple[tuple[str, _Setter, _Getter], ...]:
+def _plan(kind: type[msgspec.Struct]) -> _Plan:
     hints = typing.get_type_hints(kind)
-    return tuple((f.name, *_converters(f.name, hints[f.name])) for f in msgspec.structs.fields(kind))
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    plain = tuple(name for name in names if hints[name] in _PLAIN)
+    others = tuple((name, *_converters(name, hints[name])) for name in names if name not in plain)
+    return _Plan(plain, _all_of(plain), others)
+
+
+def _all_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """The values of ``names``, always as a tuple."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda owner: tuple(getattr(owner, name) for name in names)
 
 
 def _converters(name: str, hint: Any) -> tuple[_Setter, _Getter]:
@@ -85,15 +113,29 @@ def _converters(name: str, hint: Any) -> tuple[_Setter, _Getter]:
     if issubclass(hint, msgspec.Struct):
         return _nested(name, hint)
     if issubclass(hint, enum.Enum):
-        return _scalar(name, lambda value: value.value, hint)
-    return _scalar(name, lambda value: value, hint)
+        return _choice(name, hint)
+    raise TypeError(f"field {name}: there is no rule for {hint}")
 
 
-def _scalar(name: str, out: Callable[[Any], Any], into: Callable[[Any], Any]) -> tuple[_Setter, _Getter]:
+class _Members(dict[Any, Any]):
+    """Members of an enumeration by value; much quicker than calling it."""
+
+    def __init__(self, kind: type[enum.Enum]) -> None:
+        super().__init__({member.value: member for member in kind})
+        self._kind = kind
+
+    def __missing__(self, value: Any) -> Any:
+        return self._kind(value)  # raises the ValueError of an unknown one
+
+
+def _choice(name: str, kind: type[enum.Enum]) -> tuple[_Setter, _Getter]:
+    members = _Members(kind)
+    values = {member: member.value for member in kind}
+
     def put(message: Message, value: Any) -> None:
-        setattr(message, name, out(value))
+        setattr(message, name, values[value])
 
-    return put, lambda message: into(getattr(message, name))
+    return put, lambda message: members[getattr(message, name)]
 
 
 def _nested(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
