@@ -7,7 +7,7 @@ either does all of a transaction or says which rule it breaks and does nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -67,7 +67,7 @@ class Tables:
         self.__init__()  # type: ignore[misc]
         self.index = index
         for row in rows:
-            self._insert(row)
+            self._put(None, row)
 
     def apply(self, index: int, transaction: Transaction) -> Outcome:
         """Do all of it, or nothing.  Deterministic: the same on every replica."""
@@ -80,16 +80,14 @@ class Tables:
 
     def _apply_one(self, index: int, at: float, change: Change) -> Event:
         if isinstance(change, Delete):
-            old = self._rows[change.kind][change.id]
-            self._remove(old)
+            old = self._rows[change.kind].pop(change.id)
+            self._unindex(old, _keys(old))
             return Event(index, old, None)
         before = self._rows[type(change.row)].get(change.row.id)
         row = msgspec.structs.replace(
             change.row, version=index, created_at=before.created_at if before else at, updated_at=at
         )
-        if before is not None:
-            self._remove(before)
-        self._insert(row)
+        self._put(before, row)
         return Event(index, before, row)
 
     def _refusal(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
@@ -137,30 +135,30 @@ class Tables:
                     return "conflict", _exists(row)
         return None
 
-    def _insert(self, row: Row) -> None:
+    def _put(self, before: Row | None, row: Row) -> None:
         self._rows[type(row)][row.id] = row
-        for field, value in _keys(row).items():
-            name = f"{type(row).__name__}.{field}"
+        keys = _keys(row)
+        if before is not None:
+            moved = [key for key in _keys(before) if key not in keys]
+            self._unindex(before, moved)
+        for name, value in keys:
             self._by.setdefault(name, {}).setdefault(value, {})[row.id] = row
 
-    def _remove(self, row: Row) -> None:
-        del self._rows[type(row)][row.id]
-        for field, value in _keys(row).items():
-            bucket = self._by[f"{type(row).__name__}.{field}"]
-            del bucket[value][row.id]
-            if not bucket[value]:
-                del bucket[value]
+    def _unindex(self, row: Row, keys: Iterable[tuple[str, str]]) -> None:
+        for name, value in keys:
+            bucket = self._by[name][value]
+            del bucket[row.id]
+            if not bucket:
+                del self._by[name][value]
 
 
-def _keys(row: Row) -> dict[str, str]:
-    """The indexed fields of a row."""
-    keys: dict[str, Any] = _unique(row)
+def _keys(row: Row) -> list[tuple[str, str]]:
+    """Index and value of the indexed fields of a row."""
     if isinstance(row, Task):
-        keys["service"] = row.service_id
-        keys["node"] = row.node_id
-    elif isinstance(row, SpecVersion):
-        keys["service"] = row.service_id
-    return keys
+        return [("Task.service", row.service_id), ("Task.node", row.node_id)]
+    if isinstance(row, SpecVersion):
+        return [("SpecVersion.service", row.service_id)]
+    return [(f"{type(row).__name__}.{field}", value) for field, value in _unique(row).items()]
 
 
 def _unique(row: Row) -> dict[str, str]:
