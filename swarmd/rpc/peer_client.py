@@ -22,7 +22,6 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 3.0
 _SILENCE_MILLISECONDS = 3000
-_CHECK_SECONDS = 0.25
 _MOST_BYTES = 32 << 20
 _WRITE_BYTES = 1 << 20
 _FIRST_RETRY = 0.05
@@ -82,12 +81,22 @@ class PeerClient:
         self._bytes = 0
         self._wake = asyncio.Event()
         self._up = False
+        self._gone = False
+        self._writer: asyncio.StreamWriter | None = None
 
     def send(self, frame: pb.PeerFrame) -> bool:
         """Queue ``frame``; False when it is lost right away."""
         if not self._up or self._bytes > _MOST_BYTES:
             return False
         data = encode_frame(frame)
+        if (
+            self._writer is not None
+            and not self._queue
+            and not self._writer.transport.get_write_buffer_size()
+        ):
+            # Nothing waits: it need not wait for the loop either.
+            self._writer.write(data)
+            return True
         self._queue.append(data)
         self._bytes += len(data)
         self._wake.set()
@@ -106,6 +115,7 @@ class PeerClient:
         """One connection, from its handshake to its end."""
         hello = pb.PeerHello(cluster_id=self._cluster_id(), node_id=self._own_id, lane=pb.PEER_LANE_RAFT)
         reader, writer = await connect(self.address, self._context(), self._peer)
+        self._gone = False
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await write_frame(writer, pb.PeerFrame(hello=hello))
@@ -114,9 +124,15 @@ class PeerClient:
                 raise Unavailable(f"Manager {self._peer} did not accept the connection.")
             self._backoff.reset()
             self._up = True
+            self._writer = writer
             self._on_link(True)
-            await self._send_all(reader, writer)
+            async with asyncio.TaskGroup() as group:
+                end = group.create_task(self._await_end(reader), name="end")
+                with contextlib.suppress(OSError):
+                    await self._send_all(writer)
+                end.cancel()
         finally:
+            self._writer = None
             writer.transport.abort()
             self._queue.clear()
             self._bytes = 0
@@ -124,9 +140,16 @@ class PeerClient:
                 self._up = False
                 self._on_link(False)
 
-    async def _send_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _await_end(self, reader: asyncio.StreamReader) -> None:
+        """Notice at once that the other end is gone: it says nothing after its hello."""
+        with contextlib.suppress(OSError):
+            await reader.read(1)
+        self._gone = True
+        self._wake.set()
+
+    async def _send_all(self, writer: asyncio.StreamWriter) -> None:
         """Write what is queued until the other end is gone."""
-        while not reader.at_eof():
+        while not self._gone:
             data = bytearray()
             while self._queue and len(data) < _WRITE_BYTES:
                 data += self._queue.popleft()
@@ -136,9 +159,7 @@ class PeerClient:
                 await writer.drain()
                 continue
             self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):
-                    await self._wake.wait()
+            await self._wake.wait()
 
 
 async def fetch_base(

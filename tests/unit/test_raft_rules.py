@@ -24,6 +24,7 @@ from swarmd.store.raft.envelope import (
 )
 from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install, may_seal, not_ready
 from swarmd.store.raft.files import SystemDisk
+from swarmd.store.raft.patience import Patience
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.prevote import Ballot
 from swarmd.store.raft.proposals import Proposals
@@ -166,6 +167,30 @@ def test_a_late_kick_does_not_make_a_member_stand_against_a_leader() -> None:
     follower.kick()
     follower.tick()
     assert not follower.electing
+
+
+def test_a_leader_that_is_only_silent_gets_the_whole_election_timeout() -> None:
+    patience = Patience(Timing())
+    patience.hear(10.0)
+    assert not patience.is_over(10.9)
+    assert patience.is_over(11.1)
+
+
+def test_a_leader_whose_connection_ended_is_given_up_after_two_heartbeats() -> None:
+    patience = Patience(Timing())
+    patience.hear(10.0)
+    assert patience.next_try(10.05, 1.2) == 10.05 + 1.2
+    patience.way_closed()
+    assert 10.2 < patience.next_try(10.05, 1.0) <= patience.next_try(10.05, 1.5) < 10.6
+    assert not patience.is_over(10.19)
+    assert patience.is_over(10.21)
+
+
+def test_a_leader_heard_after_its_connection_ended_is_trusted_as_before() -> None:
+    patience = Patience(Timing())
+    patience.way_closed()
+    patience.hear(10.1)
+    assert not patience.is_over(11.0)
 
 
 def test_a_ballot_is_won_once_by_a_majority_of_members_at_its_term() -> None:

@@ -18,8 +18,9 @@ from pysyncobj.transport import Transport
 from swarmd.model.errors import SwarmError
 from swarmd.store.raft.codec import CoreMessage
 from swarmd.store.raft.journal import Journal, Position
+from swarmd.store.raft.patience import Patience
 from swarmd.store.raft.prevote import Ballot
-from swarmd.store.raft.records import Item
+from swarmd.store.raft.records import Entry, Item
 from swarmd.store.raft.sanitize import answer_to_stale, hopeless_request, sanitize_append
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import LogState
@@ -86,7 +87,7 @@ class Engine:
         self._put("raftCurrentTerm", max(state.term, self._journal[-1][2]))
         self._put("votedForNodeId", state.vote)
         self._applied = 1
-        self._heard: float | None = None
+        self._patience = Patience(timing)
         self._told: tuple[int, int] = (len(self._journal), 1)
         self._reset_until = 0.0
         self._acknowledge: int | None = None
@@ -139,7 +140,7 @@ class Engine:
 
     def heard_within(self, seconds: float) -> bool:
         """A leader of this term or later was heard not longer than ``seconds`` ago."""
-        return self._heard is not None and core_now() - self._heard <= seconds
+        return self._patience.heard_within(seconds, core_now())
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -149,6 +150,9 @@ class Engine:
         if node is not None:
             notify = self._outbox._onNodeConnected if connected else self._outbox._onNodeDisconnected
             notify(node)
+            if node == self._get("raftLeader") and not connected:
+                self._patience.way_closed()
+                self._put("raftElectionDeadline", min(self._get("raftElectionDeadline"), self._next_try()))
 
     def append(self, command: bytes) -> int | None:
         """Put ``command`` at the end of the leader's log and answer its index; None when not leading."""
@@ -169,7 +173,8 @@ class Engine:
         elif kind != "next_node_idx":
             self._outbox._onMessageReceived(node, message)
         elif term > self.term:
-            self._step_down(node, term)
+            # Somebody is at a higher term: a vote request nobody would grant moves the core there.
+            self._outbox._onMessageReceived(node, hopeless_request(term))
         elif term == self.term and 2 <= message["next_node_idx"] <= self.position.last + 1:
             self._outbox._onMessageReceived(node, message)
 
@@ -179,7 +184,7 @@ class Engine:
             self._outbox.send(node, answer_to_stale(self.term))
             return
         position = self.position
-        self._heard = core_now()
+        self._patience.hear(core_now())
         self.ballot.cancel()
         clean = sanitize_append(
             message,
@@ -204,10 +209,6 @@ class Engine:
             self._reset_until = core_now() + self._timing.heartbeat
             reply["next_node_idx"] = max(self.position.committed, self._applied) + 1
         self._outbox.messages.append((target, reply))
-
-    def _step_down(self, node: Node, term: int) -> None:
-        """Somebody is at a higher term: a vote request nobody would grant moves the core there."""
-        self._outbox._onMessageReceived(node, hopeless_request(term))
 
     def elect_now(self) -> None:
         """Stand for election at the next tick, without asking first."""
@@ -243,15 +244,16 @@ class Engine:
         if self.ballot.won(self.term):
             self.elect_now()
         elif deadline < now:
-            self._put("raftElectionDeadline", now + self._core._SyncObj__generateRaftTimeout())
+            self._put("raftElectionDeadline", self._next_try())
             self.ballot.open(self.term)
+
+    def _next_try(self) -> float:
+        return self._patience.next_try(core_now(), self._core._SyncObj__generateRaftTimeout())
 
     def would_vote(self, last: int, last_term: int) -> bool:
         """The answer to another member's question whether it could win an election now."""
-        position = self.position
-        current = (last_term, last) >= (position.last_term, position.last)
-        quiet = not self.leading and not self.heard_within(self._timing.election_min)
-        return current and quiet
+        current = (last_term, last) >= (self.position.last_term, self.position.last)
+        return current and not self.leading and self._patience.is_over(core_now())
 
     # -- output ----------------------------------------------------------------------------------
 
@@ -259,6 +261,10 @@ class Engine:
         """What must be durable before the messages may leave."""
         items, self._journal.items = self._journal.items, []
         return items
+
+    def may_speak_early(self) -> bool:
+        """New entries may reach others while the leader writes them: answers count in a later turn only."""
+        return self.leading and all(type(item) is Entry for item in self._journal.items)
 
     def take_messages(self) -> list[tuple[str, CoreMessage]]:
         """(member, message) in order."""

@@ -130,6 +130,7 @@ class Member:
         self._feed()
         for live in self.held.live.values():
             live.engine.tick()
+        self._speak(early=True)
         await self.held.persist()
         self._speak()
         end = self._apply()
@@ -195,9 +196,11 @@ class Member:
             current.engine.append(encode_envelope(pending.envelope))
         self._sealing = sealing
 
-    def _speak(self) -> None:
-        """Everything said so far is durable: let it out."""
+    def _speak(self, *, early: bool = False) -> None:
+        """Everything said so far is durable, or may be heard before it is: let it out."""
         for epoch, live in self.held.live.items():
+            if early and not live.engine.may_speak_early():
+                continue
             for peer, frame in outgoing(epoch, live.engine):
                 self.transport.send(peer, frame)
 

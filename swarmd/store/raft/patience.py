@@ -1,0 +1,45 @@
+"""How long a follower bears its leader's silence before it thinks of an election.  Pure.
+
+A leader that is merely not heard may be slow: it gets the election timeout.  One whose connection has ended
+too is most likely gone, for its kernel closed it: two heartbeats are enough.
+"""
+
+from __future__ import annotations
+
+from swarmd.store.raft.timing import Timing
+
+
+class Patience:
+    """What one member heard of its leader, and whether the way to it has closed since.  Times in seconds."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._heard: float | None = None
+        self._closed = False
+
+    def hear(self, now: float) -> None:
+        """A leader of this term or later spoke."""
+        self._heard = now
+        self._closed = False
+
+    def way_closed(self) -> None:
+        """The connection to the leader ended."""
+        self._closed = True
+
+    def next_try(self, now: float, timeout: float) -> float:
+        """When to ask for votes (again) unless the leader is heard before.
+
+        ``timeout`` is the core's random election timeout; its random part keeps the members apart.
+        """
+        if not self._closed:
+            return now + timeout
+        return now + 2 * self._timing.heartbeat + (timeout - self._timing.election_min) / 2
+
+    def heard_within(self, seconds: float, now: float) -> bool:
+        """A leader was heard not longer than ``seconds`` ago."""
+        return self._heard is not None and now - self._heard <= seconds
+
+    def is_over(self, now: float) -> bool:
+        """Nobody is known to lead any more: others may be voted for."""
+        limit = 2 * self._timing.heartbeat if self._closed else self._timing.election_min
+        return not self.heard_within(limit, now)
