@@ -68,10 +68,11 @@ constraints: ## raise the versions in constraints.txt (needs uv)
 	deploy/setup/constraints
 
 bench: ## measure, as ratios to a peer in the same run (root)
-	@$(SYSTEM) --root bench python node demo test
+	@$(SYSTEM) --root bench python node demo test bench
 	@$(MAKE) --silent $(READY)
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@$(BIN)/python -m benchmarks.bench_runtime
+	@$(BIN)/python -m benchmarks.bench_store
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
 
 SEEDS ?= 20
