@@ -14,9 +14,11 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from swarmd.model.errors import Invalid, SwarmError
+from swarmd.model.errors import Invalid, SwarmError, Unavailable
 from swarmd.model.states import Role
 from swarmd.security import ca
+from swarmd.security.durable import sync_directory
+from swarmd.security.sealing import PLAIN, Sealer, key_id_of
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -31,11 +33,19 @@ class Credentials(msgspec.Struct, frozen=True):
         return ca.identity_of(self.certificate)
 
 
-class IdentityStore:
-    """``<data dir>/identity``: mode 0700, replaced whole."""
+_KEY_PLACE = b"node.key"
 
-    def __init__(self, directory: Path) -> None:
+
+class IdentityStore:
+    """``<data dir>/identity``: mode 0700, replaced whole; the key is sealed."""
+
+    def __init__(self, directory: Path, sealer: Sealer = PLAIN) -> None:
         self._directory = directory
+        self._sealer = sealer
+
+    def exists(self) -> bool:
+        """Whether a certificate is here, readable or not."""
+        return any((self._directory.with_suffix(suffix) / "node.crt").exists() for suffix in ("", ".old"))
 
     def load(self) -> Credentials | None:
         """What is on disk, or None before the node joined a swarm.  Raises Invalid when it is damaged."""
@@ -46,7 +56,7 @@ class IdentityStore:
             return None
         try:
             credentials = Credentials(
-                key=(self._directory / "node.key").read_bytes(),
+                key=self._sealer.open(_KEY_PLACE, (self._directory / "node.key").read_bytes()),
                 certificate=(self._directory / "node.crt").read_bytes(),
                 root=(self._directory / "ca.crt").read_bytes(),
             )
@@ -59,12 +69,18 @@ class IdentityStore:
         return credentials
 
     def save(self, credentials: Credentials) -> None:
-        """Write durably; a crash leaves the old or the new, never a mixture."""
+        """Write durably; a crash leaves the old or the new, never a mixture.  Raises Unavailable."""
+        try:
+            self._save(credentials)
+        except OSError as error:
+            raise Unavailable(f"{self._directory} cannot be written: {error.strerror}") from error
+
+    def _save(self, credentials: Credentials) -> None:
         fresh, previous = self._directory.with_suffix(".new"), self._directory.with_suffix(".old")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700, parents=True)
         for name, data in (
-            ("node.key", credentials.key),
+            ("node.key", self._sealer.seal(_KEY_PLACE, credentials.key)),
             ("ca.crt", credentials.root),
             ("node.crt", credentials.certificate),
         ):
@@ -73,8 +89,12 @@ class IdentityStore:
         if self._directory.exists():
             self._directory.rename(previous)
         fresh.rename(self._directory)
-        _sync_directory(self._directory.parent)
+        sync_directory(self._directory.parent)
         shutil.rmtree(previous, ignore_errors=True)
+
+    def key_used(self) -> int:
+        """The id of the data key that sealed the key here.  Raises OSError."""
+        return key_id_of((self._directory / "node.key").read_bytes())
 
     def remove(self) -> None:
         """The node left its swarm.  Raises OSError when the disk does not take it."""
@@ -195,11 +215,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.files import Disk
 from swarmd.store.raft.records import Corrupt
@@ -36,12 +37,18 @@ class Held:
     """What ``store`` holds, and the groups that run from it.  All disk work is done in one thread."""
 
     def __init__(
-        self, self_id: str, open_store: Callable[[], SnapshotStore], disk: Disk, timing: Timing
+        self,
+        self_id: str,
+        open_store: Callable[[], SnapshotStore],
+        disk: Disk,
+        timing: Timing,
+        sealer: Sealer = PLAIN,
     ) -> None:
         self._self_id = self_id
         self._open_store = open_store
         self._disk = disk
         self._timing = timing
+        self._sealer = sealer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raft-disk")
         self._store: SnapshotStore | None = None
         self.floor = Floor()
@@ -102,7 +109,7 @@ class Held:
         self.floor = Floor(max(base.epoch, self.floor.epoch), base.members)
         if self._self_id in base.members:
             path = self.store.log_path(base.epoch)
-            wal = await self.run(lambda: Wal(path, base.epoch, self._disk))
+            wal = await self.run(lambda: Wal(path, base.epoch, self._disk, self._sealer))
             engine = Engine(self._self_id, base.members, wal.state, self._timing)
             self.live[base.epoch] = Live(engine, wal)
         self.newest = base.epoch

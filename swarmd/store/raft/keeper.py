@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Refused, SwarmError
@@ -14,7 +13,7 @@ from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.records import Corrupt
-from swarmd.store.raft.snapshots import decode_base
+from swarmd.store.raft.snapshots import SnapshotStore, decode_base, encode_base
 
 _log = logging.getLogger(__name__)
 
@@ -111,8 +110,7 @@ class Keeper:
         epoch = held.newest
         if self.left or not epoch or epoch < request.min_epoch:
             return
-        path = held.store.base_path(epoch)
-        data = await held.run(lambda: _read(path))
+        data = await held.run(lambda: _clear(held.store, epoch))
         digest = hashlib.sha256(data).hexdigest()
         start = request.offset if request.digest == digest else 0
         for offset in range(start, len(data), _CHUNK_BYTES):
@@ -122,9 +120,9 @@ class Keeper:
             )
 
 
-def _read(path: Path) -> bytes:
-    """The file, or nothing when it is gone by now."""
+def _clear(store: SnapshotStore, epoch: int) -> bytes:
+    """The base as it crosses the network, or nothing when it is gone by now."""
     try:
-        return path.read_bytes()
+        return encode_base(store.load(epoch))
     except FileNotFoundError:
         return b""

@@ -12,6 +12,7 @@ from swarmd.kit.ids import NewId, new_id
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Invalid, Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
+from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.changes import Changes
 from swarmd.store.raft.envelope import Barrier, Body, Command
 from swarmd.store.raft.files import Disk, SystemDisk
@@ -63,6 +64,7 @@ class RaftNode:
         roll_bytes: int = ROLL_BYTES,
         ids: NewId = new_id,
         disk: Disk | None = None,
+        sealer: Sealer = PLAIN,
     ) -> None:
         disk = disk or SystemDisk()
         timing = timing or Timing()
@@ -70,7 +72,7 @@ class RaftNode:
         self._clock = clock
         self._timing = timing
         self._transport = transport
-        self._held = Held(node_id, lambda: SnapshotStore(data_dir, disk), disk, timing)
+        self._held = Held(node_id, lambda: SnapshotStore(data_dir, disk, sealer), disk, timing, sealer)
         self._replica = Replica(state_machine)
         self._proposals = Proposals(ids())
         self._member = Member(

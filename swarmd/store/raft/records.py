@@ -5,6 +5,9 @@ A file is a header and then records; one record is one group commit::
     header:  b"SWRMLOG1" | epoch u64 | crc32 of both
     record:  magic u32 | length u32 | sequence u64 | crc of the record before u32 | crc32 u32 | payload
 
+The payload is sealed, and bound to its epoch, its number and the record before it.  Checksums are of what is
+on the disk: what a crash left is told from damage without a key.
+
 Pure: bytes in, bytes and decisions out.
 """
 
@@ -17,11 +20,13 @@ from collections.abc import Sequence
 import msgspec
 
 from swarmd.model.errors import SwarmError
+from swarmd.security.sealing import HEAD_BYTES, PLAIN, CannotOpen, Sealer, key_id_of
 
 _FILE = struct.Struct(">8sQI")
 _FILE_MAGIC = b"SWRMLOG1"
 _HEAD = struct.Struct(">IIQI")
 _CRC = struct.Struct(">I")
+_PLACE = struct.Struct(">3sQQI")
 _MAGIC = 0x5F57A10D
 _MAGIC_BYTES = _MAGIC.to_bytes(4, "big")
 _SECTOR = 512
@@ -75,15 +80,17 @@ def file_header(epoch: int) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def encode_record(items: Sequence[Item], sequence: int, previous: int) -> tuple[bytes, int]:
+def encode_record(
+    items: Sequence[Item], sequence: int, previous: int, *, epoch: int = 0, sealer: Sealer = PLAIN
+) -> tuple[bytes, int]:
     """One record and its checksum, to be given as ``previous`` for the next one."""
-    payload = _encoder.encode(items)
+    payload = sealer.seal(_place(epoch, sequence, previous), _encoder.encode(items))
     head = _HEAD.pack(_MAGIC, len(payload), sequence, previous)
     crc = zlib.crc32(payload, zlib.crc32(head))
     return head + _CRC.pack(crc) + payload, crc
 
 
-def recover(data: bytes, epoch: int, name: str) -> Recovered:
+def recover(data: bytes, epoch: int, name: str, sealer: Sealer = PLAIN) -> Recovered:
     """Read a log file's bytes.  A torn tail is left out; damage anywhere else raises Corrupt."""
     if data[:HEADER_SIZE] != file_header(epoch):
         raise Corrupt(_damaged(name, 0, "its header is not that of this epoch's log"))
@@ -94,10 +101,33 @@ def recover(data: bytes, epoch: int, name: str) -> Recovered:
         if record is None or record[:2] != (sequence + 1, crc):
             _check_torn(data, offset, sequence, name)
             break
+        place = _place(epoch, sequence + 1, crc)
         sequence, _, crc, end = record
-        items += _decode(data[offset + RECORD_OVERHEAD : end], name, offset)
+        try:
+            payload = sealer.open(place, data[offset + RECORD_OVERHEAD : end], epoch=epoch)
+        except CannotOpen as error:
+            raise Corrupt(_damaged(name, offset, f"a record cannot be opened ({error})")) from error
+        items += _decode(payload, name, offset)
         offset = end
     return Recovered(items, offset, sequence, crc)
+
+
+def keys_used(data: bytes) -> set[int]:
+    """Ids of the data keys that sealed the records of a log file, up to what is not whole."""
+    used: set[int] = set()
+    offset = HEADER_SIZE
+    while offset + RECORD_OVERHEAD <= len(data):
+        magic, length, _, _ = _HEAD.unpack_from(data, offset)
+        start = offset + RECORD_OVERHEAD
+        if magic != _MAGIC:
+            break
+        used.add(key_id_of(data[start : start + HEAD_BYTES]))
+        offset = start + length
+    return used
+
+
+def _place(epoch: int, sequence: int, previous: int) -> bytes:
+    return _PLACE.pack(b"log", epoch, sequence, previous)
 
 
 def _record_at(data: bytes, offset: int) -> tuple[int, int, int, int] | None:

@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 
 from swarmd.model.errors import SwarmError
+from swarmd.security.sealing import HEAD_BYTES, PLAIN, CannotOpen, Sealer, key_id_of
 from swarmd.store.raft.files import Disk, disk_failed, replace_file
-from swarmd.store.raft.records import Corrupt
+from swarmd.store.raft.records import Corrupt, keys_used
 
 _FILE = struct.Struct(">8sI32s")
 _MAGIC = b"SWRMBAS1"
 _NAME = re.compile(r"base-(\d{12})\.snapshot")
+_FLOOR = b"floor"
 _KEEP = 2
 
 
@@ -45,35 +47,43 @@ class Floor(msgspec.Struct, frozen=True):
     members: dict[str, str] = {}
 
 
-def encode_base(base: Base) -> bytes:
-    """The bytes of a base file, the same on every member."""
-    body = msgspec.msgpack.encode(base)
+def encode_base(base: Base, sealer: Sealer = PLAIN) -> bytes:
+    """The bytes of a base file; without a sealer, as they cross the network, the same on every member."""
+    body = sealer.seal(_place(base.epoch), msgspec.msgpack.encode(base))
     return _FILE.pack(_MAGIC, len(body), hashlib.sha256(body).digest()) + body
 
 
-def decode_base(data: bytes, name: str) -> Base:
-    """The base in ``data``; raises Corrupt when a bit of it is not as written."""
+def decode_base(data: bytes, name: str, sealer: Sealer = PLAIN, *, epoch: int = 0) -> Base:
+    """The base in ``data``; raises Corrupt when a bit of it is not as written.
+
+    ``epoch``: the one it is kept for, when it is sealed.
+    """
     if len(data) < _FILE.size:
         raise Corrupt(f"The snapshot {name} is too short ({len(data)} bytes).")
     magic, length, digest = _FILE.unpack_from(data)
-    body = memoryview(data)[_FILE.size :]
+    body = data[_FILE.size :]
     if magic != _MAGIC or len(body) != length or hashlib.sha256(body).digest() != digest:
         raise Corrupt(
             f"The snapshot {name} is damaged: its checksum is wrong. "
             "Remove this manager from the swarm and join it again."
         )
     try:
-        return msgspec.msgpack.decode(body, type=Base)
-    except msgspec.DecodeError as error:
+        return msgspec.msgpack.decode(sealer.open(_place(epoch), body, epoch=epoch), type=Base)
+    except (msgspec.DecodeError, CannotOpen) as error:
         raise Corrupt(f"The snapshot {name} cannot be understood: {error}.") from error
+
+
+def _place(epoch: int) -> bytes:
+    return b"base" + epoch.to_bytes(8, "big")
 
 
 class SnapshotStore:
     """The bases, logs and floor of one member in ``directory``."""
 
-    def __init__(self, directory: Path, disk: Disk) -> None:
+    def __init__(self, directory: Path, disk: Disk, sealer: Sealer = PLAIN) -> None:
         self._directory = directory
         self._disk = disk
+        self._sealer = sealer
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             disk.sync_directory(directory.parent)
@@ -94,14 +104,14 @@ class SnapshotStore:
     def load(self, epoch: int) -> Base:
         """The base of ``epoch``; raises Corrupt."""
         path = self.base_path(epoch)
-        base = decode_base(path.read_bytes(), str(path))
+        base = decode_base(path.read_bytes(), str(path), self._sealer, epoch=epoch)
         if base.epoch != epoch:
             raise Corrupt(f"The snapshot {path} says it is of epoch {base.epoch}.")
         return base
 
     def save(self, base: Base) -> None:
         """Make ``base`` durable, and then the floor.  Raises DiskFailed."""
-        replace_file(self.base_path(base.epoch), encode_base(base), self._disk)
+        replace_file(self.base_path(base.epoch), encode_base(base, self._sealer), self._disk)
         self.raise_floor(base)
 
     def raise_floor(self, base: Base) -> None:
@@ -115,15 +125,17 @@ class SnapshotStore:
         if not path.exists():
             return Floor()
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Floor)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            data = self._sealer.open(_FLOOR, path.read_bytes(), epoch=1)
+            return msgspec.json.decode(data, type=Floor)
+        except (msgspec.DecodeError, UnicodeDecodeError, CannotOpen) as error:
             raise Corrupt(f"The file {path} is damaged: {error}. Join again under a new id.") from error
 
     def save_floor(self, floor: Floor) -> None:
         """Make ``floor`` durable.  Raises DiskFailed, SwarmError when it would sink."""
         if floor.epoch < self.floor().epoch:
             raise SwarmError(f"The floor cannot go back to epoch {floor.epoch}.")
-        replace_file(self._directory / "floor", msgspec.json.encode(floor), self._disk)
+        data = self._sealer.seal(_FLOOR, msgspec.json.encode(floor))
+        replace_file(self._directory / "floor", data, self._disk)
 
     def discard(self, *, logs_before: int) -> None:
         """Drop logs of epochs before ``logs_before``, and all but the newest two bases."""
@@ -132,9 +144,22 @@ class SnapshotStore:
         for path in self._directory.glob("log-*.wal"):
             if path < self.log_path(logs_before):
                 self._disk.remove(path)
+        self._sealer.retain(frozenset(self._keys_used()))
+
+    def _keys_used(self) -> set[int]:
+        """Ids of the data keys that sealed what is left."""
+        bases = {_key_at(self.base_path(epoch), _FILE.size) for epoch in self.epochs()}
+        logs = [keys_used(path.read_bytes()) for path in self._directory.glob("log-*.wal")]
+        return bases.union(*logs, {_key_at(path, 0) for path in self._directory.glob("floor")})
 
     def wipe(self) -> None:
         """Forget everything but the floor."""
         for path in (*self._directory.glob("base-*"), *self._directory.glob("log-*")):
             self._disk.remove(path)
         self._disk.sync_directory(self._directory)
+
+
+def _key_at(path: Path, offset: int) -> int:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return key_id_of(file.read(HEAD_BYTES))

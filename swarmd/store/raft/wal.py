@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.files import Disk, DiskFailed, disk_failed
 from swarmd.store.raft.records import (
     HEADER_SIZE,
@@ -37,8 +38,10 @@ class LogState(msgspec.Struct, frozen=True):
 class Wal:
     """The log file of one epoch, open for appending."""
 
-    def __init__(self, path: Path, epoch: int, disk: Disk) -> None:
+    def __init__(self, path: Path, epoch: int, disk: Disk, sealer: Sealer = PLAIN) -> None:
         self._path = path
+        self._epoch = epoch
+        self._sealer = sealer
         self._disk = disk
         self._failed: DiskFailed | None = None
         self._fd = -1
@@ -71,7 +74,7 @@ class Wal:
         return LogState([], 0, None)
 
     def _continue(self, data: bytes, epoch: int) -> LogState:
-        found = recover(data, epoch, str(self._path))
+        found = recover(data, epoch, str(self._path), self._sealer)
         self._sequence, self._crc, self.size = found.sequence, found.crc, found.good_bytes
         if found.good_bytes < len(data):
             self._disk.truncate(self._fd, found.good_bytes)
@@ -83,7 +86,9 @@ class Wal:
         """Make ``items`` durable as one record, all or nothing.  Raises DiskFailed, then always."""
         if self._failed is not None:
             raise self._failed
-        record, crc = encode_record(items, self._sequence + 1, self._crc)
+        record, crc = encode_record(
+            items, self._sequence + 1, self._crc, epoch=self._epoch, sealer=self._sealer
+        )
         try:
             self._disk.write(self._fd, record)
             self._disk.sync(self._fd)
