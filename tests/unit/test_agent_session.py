@@ -142,6 +142,15 @@ async def test_a_silent_node_sends_heartbeats() -> None:
         assert a.batches == []
 
 
+async def test_a_shorter_heartbeat_counts_at_once() -> None:
+    async with swarm("a") as (node, (a,)):
+        a.heartbeat = 3600.0
+        node.start()
+        await eventually(lambda: node.session._heartbeat == 3600.0 and a.inventories)
+        a.send(session=agent_pb2.SessionInfo(heartbeat=0.01))
+        await eventually(lambda: a.heartbeats >= 3)
+
+
 async def test_a_refusal_is_shown_and_kept_while_it_lasts() -> None:
     async with swarm("a") as (node, (a,)):
         a.refusal = Denied("node n1 is not part of this swarm any more: leave and join again")

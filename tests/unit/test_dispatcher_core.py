@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarmd.manager.dispatcher.core.assignments import Told, newer, touched
-from swarmd.manager.dispatcher.core.liveness import Evidence, heartbeat_period, judge
+from swarmd.manager.dispatcher.core.liveness import Evidence, heartbeat_period, judge, patience
 from swarmd.manager.dispatcher.core.mesh import build
 from swarmd.model.objects import Node, NodeStatus, Service, Task, TaskStatus
 from swarmd.model.replace import replace
@@ -71,6 +71,16 @@ def test_heartbeats_slow_down_with_the_swarm_but_not_beyond_the_setting() -> Non
     assert heartbeat_period(3, 5.0) == 1.0
     assert heartbeat_period(1000, 5.0) == 2.0
     assert heartbeat_period(100_000, 5.0) == 5.0
+
+
+def test_a_shorter_heartbeat_is_expected_once_the_longer_one_has_passed_three_times() -> None:
+    known = patience(None, 5.0, 0.0)
+    assert patience(known, 60.0, 1.0).seconds == 60.0, "a longer one at once"
+    for now, expected in ((100.0, 5.0), (114.9, 5.0), (115.0, 0.2), (116.0, 0.2)):
+        known = patience(known, 0.2, now)
+        assert known.seconds == expected, now
+    known = patience(patience(patience(None, 5.0, 0.0), 1.0, 10.0), 5.0, 11.0)
+    assert patience(known, 1.0, 26.0).seconds == 5.0, "what was taken back counts from anew"
 
 
 def test_a_node_is_told_each_change_once() -> None:

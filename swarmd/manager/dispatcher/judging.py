@@ -14,7 +14,7 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import until
 from swarmd.manager.dispatcher.core import liveness
-from swarmd.manager.dispatcher.core.liveness import Evidence
+from swarmd.manager.dispatcher.core.liveness import Evidence, Patience
 from swarmd.model.errors import OutOfSequence
 from swarmd.model.objects import Cluster, Node
 from swarmd.model.replace import replace
@@ -47,6 +47,7 @@ class Judging:
         self._gossip = gossip
         self._heard: dict[str, _Heard] = {}
         self._term_start = clock.monotonic()
+        self._patience: Patience | None = None
         self._now = asyncio.Event()
 
     def opened(self, node_id: str) -> None:
@@ -97,7 +98,9 @@ class Judging:
         """Rows whose verdict is another than before."""
         now, gossip = self._clock.monotonic(), self._gossip()
         nodes = self._store.all(Node)
-        configured = (self._store.cluster() or Cluster(id="")).spec.heartbeat
+        setting = (self._store.cluster() or Cluster(id="")).spec.heartbeat
+        self._patience = liveness.patience(self._patience, setting, now)
+        configured = self._patience.seconds
         period = liveness.heartbeat_period(len(nodes), configured)
         changed: list[Node] = []
         for node in nodes:

@@ -180,9 +180,14 @@ class SessionClient:
             self._reporter().acknowledged(message.ack.sequence)
             self._news.set()
         elif kind == "session":
-            self._heartbeat = message.session.heartbeat or 1.0
+            self._beat_every(message.session.heartbeat or 1.0)
             self._remotes.learn(remote_of(peer) for peer in message.session.managers)
             await self._handlers.info(message.session)
+
+    def _beat_every(self, seconds: float) -> None:
+        if seconds != self._heartbeat:
+            self._heartbeat = seconds
+            self._news.set()  # it counts from now on, not after a longer one
 
     async def _outgoing(
         self, hello: agent_pb2.AgentMessage, ended: asyncio.Event

@@ -50,6 +50,24 @@ def heartbeat_period(nodes: int, configured: float) -> float:
     return min(configured, max(1.0, nodes / BUSIEST))
 
 
+class Patience(msgspec.Struct, frozen=True):
+    """The heartbeat that nodes are judged by; ``lowered_at``: when a shorter one was configured."""
+
+    seconds: float
+    lowered_at: float | None = None
+
+
+def patience(before: Patience | None, configured: float, now: float) -> Patience:
+    """A longer heartbeat counts at once, a shorter one when the nodes have had the longer one's time to hear
+    of it: until then they keep to what they were told before."""
+    if before is None or configured >= before.seconds:
+        return Patience(configured)
+    lowered_at = now if before.lowered_at is None else before.lowered_at
+    if now - lowered_at >= MISSED_PERIODS * before.seconds:
+        return Patience(configured)
+    return Patience(before.seconds, lowered_at)
+
+
 def judge(evidence: Evidence, *, now: float, period: float, configured: float) -> Verdict:
     """The state of one node at ``now``; ``period`` is the heartbeat in force, ``configured`` the setting."""
     silence = MISSED_PERIODS * max(period, configured)
