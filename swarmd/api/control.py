@@ -17,7 +17,7 @@ from swarmd.control.services import Services
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service, Task
-from swarmd.model.spec import ServiceSpec
+from swarmd.model.spec import ClusterSpec, ServiceSpec
 from swarmd.model.states import TaskState
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import control_pb2 as pb
@@ -61,9 +61,32 @@ class ControlServer(control_pb2_grpc.ControlServicer):
                 worker_token=worker,
                 manager_token=manager,
                 can_lose_managers=self._cases().nodes.can_lose_managers(),
+                version=cluster.version,
             )
             codec.fill(response.spec, cluster.spec)
             return response
+
+        return await _answer(context, answer)
+
+    async def UpdateCluster(self, request: pb.UpdateClusterRequest, context: Any) -> pb.UpdateClusterResponse:
+        async def answer() -> pb.UpdateClusterResponse:
+            spec = codec.from_proto(ClusterSpec, request.spec)
+            await self._cases().clusters.update(request.version, spec)
+            return pb.UpdateClusterResponse()
+
+        return await _answer(context, answer)
+
+    async def GetUnlockKey(self, request: pb.GetUnlockKeyRequest, context: Any) -> pb.GetUnlockKeyResponse:
+        async def answer() -> pb.GetUnlockKeyResponse:
+            return pb.GetUnlockKeyResponse(unlock_key=self._cases().clusters.unlock_key())
+
+        return await _answer(context, answer)
+
+    async def RotateUnlockKey(
+        self, request: pb.RotateUnlockKeyRequest, context: Any
+    ) -> pb.RotateUnlockKeyResponse:
+        async def answer() -> pb.RotateUnlockKeyResponse:
+            return pb.RotateUnlockKeyResponse(unlock_key=await self._cases().clusters.rotate_unlock_key())
 
         return await _answer(context, answer)
 

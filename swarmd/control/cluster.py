@@ -1,22 +1,26 @@
-"""The swarm itself: how it begins, and its tokens."""
+"""The swarm itself: how it begins, its settings, its tokens and its unlock key."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
 from swarmd.control.again import insist
 from swarmd.control.core import validate
-from swarmd.kit.ids import NewId
+from swarmd.kit.ids import NewId, random_bytes
 from swarmd.model.addressing import POOL
-from swarmd.model.errors import Invalid, Unavailable
+from swarmd.model.errors import Invalid, OutOfSequence, Refused, Unavailable
 from swarmd.model.objects import Cluster, Network, Node, NodeStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec, NodeSpec
 from swarmd.model.states import Availability, Role
 from swarmd.security import tokens
+from swarmd.security.keyring import unlock_key_text
 from swarmd.store.core.transaction import Change, Put
 from swarmd.store.store import Store
 
+NewKey = Callable[[], bytes]
 MIN_CERTIFICATE_LIFE = 3600.0
 MAX_CERTIFICATE_LIFE = 20 * 365 * 86400.0
 """Seconds; the root certificate itself lives no longer."""
@@ -31,6 +35,7 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
     root_ca: bytes
     ca_key: bytes
     gossip_key: bytes
+    unlock_key: bytes = b""
     availability: Availability = Availability.ACTIVE
     spec: ClusterSpec = ClusterSpec()
 
@@ -45,6 +50,7 @@ def first_rows(founding: Founding, new_id: NewId) -> list[Change]:
         worker_token=new_id(),
         manager_token=new_id(),
         gossip_key=founding.gossip_key,
+        unlock_key=founding.unlock_key,
     )
     node = Node(
         id=founding.node_id,
@@ -73,9 +79,10 @@ def check_spec(spec: ClusterSpec) -> None:
 class Clusters:
     """The use cases of a swarm that exists; runs on the leader."""
 
-    def __init__(self, store: Store, new_id: NewId) -> None:
+    def __init__(self, store: Store, new_id: NewId, new_key: NewKey = lambda: random_bytes(32)) -> None:
         self._store = store
         self._new_id = new_id
+        self._new_key = new_key
 
     def get(self) -> Cluster:
         """Raises Unavailable in the moment before the first transaction is applied."""
@@ -91,6 +98,40 @@ class Clusters:
             tokens.make_token(cluster.root_ca, cluster.worker_token),
             tokens.make_token(cluster.root_ca, cluster.manager_token),
         )
+
+    async def update(self, version: int, spec: ClusterSpec) -> None:
+        """Replace the settings that were read at ``version``.
+
+        Raises Invalid naming the setting, OutOfSequence when the swarm's row changed meanwhile.
+        """
+        check_spec(spec)
+        cluster = self.get()
+        if cluster.version != version:
+            raise OutOfSequence("update out of sequence")
+        key = cluster.unlock_key
+        if spec.autolock != cluster.spec.autolock:
+            key = self._new_key() if spec.autolock else b""
+        if (spec, key) != (cluster.spec, cluster.unlock_key):
+            longest = max(cluster.longest_expiry, cluster.spec.certificate_expiry, spec.certificate_expiry)
+            fresh = replace(cluster, spec=spec, unlock_key=key, longest_expiry=longest)
+            await self._store.commit([Put(fresh)])
+
+    def unlock_key(self) -> str:
+        """What unlocks a manager that was restarted; empty when managers are not locked."""
+        key = self.get().unlock_key
+        return unlock_key_text(key) if key else ""
+
+    async def rotate_unlock_key(self) -> str:
+        """A new key; managers that are down now still need the old one.  Raises Refused without autolock."""
+        return await insist(self._rotate_unlock_key)
+
+    async def _rotate_unlock_key(self) -> str:
+        cluster = self.get()
+        if not cluster.spec.autolock:
+            raise Refused("cannot rotate because autolock is not turned on")
+        key = self._new_key()
+        await self._store.commit([Put(replace(cluster, unlock_key=key))])
+        return unlock_key_text(key)
 
     async def rotate_token(self, role: str) -> str:
         """A new token for that role; the old one is dead at once."""

@@ -94,7 +94,8 @@ class Nodes:
         if node.status.state is NodeState.READY and not force:
             raise Refused(f"node {node.id} is not down and can't be removed")
         cluster = self._store.cluster() or Cluster(id="")
-        until = self._clock.now() + cluster.spec.certificate_expiry + BLACKLIST_GRACE
+        life = max(cluster.spec.certificate_expiry, cluster.longest_expiry)
+        until = self._clock.now() + life + BLACKLIST_GRACE
         changes: list[Change] = [
             Delete(Node, node.id, node.version),
             Put(RemovedNode(id=node.id, until=until)),

@@ -14,13 +14,13 @@ import structlog
 from swarmd import __version__
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
-from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader, not_manager
+from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
-from swarmd.daemon.swarm import STARTING, Swarm
+from swarmd.daemon.swarm import Swarm
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -194,13 +194,20 @@ class Daemon:
         return self._swarm.member.memory.node_id if self._swarm.member is not None else ""
 
     async def init_swarm(self, request: node_pb2.InitSwarmRequest) -> node_pb2.InitSwarmResponse:
-        member, token = await self._swarm.init(request, self._clock.now())
-        memory = member.memory
-        return node_pb2.InitSwarmResponse(node_id=memory.node_id, worker_token=token, address=memory.address)
+        member, clusters = await self._swarm.init(request, self._clock.now())
+        return node_pb2.InitSwarmResponse(
+            node_id=member.memory.node_id,
+            worker_token=clusters.tokens()[0],
+            address=member.memory.address,
+            unlock_key=clusters.unlock_key(),
+        )
 
     async def join_swarm(self, request: node_pb2.JoinSwarmRequest) -> node_pb2.JoinSwarmResponse:
         node_id, role = await self._swarm.join(request)
         return node_pb2.JoinSwarmResponse(node_id=node_id, role=role.value)
+
+    async def unlock_swarm(self, key: str) -> None:
+        await self._swarm.unlock(key)
 
     async def leave_swarm(self, *, force: bool) -> None:
         await self._swarm.leave(force=force)
@@ -228,14 +235,12 @@ class Daemon:
     async def _find_leader(self) -> Leader:
         member = self._swarm.member
         if member is None:
-            if self._swarm.problem or not self._swarm.resumed:
-                raise Unavailable(self._swarm.problem or STARTING)
-            raise not_manager(in_swarm=False)
+            raise self._swarm.absence()
         return await member.find_leader()
 
     def _use_cases(self) -> UseCases:
         if self._swarm.member is None:
-            raise not_manager(in_swarm=False)  # it left a moment ago
+            raise self._swarm.absence()  # it left a moment ago
         return self._swarm.member.use_cases()
 
     async def _read_logs(

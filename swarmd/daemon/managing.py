@@ -17,6 +17,7 @@ from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
 from swarmd.control.tokens import Tokens
+from swarmd.daemon.locking import Locking
 from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -57,6 +58,7 @@ class Managing:
         data_dir: Path,
         run_dir: Path,
         credentials: Callable[[], Credentials],
+        locking: Locking,
         channels: Channels,
         gossip: Callable[[], Mapping[str, str]],
         clock: Clock,
@@ -68,6 +70,7 @@ class Managing:
         self._cluster_id = cluster_id
         self._address = address
         self._listen = listen
+        self._locking = locking
         self._channels = channels
         self._gossip = gossip
         self._data_dir = data_dir / "raft"
@@ -103,6 +106,7 @@ class Managing:
             state_machine=self._state,
             transport=transport,
             clock=clock,
+            sealer=locking.vault,
         )
         self.store = Store(self._state, self.raft, clock)
         self._terms = Terms(self.raft, clock, self._new_term, lambda: self._changed, self._nursery)
@@ -137,6 +141,7 @@ class Managing:
         await self.raft.start(bootstrap_members=members, peers=peers)
         self._takes_part = True
         self._nursery.start("terms", self._terms.run())
+        self._nursery.start("locking", self._locking.run(self.store))
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""

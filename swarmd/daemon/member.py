@@ -16,6 +16,7 @@ import structlog
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader, not_manager
 from swarmd.control.cluster import Founding
+from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.daemon.renewal import certificate_problems, renew, renewal_due
@@ -37,6 +38,7 @@ from swarmd.security.identity import (
     grpc_server_credentials,
     is_manager,
 )
+from swarmd.security.vault import Vault
 
 RELEASE_LIMIT = 15.0
 """Seconds a demoted manager waits for the others before it stops answering them."""
@@ -58,6 +60,7 @@ class Member:
         identity_store: IdentityStore,
         memory: NodeMemory,
         memory_file: MemoryFile,
+        vault: Vault,
         *,
         logs: TaskLogs,
         new_id: NewId,
@@ -67,6 +70,7 @@ class Member:
         self._identity_store = identity_store
         self._memory = memory
         self._memory_file = memory_file
+        self._locking = Locking(vault, self._reseal, machine.clock)
         self._new_id = new_id
         self._log = structlog.get_logger()
         self._nursery = Nursery(self._report)
@@ -86,6 +90,7 @@ class Member:
             raft_address=self._raft_address,
             channels=self._channels,
             nursery=self._nursery,
+            sealer=vault,
         )
 
     @property
@@ -102,12 +107,15 @@ class Member:
     async def start(self, *, founding: Founding | None = None) -> None:
         """Open the node port, take part.  Raises SwarmError when a port or the disk cannot be used."""
         await self._open_node_port()
-        if is_manager(self._credentials):
+        if not is_manager(self._credentials):
+            self._locking.release()
+        else:
             await self._start_managing(bootstrap=founding is not None)
         if founding is not None and self._managing is not None:
             cluster = await self._managing.found(founding)
             self._memory = replace(self._memory, founding=None, gossip_key=cluster.gossip_key, number=1)
             self._memory_file.save(self._memory)
+            self._locking.follow(cluster)
         await self.working.start()
         self._nursery.start("certificate", self._keep_certificate())
 
@@ -175,6 +183,7 @@ class Member:
             data_dir=self._machine.config.data,
             run_dir=self._machine.config.run,
             credentials=lambda: self._credentials,
+            locking=self._locking,
             channels=self._channels,
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
@@ -241,6 +250,7 @@ class Member:
         elif wanted is Role.WORKER and self._managing is not None:
             managing, self._managing = self._managing, None
             await managing.stop()
+            self._locking.release()
             self._log.info("became_worker")
         self._reconnect()
 
@@ -300,11 +310,17 @@ class Member:
         except Unavailable as error:
             self._log.error("memory_not_saved", reason=str(error))
 
+    def _reseal(self) -> None:
+        self._identity_store.save(self._credentials)
+        self._memory_file.save(self._memory)
+
     def problems(self) -> list[str]:
         """Sentences about what is wrong with this membership, for a person."""
-        return certificate_problems(
-            self._credentials, self._machine.clock.now(), self._renew_at, self._renewal_problem
-        )
+        now = self._machine.clock.now()
+        return [
+            *certificate_problems(self._credentials, now, self._renew_at, self._renewal_problem),
+            *self._locking.problems(),
+        ]
 
     def _failed(self, event: str, error: Exception, **more: object) -> None:
         known = isinstance(error, SwarmError)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.daemon.state import write_durably
 from swarmd.model.addressing import block_of
 from swarmd.model.replace import replace
 from swarmd.node.network.port import Backend, NetworkState, NodeView, PublishedPort
 from swarmd.rpc.v1 import agent_pb2
+from swarmd.security.durable import write_durably
 
 
 class MeshFile:

@@ -1,20 +1,25 @@
 """Everything on disk that makes a node part of a swarm: it is in or out, also after a crash at any point.
 
-in:   identity/, then node.json: a node with both is in
+in:   vault/, identity/, then node.json: a node with the three is in
 out:  node.json becomes ``leaving``, everything goes, that last: a node with it is out
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.model.errors import Invalid, Unavailable
+from swarmd.node.agent import taskdb
+from swarmd.security.durable import sync_directory
 from swarmd.security.identity import Credentials, IdentityStore
+from swarmd.security.sealing import IN_THE_CLEAR
+from swarmd.security.vault import Vault
+from swarmd.store.raft.files import SystemDisk
+from swarmd.store.raft.snapshots import SnapshotStore
 
 _FILES = ("tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json", "mesh.json.new", "node.json.new")
 _WAY_OUT = "restore it from a backup, or run `swarmctl swarm leave --force` and join again"
@@ -26,22 +31,48 @@ class OnDisk:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._leaving = data / "leaving"
-        self.identity = IdentityStore(data / "identity")
-        self.memory = MemoryFile(data / "node.json")
+        self._tasks = data / "tasks.db"
+        self.vault = Vault(data / "vault")
+        self.identity = IdentityStore(data / "identity", self.vault)
+        self.memory = MemoryFile(data / "node.json", self.vault)
+        self.vault.also_used(self._keys_used)
 
     def load(self) -> tuple[Credentials, NodeMemory] | None:
         """The membership; None outside of a swarm.  What a crash interrupted is finished first.
 
-        Raises Invalid when something is damaged or missing, Unavailable when the disk takes no change.
+        Raises Locked when the operator holds the key, Invalid when something is damaged or missing,
+        Unavailable when the disk takes no change.
         """
         if self._leaving.exists():
             self.wipe()
+        if not self.vault.exists:
+            if not (self._data / "node.json").exists():
+                self._check_outside()
+                return None
+            if self.memory.key_used() == IN_THE_CLEAR:  # a release that sealed nothing wrote it
+                self.vault.create(plain_epochs=_epochs_in_the_clear(self._data / "raft"), settled=False)
+        if not self.vault.is_open:
+            self.vault.open_here()
+        found = self._load()
+        if found is not None and not self.vault.ring.settled:
+            self._seal(*found)
+            taskdb.seal_all(self._tasks, self.vault)
+            self.vault.settle()
+        return found
+
+    def _keys_used(self) -> set[int]:
+        return {self.identity.key_used(), self.memory.key_used(), *taskdb.keys_used(self._tasks)}
+
+    def _check_outside(self) -> None:
+        if (self._data / "raft").exists() and self.identity.exists():
+            raise Invalid(f"{self._data / 'node.json'} is missing: {_WAY_OUT}")
+        with self._removing():
+            self._remove_pieces()  # of a membership that a crash kept from beginning
+
+    def _load(self) -> tuple[Credentials, NodeMemory] | None:
         credentials, memory = self.identity.load(), self.memory.load()
         if memory is None:
-            if credentials is not None and (self._data / "raft").exists():
-                raise Invalid(f"{self._data / 'node.json'} is missing: {_WAY_OUT}")
-            with self._removing():
-                self._remove_pieces()  # of a membership that a crash kept from beginning
+            self._check_outside()
             return None
         if credentials is None:
             raise Invalid(f"{self._data / 'identity'} is missing: {_WAY_OUT}")
@@ -57,10 +88,11 @@ class OnDisk:
 
     def save(self, credentials: Credentials, memory: NodeMemory) -> None:
         """From now on this node is in.  Raises Unavailable: it is not."""
-        try:
-            self.identity.save(credentials)
-        except OSError as error:
-            raise Unavailable(f"{self._data / 'identity'} cannot be written: {error.strerror}") from error
+        self.vault.create()
+        self._seal(credentials, memory)
+
+    def _seal(self, credentials: Credentials, memory: NodeMemory) -> None:
+        self.identity.save(credentials)
         self.memory.save(memory)
 
     def wipe(self) -> None:
@@ -70,14 +102,15 @@ class OnDisk:
                 (self._data / "node.json").rename(self._leaving)  # also on a full disk
             elif not self._leaving.exists():
                 self._leaving.touch(mode=0o600)
-            _sync(self._data)
+            sync_directory(self._data)
             if (self._data / "raft").exists():
                 shutil.rmtree(self._data / "raft")
             self._remove_pieces()
-            _sync(self._data)
+            sync_directory(self._data)
             self._leaving.unlink()
 
     def _remove_pieces(self) -> None:
+        self.vault.remove()
         self.identity.remove()
         for name in _FILES:
             (self._data / name).unlink(missing_ok=True)
@@ -92,9 +125,8 @@ class OnDisk:
             ) from error
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _epochs_in_the_clear(raft: Path) -> int:
+    """Pieces up to this epoch may be unsealed, the floor of a manager that was demoted with them."""
+    if not raft.exists():
+        return 0
+    return max([int((raft / "floor").exists()), *SnapshotStore(raft, SystemDisk()).epochs()])

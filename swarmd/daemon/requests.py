@@ -27,6 +27,7 @@ def found(
         root_ca=root,
         ca_key=root_key,
         gossip_key=random_bytes(32),
+        unlock_key=random_bytes(32) if spec.autolock else b"",
         availability=availability,
         spec=spec,
     )
@@ -45,9 +46,10 @@ def found(
 def cluster_spec(request: node_pb2.InitSwarmRequest) -> ClusterSpec:
     default = ClusterSpec()
     spec = ClusterSpec(
-        task_history=request.task_history or default.task_history,
+        task_history=request.task_history if request.HasField("task_history") else default.task_history,
         heartbeat=request.heartbeat or default.heartbeat,
         certificate_expiry=request.certificate_expiry or default.certificate_expiry,
+        autolock=request.autolock,
     )
     check_spec(spec)
     return spec

@@ -1,15 +1,16 @@
-"""What a node remembers of its swarm besides its certificate: addresses, managers, the gossip key."""
+"""What a node remembers of its swarm besides its certificate, sealed: addresses, managers, the gossip key."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from swarmd.control.cluster import Founding
-from swarmd.model.errors import Invalid, Unavailable
+from swarmd.model.errors import Invalid
 from swarmd.node.agent.core.remotes import Remote
+from swarmd.security.durable import write_durably
+from swarmd.security.sealing import PLAIN, CannotOpen, Sealer, key_id_of
 
 
 class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,11 +28,15 @@ class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
     founding: Founding | None = None
 
 
-class MemoryFile:
-    """``<data dir>/node.json``, replaced whole and durably."""
+_PLACE = b"node.json"
 
-    def __init__(self, path: Path) -> None:
+
+class MemoryFile:
+    """``<data dir>/node.json``, sealed, replaced whole and durably."""
+
+    def __init__(self, path: Path, sealer: Sealer = PLAIN) -> None:
         self._path = path
+        self._sealer = sealer
 
     @property
     def directory(self) -> Path:
@@ -41,10 +46,11 @@ class MemoryFile:
     def load(self) -> NodeMemory | None:
         """None when the node is part of no swarm.  Raises Invalid when the file is damaged."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=NodeMemory)
+            data = self._sealer.open(_PLACE, self._path.read_bytes())
+            return msgspec.json.decode(data, type=NodeMemory)
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, CannotOpen) as error:
             raise Invalid(
                 f"{self._path} is damaged ({error}): restore it from a backup, "
                 "or remove the data directory and join again"
@@ -52,33 +58,11 @@ class MemoryFile:
 
     def save(self, memory: NodeMemory) -> None:
         """Raises Unavailable when the disk does not take it: the file is as before then."""
-        write_durably(self._path, msgspec.json.encode(memory))
+        write_durably(self._path, self._sealer.seal(_PLACE, msgspec.json.encode(memory)))
+
+    def key_used(self) -> int:
+        """The id of the data key that sealed the file.  Raises OSError."""
+        return key_id_of(self._path.read_bytes())
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file, for root only: whoever reads it, also after a crash, finds the old or the new.
-
-    Raises Unavailable, naming the file.
-    """
-    fresh = path.with_name(path.name + ".new")
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

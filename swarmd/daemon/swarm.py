@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from swarmd.control.cluster import Founding
+from swarmd.control.cluster import Clusters, Founding
+from swarmd.daemon import refusals
 from swarmd.daemon.joining import Joiner
 from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
@@ -27,11 +28,9 @@ from swarmd.node.agent.core.remotes import Remote
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.v1 import node_pb2
 from swarmd.security.identity import Credentials
+from swarmd.security.keyring import parse_unlock_key
+from swarmd.security.vault import LOCKED, Locked
 
-ALREADY = (
-    'This node is already part of a swarm. Use "swarmctl swarm leave" to leave this swarm '
-    "and join another one."
-)
 TASKS_LIMIT = 60.0
 """Seconds that the tasks of a node get to end that leaves by force; then they are killed."""
 
@@ -40,9 +39,6 @@ STOP_LIMIT = 30.0
 
 START_LIMIT = 10.0
 """Seconds that a command waits for a daemon that is starting."""
-
-STARTING = "this daemon is starting, and not yet part of its swarm again; try again in a moment"
-BROKEN = "This node cannot take part in its swarm: {problem}. To give it up, use `swarm leave --force`."
 
 MakeMachine = Callable[[str], Awaitable[Machine]]
 Abandon = Callable[[], Coroutine[Any, Any, None]]
@@ -64,14 +60,17 @@ class Swarm:
         self.member: Member | None = None
         self.machine: Machine | None = None
         self.problem = ""
+        self.locked = False
         self._resumed = asyncio.Event()
         self._leaving: asyncio.Task[object] | None = None
 
     @property
     def state(self) -> str:
-        """``active``, ``pending`` (the daemon is starting), ``error`` (see :attr:`problem`), ``inactive``."""
+        """``active``, ``pending`` (the daemon is starting), ``locked``, ``error``, ``inactive``."""
         if self.member is not None:
             return "active"
+        if self.locked:
+            return "locked"
         if self.problem:
             return "error"
         return "inactive" if self.resumed else "pending"
@@ -86,9 +85,27 @@ class Swarm:
     async def resume(self) -> None:
         """At start: take part again, or finish what a crash interrupted.  What fails is the problem then."""
         async with self._change:
-            error = await caught(self._resume())
+            await self._take_up()
         self._resumed.set()
-        if error is not None:
+
+    async def unlock(self, key: str) -> None:
+        """Take part again, with the operator's key.  Raises Invalid for another, Refused, Unavailable."""
+        await self._started()
+        async with self._change:
+            if not self.locked:
+                raise Refused("swarm is not locked")
+            self._disk.vault.unlock(parse_unlock_key(key))
+            self._log.info("swarm_unlocked")
+            await self._take_up()
+            if self.problem:
+                raise Unavailable(self.problem)
+
+    async def _take_up(self) -> None:
+        error = await caught(self._resume())
+        self.locked = isinstance(error, Locked)
+        if self.locked:
+            self._log.warning("swarm_locked")
+        elif error is not None:
             self.problem = str(error) if isinstance(error, SwarmError) else f"internal error: {error!r}"
             self._log.error("swarm_not_resumed", reason=self.problem, exc_info=error)
 
@@ -108,6 +125,7 @@ class Swarm:
             self._disk.identity,
             memory,
             self._disk.memory,
+            self._disk.vault,
             logs=self._logs,
             new_id=new_id,
         )
@@ -133,8 +151,8 @@ class Swarm:
 
     # -- init and join ---------------------------------------------------------------------------
 
-    async def init(self, request: node_pb2.InitSwarmRequest, now: float) -> tuple[Member, str]:
-        """Begin a swarm with this node as its manager; answers the member and the worker token."""
+    async def init(self, request: node_pb2.InitSwarmRequest, now: float) -> tuple[Member, Clusters]:
+        """Begin a swarm with this node as its manager."""
         await self._started()
         async with self._change:
             self._check_outside()
@@ -154,7 +172,7 @@ class Swarm:
             await self._enter(credentials, memory, founding=founding)
             assert self.member is not None
             assert self.member.managing is not None
-            return self.member, self.member.managing.cases.clusters.tokens()[0]
+            return self.member, self.member.managing.cases.clusters
 
     async def join(self, request: node_pb2.JoinSwarmRequest) -> tuple[str, Role]:
         """Join with a token; answers the node's id and role."""
@@ -233,10 +251,14 @@ class Swarm:
 
     async def _give_up(self, *, force: bool) -> None:
         """A membership that cannot be taken up again."""
-        if not self.problem:
+        if not self.problem and not self.locked:
             raise NotManager("This node is not part of a swarm")
         if not force:
-            raise Refused(BROKEN.format(problem=self.problem.rstrip(".")))
+            raise Refused(
+                refusals.LOCKED_LEAVE
+                if self.locked
+                else refusals.BROKEN.format(problem=self.problem.rstrip("."))
+            )
         await self._abandon()
         error = await caught(self._clean_network())
         if error is not None:
@@ -254,18 +276,24 @@ class Swarm:
         except SwarmError as error:
             self.problem = str(error)
             raise
-        self.problem = ""
+        self.problem, self.locked = "", False
+
+    def absence(self) -> SwarmError:
+        """Why there is no member that could answer."""
+        return refusals.absence(locked=self.locked, problem=self.problem, resumed=self.resumed)
 
     def _check_outside(self) -> None:
+        if self.locked:
+            raise Locked(LOCKED)
         if self.member is not None or self.problem:
-            raise Refused(ALREADY)
+            raise Refused(refusals.ALREADY)
 
     async def _started(self) -> None:
         try:
             async with asyncio.timeout(START_LIMIT):
                 await self._resumed.wait()
         except TimeoutError:
-            raise Unavailable(STARTING) from None
+            raise Unavailable(refusals.STARTING) from None
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, reason=str(error), exc_info=error)

@@ -35,6 +35,7 @@ from swarmd.node.runtime.port import Runtime
 from swarmd.rpc import codec, errors
 from swarmd.rpc.channels import NODE_PORT, Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.security.sealing import Sealer
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class Working:
         raft_address: Callable[[], str],
         channels: Channels,
         nursery: Nursery,
+        sealer: Sealer,
     ) -> None:
         self._machine = machine
         self._memory = memory
@@ -99,7 +101,7 @@ class Working:
             facts=self._facts,
             clock=machine.clock,
         )
-        self._database = TaskDatabase(machine.config.data / "tasks.db")
+        self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
         self.worker = Worker(self._database, executor, machine.clock, nursery, self._news)
 
     async def start(self) -> None:

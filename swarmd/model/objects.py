@@ -142,7 +142,11 @@ class Node(Row, frozen=True, kw_only=True):
 
 
 class Cluster(Row, frozen=True, kw_only=True):
-    """The swarm itself: identity, tokens, keys."""
+    """The swarm itself: identity, tokens, keys.
+
+    ``unlock_key``: of managers, while they are locked.  ``longest_expiry``: no certificate lives longer,
+    seconds; one that was issued keeps its life when the setting is lowered.
+    """
 
     spec: ClusterSpec = ClusterSpec()
     root_ca: bytes = b""
@@ -150,6 +154,8 @@ class Cluster(Row, frozen=True, kw_only=True):
     worker_token: str = ""
     manager_token: str = ""
     gossip_key: bytes = b""
+    unlock_key: bytes = b""
+    longest_expiry: float = 0.0
 
 
 class Network(Row, frozen=True, kw_only=True):

@@ -133,3 +133,4 @@ class ClusterSpec(Spec, frozen=True, kw_only=True):
     task_history: int = 5
     heartbeat: float = 5.0
     certificate_expiry: float = 90 * 86400.0
+    autolock: bool = False

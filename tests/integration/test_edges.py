@@ -20,6 +20,7 @@ from swarmd.daemon import daemon as daemon_module
 from swarmd.daemon import managing as managing_module
 from swarmd.daemon.config import Config
 from swarmd.daemon.daemon import Daemon
+from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
@@ -43,6 +44,7 @@ from swarmd.security.identity import (
     grpc_server_credentials,
     joiner_context,
 )
+from swarmd.security.vault import Vault
 
 GREETING = 0.5
 
@@ -361,6 +363,9 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
         gossip_key=b"g" * 32,
     )  # fmt: skip
 
+    vault = Vault(tmp_path / "vault")
+    vault.create()
+
     def manager() -> Managing:
         return Managing(
             node_id="m1",
@@ -370,6 +375,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             data_dir=tmp_path / "data",
             run_dir=tmp_path / "run",
             credentials=lambda: own,
+            locking=Locking(vault, lambda: None, SystemClock()),
             channels=Channels(lambda: grpc_channel_credentials(own)),
             gossip=dict,
             clock=SystemClock(),

@@ -12,7 +12,7 @@ from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.tokens import Tokens
-from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, SwarmError
+from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused, SwarmError
 from swarmd.model.objects import Node, NodeDescription
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
@@ -79,6 +79,47 @@ async def test_the_swarm_with_its_tokens(leader: Leader) -> None:
     assert fresh.token != cluster.worker_token
     again = await leader.ask.GetCluster(pb.GetClusterRequest())
     assert (again.worker_token, again.manager_token) == (fresh.token, cluster.manager_token)
+
+
+async def test_settings_are_replaced_as_they_were_read(leader: Leader) -> None:
+    read = await leader.ask.GetCluster(pb.GetClusterRequest())
+    read.spec.heartbeat, read.spec.task_history = 2.0, 0
+    request = pb.UpdateClusterRequest(version=read.version, spec=read.spec)
+    await leader.ask.UpdateCluster(request)
+    again = await leader.ask.GetCluster(pb.GetClusterRequest())
+    assert again.spec == read.spec
+    with pytest.raises(grpc.RpcError) as caught:
+        await leader.ask.UpdateCluster(request)
+    assert (type(told(caught)), str(told(caught))) == (OutOfSequence, "update out of sequence")
+    again.spec.heartbeat = 0.0
+    with pytest.raises(grpc.RpcError, match="dispatcher-heartbeat"):
+        await leader.ask.UpdateCluster(pb.UpdateClusterRequest(version=again.version, spec=again.spec))
+
+
+async def test_autolock_has_a_key_as_long_as_it_is_on(leader: Leader) -> None:
+    async def key() -> str:
+        return str((await leader.ask.GetUnlockKey(pb.GetUnlockKeyRequest())).unlock_key)
+
+    async def lock(on: bool) -> None:
+        read = await leader.ask.GetCluster(pb.GetClusterRequest())
+        assert b"SWMKEY" not in read.SerializeToString(), "the key is told to those who ask for it"
+        read.spec.autolock = on
+        await leader.ask.UpdateCluster(pb.UpdateClusterRequest(version=read.version, spec=read.spec))
+
+    assert await key() == ""
+    with pytest.raises(grpc.RpcError) as caught:
+        await leader.ask.RotateUnlockKey(pb.RotateUnlockKeyRequest())
+    assert isinstance(told(caught), Refused)
+    await lock(True)
+    first = await key()
+    assert first.startswith("SWMKEY-1-")
+    await lock(True)
+    assert await key() == first, "nothing changed"
+    second = (await leader.ask.RotateUnlockKey(pb.RotateUnlockKeyRequest())).unlock_key
+    assert (await key(), second != first) == (second, True)
+    await lock(False)
+    assert await key() == ""
+    assert leader.cases.clusters.get().unlock_key == b""
 
 
 async def test_nodes_are_listed_changed_and_removed(leader: Leader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from swarmd.rpc.v1 import control_pb2, node_pb2
+from swarmd.rpc.v1 import control_pb2, node_pb2, types_pb2
 from tests.unit.test_cli_fake import NODE_ID, Cli, FakeDaemon, Refusal, command_line, fake_daemon, node
 
 TOKEN = "SWMTKN-1-52pirtgx2lhrzj7jlgn2rrivmf191mbeyrhegsue3sljgpv9a3-162mquzfhzt2orvg3w3ellgyz"
@@ -43,6 +44,75 @@ def test_swarm_init_tells_how_to_join(daemon: FakeDaemon, cli: Cli) -> None:
     (request,) = daemon.asked("InitSwarm")
     assert (request.advertise_addr, request.availability) == ("192.168.77.11", "active")
     assert (request.heartbeat, request.task_history, request.certificate_expiry) == (5.0, 5, 7200.0)
+
+
+KEY = "SWMKEY-1-AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+UNLOCK_TEXT = (
+    "To unlock a swarm manager after it restarts, run the `swarmctl swarm unlock`\n"
+    "command and provide the following key:\n\n"
+    f"    {KEY}\n\n"
+    "Please remember to store this key in a password manager, since without it you\n"
+    "will not be able to restart the manager.\n\n"
+)
+
+
+def test_swarm_init_with_autolock_shows_the_key(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["InitSwarm"] = node_pb2.InitSwarmResponse(node_id=NODE_ID, unlock_key=KEY)
+    code, out, _ = cli("swarm", "init", "--autolock", "--task-history-limit", "0")
+    assert (code, out.endswith(UNLOCK_TEXT)) == (0, True)
+    (request,) = daemon.asked("InitSwarm")
+    assert (request.autolock, request.task_history, request.HasField("task_history")) == (True, 0, True)
+
+
+def test_swarm_update_changes_what_is_given_of_what_there_is(daemon: FakeDaemon, cli: Cli) -> None:
+    spec = types_pb2.ClusterSpec(task_history=7, heartbeat=5.0, certificate_expiry=7200.0)
+    daemon.answers["GetCluster"] = control_pb2.GetClusterResponse(version=42, spec=spec)
+    daemon.answers["UpdateCluster"] = control_pb2.UpdateClusterResponse()
+    daemon.answers["GetUnlockKey"] = control_pb2.GetUnlockKeyResponse(unlock_key=KEY)
+    assert cli("swarm", "update", "--dispatcher-heartbeat", "1m30s") == (0, "Swarm updated.\n", "")
+    (request,) = daemon.asked("UpdateCluster")
+    assert request.version == 42
+    assert request.spec == types_pb2.ClusterSpec(task_history=7, heartbeat=90.0, certificate_expiry=7200.0)
+
+    assert cli("swarm", "update", "--autolock") == (0, f"Swarm updated.\n{UNLOCK_TEXT}", "")
+    assert daemon.asked("UpdateCluster")[-1].spec.autolock is True
+    spec.autolock = True
+    daemon.answers["GetCluster"] = control_pb2.GetClusterResponse(version=43, spec=spec)
+    assert cli("swarm", "update", "--autolock=false") == (0, "Swarm updated.\n", "")
+    assert daemon.asked("UpdateCluster")[-1].spec.autolock is False
+
+
+def test_swarm_update_without_a_flag_shows_its_help(daemon: FakeDaemon, cli: Cli) -> None:
+    code, out, _ = cli("swarm", "update")
+    assert (code, "--task-history-limit" in out, daemon.requests) == (0, True, [])
+
+
+def test_swarm_unlock_reads_the_key_from_standard_input(
+    daemon: FakeDaemon, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.answers["UnlockSwarm"] = node_pb2.UnlockSwarmResponse()
+    for state, said in (
+        ("inactive", "Error: This node is not part of a swarm\n"),
+        ("active", "Error: swarm is not locked\n"),
+    ):
+        daemon.answers["Info"] = node_pb2.InfoResponse(swarm_state=state)
+        assert cli("swarm", "unlock") == (1, "", said)
+    daemon.answers["Info"] = node_pb2.InfoResponse(swarm_state="locked")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{KEY}\n"))
+    assert cli("swarm", "unlock") == (0, "", "")
+    assert [request.unlock_key for request in daemon.asked("UnlockSwarm")] == [KEY]
+    assert cli("swarm", "unlock", KEY)[0] == 125, "an argument would be seen by everybody"
+
+
+def test_swarm_unlock_key_is_shown_and_rotated(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["GetUnlockKey"] = control_pb2.GetUnlockKeyResponse(unlock_key=KEY)
+    daemon.answers["RotateUnlockKey"] = control_pb2.RotateUnlockKeyResponse(unlock_key=KEY)
+    assert cli("swarm", "unlock-key") == (0, UNLOCK_TEXT, "")
+    assert cli("swarm", "unlock-key", "-q") == (0, f"{KEY}\n", "")
+    rotated = cli("swarm", "unlock-key", "--rotate")
+    assert rotated == (0, f"Successfully rotated manager unlock key.\n\n{UNLOCK_TEXT}", "")
+    daemon.answers["GetUnlockKey"] = control_pb2.GetUnlockKeyResponse()
+    assert cli("swarm", "unlock-key") == (1, "", "no unlock key is set\n")
 
 
 def test_swarm_join_names_the_role_and_fills_in_the_port(daemon: FakeDaemon, cli: Cli) -> None:

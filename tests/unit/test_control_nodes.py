@@ -192,6 +192,18 @@ async def test_removing_orphans_what_ran_there_and_bars_the_certificate(swarm: S
         await swarm.nodes.remove("w1", force=True)
 
 
+async def test_a_certificate_from_before_its_life_was_shortened_is_barred_as_long_as_it_lives(
+    swarm: Swarm,
+) -> None:
+    before = swarm.clusters.get()
+    await swarm.clusters.update(before.version, replace(before.spec, certificate_expiry=3600.0))
+    assert swarm.clusters.get().spec.certificate_expiry == 3600.0
+    await swarm.nodes.remove("w1", force=True)
+    barred = swarm.store.get(RemovedNode, "w1")
+    assert barred is not None
+    assert barred.until == swarm.clock.now() + before.spec.certificate_expiry + BLACKLIST_GRACE
+
+
 async def test_a_node_that_came_back_while_it_was_removed_is_looked_at_again(swarm: Swarm) -> None:
     await swarm.put(replace(swarm.node("w1"), status=NodeStatus(state=NodeState.DOWN)))
     swarm.quicker(lambda: replace(swarm.node("w1"), status=NodeStatus(state=NodeState.READY)))

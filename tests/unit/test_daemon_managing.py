@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import LEADER_WAIT, Managing
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
@@ -17,6 +18,7 @@ from swarmd.model.objects import Node, NodeStatus
 from swarmd.model.replace import replace
 from swarmd.rpc.channels import Channels
 from swarmd.security.identity import Credentials
+from swarmd.security.vault import Vault
 from swarmd.store.core import transaction
 from swarmd.store.core.transaction import Put
 from swarmd.store.raft.port import NO_LEADER, RaftStatus
@@ -61,6 +63,7 @@ class Rig:
             data_dir=directory,
             run_dir=directory,
             credentials=lambda: nothing,
+            locking=Locking(Vault(directory / "vault"), lambda: None, self.clock),
             channels=self.channels,
             gossip=dict,
             clock=self.clock,

@@ -21,6 +21,7 @@ from swarmd.model.states import Role
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, IdentityStore
+from swarmd.security.vault import Vault
 from tests.unit.test_control_bed import ManualClock, eventually, settle
 
 
@@ -59,6 +60,8 @@ class Rig:
         self.answers: list[Role | SwarmError] = []
         self.refusals: list[SwarmError] = []
         self.log: list[str] = []
+        self.vault = Vault(directory / "vault")
+        self.vault.create()
         nothing: Any = object()
         machine = Machine(
             trail=Trail(lambda line: None, self.clock, new_id, lambda: ""),
@@ -71,6 +74,7 @@ class Rig:
             self.store,
             NodeMemory(node_id="n1", cluster_id="c1", address="10.0.0.1"),
             MemoryFile(directory / "node.json"),
+            self.vault,
             logs=nothing,
             new_id=new_id,
         )

@@ -14,12 +14,19 @@ import pytest
 
 from swarmd.daemon import swarm as swarm_module
 from swarmd.daemon.ondisk import OnDisk
-from swarmd.daemon.state import NodeMemory
+from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.swarm import Swarm
 from swarmd.model.errors import Invalid, NotManager, Refused, Unavailable
 from swarmd.model.replace import replace
+from swarmd.model.spec import ContainerSpec, TaskTemplate
+from swarmd.model.states import TaskState
+from swarmd.node.agent import taskdb
+from swarmd.node.agent.core.record import TaskRecord
+from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.rpc.v1 import node_pb2
-from swarmd.security.identity import Credentials
+from swarmd.security.identity import Credentials, IdentityStore
+from swarmd.security.keyring import unlock_key_text
+from swarmd.security.vault import LOCKED
 
 EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod")
 
@@ -78,7 +85,14 @@ class FakeMember:
     hangs = False
 
     def __init__(
-        self, machine: Any, credentials: Credentials, identity: Any, memory: NodeMemory, file: Any, **_: Any
+        self,
+        machine: Any,
+        credentials: Credentials,
+        identity: Any,
+        memory: NodeMemory,
+        file: Any,
+        vault: Any,
+        **_: Any,
     ) -> None:
         self.credentials, self.memory, self._file = credentials, memory, file
         self.managing: Managing | None = Managing()
@@ -141,7 +155,6 @@ def a_member_without_ports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
-    (tmp_path / "album").mkdir()
     return tmp_path / "data"
 
 
@@ -253,7 +266,7 @@ async def test_a_disk_that_takes_nothing_is_a_sentence(data: Path, monkeypatch: 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("swarmd.daemon.state.os.fsync", full)
+    monkeypatch.setattr("swarmd.security.durable.os.fsync", full)
     rig = Rig(data)
     with pytest.raises(Unavailable, match="No space left on device"):
         await rig.init()
@@ -285,6 +298,108 @@ def test_a_mixture_of_two_swarms_is_refused(data: Path, tmp_path: Path) -> None:
     for directory in (first, second):
         directory.mkdir()
         asyncio.run(Rig(directory).init())
+    mixed = tmp_path / "mixed"
+    shutil.copytree(first, mixed)
+    shutil.copy(second / "node.json", mixed / "node.json")
+    with pytest.raises(Invalid, match=r"node\.json is damaged \(it was changed, or comes from another node"):
+        OnDisk(mixed).load()
+    for directory in (first, second):
+        unseal(directory)
     shutil.copy(second / "node.json", first / "node.json")
     with pytest.raises(Invalid, match="mixes two swarms"):
         OnDisk(first).load()
+
+
+def test_what_an_older_release_left_in_the_clear_is_read_and_sealed_whenever_it_is_killed(
+    data: Path, tmp_path: Path
+) -> None:
+    asyncio.run(Rig(data).init())
+    before = OnDisk(data).load()
+    unseal(data)
+    (data / "tasks.db").unlink()
+    tasks = TaskDatabase(data / "tasks.db")
+    asyncio.run(write_task(tasks))
+    CAMERA.watch(data, tmp_path / "pictures")
+    assert OnDisk(data).load() == before
+    CAMERA.watched = None
+    assert len(CAMERA.images) > 10
+    for image in [*CAMERA.images, data]:
+        assert OnDisk(image).load() == before
+        assert b"PRIVATE KEY" not in (image / "identity" / "node.key").read_bytes()
+        assert b"cluster_id" not in (image / "node.json").read_bytes()
+        for path in image.glob("tasks.db*"):
+            assert b"hunter2" not in path.read_bytes(), path
+        disk = OnDisk(image)
+        assert disk.load() == before
+        again = TaskDatabase(image / "tasks.db", disk.vault)
+        assert [record.template.container.env for record in asyncio.run(again.open())] == [SECRET_ENV]
+        assert taskdb.keys_used(image / "tasks.db") == {1}
+        asyncio.run(again.close())
+
+
+SECRET_ENV = ("PASSWORD=hunter2",)
+
+
+async def write_task(tasks: TaskDatabase) -> None:
+    await tasks.open()
+    await tasks.put(
+        TaskRecord(
+            task_id="t1", service_id="s1", service_name="web", spec_version=1, slot=1, node_id="n1",
+            desired=TaskState.RUNNING, template=TaskTemplate(container=ContainerSpec(env=SECRET_ENV)),
+        )
+    )  # fmt: skip
+    await tasks.close()
+
+
+def unseal(data: Path) -> None:
+    """What a release that sealed nothing had on its disk."""
+    found = OnDisk(data).load()
+    assert found is not None
+    shutil.rmtree(data / "vault")
+    IdentityStore(data / "identity").save(found[0])
+    MemoryFile(data / "node.json").save(found[1])
+
+
+class TestLocked:
+    """The daemon starts while the operator holds the key."""
+
+    KEY = bytes(range(32))
+
+    async def locked(self, data: Path) -> Rig:
+        await Rig(data).init()
+        disk = OnDisk(data)
+        disk.load()
+        disk.vault.rewrap(self.KEY, followed=7)
+        rig = Rig(data)
+        await rig.swarm.resume()
+        return rig
+
+    async def test_it_takes_part_in_nothing_and_says_what_to_do(self, data: Path) -> None:
+        rig = await self.locked(data)
+        assert (rig.swarm.state, rig.swarm.member, rig.swarm.problem) == ("locked", None, "")
+        assert str(rig.swarm.absence()) == LOCKED
+        with pytest.raises(Refused, match="needs to be unlocked"):
+            await rig.init()
+        with pytest.raises(Refused, match="Please unlock it first or use `--force`"):
+            await rig.swarm.leave(force=False)
+
+    async def test_another_key_changes_nothing_and_the_right_one_takes_it_up(self, data: Path) -> None:
+        rig = await self.locked(data)
+        for wrong in ("", "SWMKEY-1-", "hello", unlock_key_text(bytes(32))):
+            before = sorted((path, path.read_bytes()) for path in data.rglob("*") if path.is_file())
+            with pytest.raises(Invalid, match="invalid key provided"):
+                await rig.swarm.unlock(wrong)
+            assert before == sorted((path, path.read_bytes()) for path in data.rglob("*") if path.is_file())
+            assert rig.swarm.state == "locked"
+        await rig.swarm.unlock(f" {unlock_key_text(self.KEY)}\n")
+        assert rig.swarm.state == "active"
+        with pytest.raises(Refused, match="swarm is not locked"):
+            await rig.swarm.unlock(unlock_key_text(self.KEY))
+        assert (await restarted(data)).swarm.state == "locked", "at the next start it is locked again"
+
+    async def test_leaving_by_force_needs_no_key(self, data: Path) -> None:
+        rig = await self.locked(data)
+        await rig.swarm.leave(force=True)
+        assert (rig.swarm.state, rig.files, rig.abandoned) == ("inactive", set(), 1)
+        await rig.init()
+        assert rig.swarm.state == "active"

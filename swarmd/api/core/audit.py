@@ -30,7 +30,10 @@ class Shown(msgspec.Struct, frozen=True):
 _SERVICE = ("spec.mode", "spec.replicas", "spec.template.container.image")
 _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
+_SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
+
 SHOWN: Mapping[str, Shown] = {
+    "Control/UpdateCluster": Shown(more=("version", *_SETTINGS)),
     "Control/RotateToken": Shown("role"),
     "Control/CreateToken": Shown(
         more=("role", "labels", "availability", "description", "lifetime", "max_uses"), answer=("view.id",)
@@ -42,7 +45,7 @@ SHOWN: Mapping[str, Shown] = {
     "Control/UpdateService": Shown("ref", ("version", *_SERVICE)),
     "Control/RollbackService": Shown("ref"),
     "Control/RemoveService": Shown("ref"),
-    "NodeApi/InitSwarm": Shown(more=_ADDRESSES, answer=("node_id",)),
+    "NodeApi/InitSwarm": Shown(more=(*_ADDRESSES, "autolock"), answer=("node_id",)),
     "NodeApi/JoinSwarm": Shown("remote_addrs", _ADDRESSES, ("node_id", "role")),
     "NodeApi/LeaveSwarm": Shown(more=("force",)),
     "NodeApi/LoadImages": Shown(answer=("refs",)),

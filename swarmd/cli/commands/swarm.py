@@ -1,8 +1,9 @@
-"""``swarmctl swarm``: init, join, join-token, leave, ca; ``token`` is in ``commands.token``."""
+"""``swarmctl swarm``: init, join, join-token, update, leave, ca; others in modules of their own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,15 +14,38 @@ from swarmd.cli.units import parse_duration
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client
+    from swarmd.rpc.v1 import types_pb2
 
 MANAGER_PORT = 2377
 _DURATION = Parsed("duration", parse_duration)
+_COUNT = Parsed("int", parse_count)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+_UNLOCKING = "swarmd.cli.commands.swarm_unlock"
+
+
+def _settings(command: F) -> F:
+    """The flags of ``init`` and ``update``; None where a setting is not given."""
+    for option in (
+        click.option("--task-history-limit", type=_COUNT, help="Old tasks kept a slot (default 5)"),
+        click.option("--dispatcher-heartbeat", type=_DURATION, help="How often nodes report (default 5s)"),
+        click.option("--cert-expiry", type=_DURATION, help="How long certificates are valid (default 2160h)"),
+        switch("--autolock", text="Managers that restart wait for a key (default false)"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(
     "swarm",
     cls=Group,
-    lazy={"audit": "swarmd.cli.commands.audit:audit", "token": "swarmd.cli.commands.token:group"},
+    lazy={
+        "audit": "swarmd.cli.commands.audit:audit",
+        "token": "swarmd.cli.commands.token:group",
+        "unlock": f"{_UNLOCKING}:unlock",
+        "unlock-key": f"{_UNLOCKING}:unlock_key",
+    },
 )
 def group() -> None:
     """Manage the swarm."""
@@ -35,31 +59,29 @@ def group() -> None:
 @click.option(
     "--availability", metavar="active|pause|drain", default="active", help="Availability of this node"
 )
-@click.option("--cert-expiry", type=_DURATION, help="How long node certificates are valid (default 2160h)")
-@click.option("--dispatcher-heartbeat", type=_DURATION, help="How often nodes report (default 5s)")
-@click.option(
-    "--task-history-limit", type=Parsed("int", parse_count), help="Old tasks kept a slot (default 5)"
-)
+@_settings
 def init(
     advertise_addr: str,
     listen_addr: str,
     availability: str,
-    cert_expiry: float | None,
-    dispatcher_heartbeat: float | None,
-    task_history_limit: int | None,
+    **settings: Any,
 ) -> None:
     """Initialize a swarm."""
     from swarmd.model.spec import ClusterSpec
-    from swarmd.rpc.v1 import node_pb2
+    from swarmd.rpc import codec
+    from swarmd.rpc.v1 import node_pb2, types_pb2
 
-    usual = ClusterSpec()
+    wanted = types_pb2.ClusterSpec()
+    codec.fill(wanted, ClusterSpec())
+    change_settings(wanted, settings)
     request = node_pb2.InitSwarmRequest(
         advertise_addr=advertise_addr,
         listen_addr=listen_addr,
         availability=availability,
-        heartbeat=usual.heartbeat if dispatcher_heartbeat is None else dispatcher_heartbeat,
-        task_history=usual.task_history if task_history_limit is None else task_history_limit,
-        certificate_expiry=usual.certificate_expiry if cert_expiry is None else cert_expiry,
+        heartbeat=wanted.heartbeat,
+        task_history=wanted.task_history,
+        certificate_expiry=wanted.certificate_expiry,
+        autolock=wanted.autolock,
     )
     with open_client() as client:
         answer = client.node.InitSwarm(request)
@@ -69,6 +91,8 @@ def init(
         "To add a manager to this swarm, run 'swarmctl swarm join-token manager' "
         "and follow the instructions.\n"
     )
+    if answer.unlock_key:
+        click.echo(unlock_text(answer.unlock_key))
 
 
 @group.command("join", cls=Command)
@@ -125,6 +149,29 @@ def join_token(rotate: bool | None, quiet: bool | None, role: str) -> None:
     click.echo(join_text(role, token, address))
 
 
+@group.command("update", cls=Command)
+@_settings
+def update(**settings: Any) -> None:
+    """Update the swarm."""
+    from swarmd.rpc.v1 import control_pb2
+
+    context = click.get_current_context()
+    if all(value is None for value in settings.values()):
+        click.echo(context.get_help())
+        return
+    with open_client() as client:
+        cluster = client.control.GetCluster(control_pb2.GetClusterRequest())
+        was_locked = cluster.spec.autolock
+        change_settings(cluster.spec, settings)
+        client.control.UpdateCluster(
+            control_pb2.UpdateClusterRequest(version=cluster.version, spec=cluster.spec)
+        )
+        click.echo("Swarm updated.")
+        if cluster.spec.autolock and not was_locked:
+            answer = client.control.GetUnlockKey(control_pb2.GetUnlockKeyRequest())
+            click.echo(unlock_text(answer.unlock_key))
+
+
 @group.command("leave", cls=Command)
 @switch("-f", "--force", text="Leave even if that costs the swarm its managers")
 def leave(force: bool | None) -> None:
@@ -169,3 +216,27 @@ def with_port(address: str) -> str:
         address = f"[{address}]"
     _, _, after = address.rpartition("]")
     return address if ":" in after else f"{address}:{MANAGER_PORT}"
+
+
+def change_settings(spec: types_pb2.ClusterSpec, settings: Mapping[str, Any]) -> None:
+    """Write the flags that were given into ``spec``."""
+    fields = {
+        "cert_expiry": "certificate_expiry",
+        "dispatcher_heartbeat": "heartbeat",
+        "task_history_limit": "task_history",
+        "autolock": "autolock",
+    }
+    for flag, field in fields.items():
+        if settings[flag] is not None:
+            setattr(spec, field, settings[flag])
+
+
+def unlock_text(key: str) -> str:
+    """What an operator is told once: how to unlock, and the key; ends with an empty line."""
+    return (
+        "To unlock a swarm manager after it restarts, run the `swarmctl swarm unlock`\n"
+        "command and provide the following key:\n\n"
+        f"    {key}\n\n"
+        "Please remember to store this key in a password manager, since without it you\n"
+        "will not be able to restart the manager.\n"
+    )

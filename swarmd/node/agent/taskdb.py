@@ -1,8 +1,9 @@
-"""The agent's task database: SQLite, each change durable before it is acted on or reported."""
+"""The agent's task database: SQLite, each record sealed, each change durable before it is acted on."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import msgspec
 
 from swarmd.model.errors import Unavailable
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
+from swarmd.security.sealing import HEAD_BYTES, PLAIN, CannotOpen, Sealer, is_sealed, key_id_of
 
 T = TypeVar("T")
 
@@ -20,8 +22,9 @@ T = TypeVar("T")
 class TaskDatabase:
     """All calls run in one thread of its own: SQLite connections stay with their thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sealer: Sealer = PLAIN) -> None:
         self._path = path
+        self._sealer = sealer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="taskdb")
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -32,9 +35,8 @@ class TaskDatabase:
 
     async def put(self, record: TaskRecord) -> None:
         """Raises Unavailable when the disk does not take it."""
-        await self._run(
-            lambda: self._execute("REPLACE INTO tasks VALUES (?, ?)", record.task_id, encode(record))
-        )
+        piece = self._sealer.seal(_place(record.task_id), encode(record))
+        await self._run(lambda: self._execute("REPLACE INTO tasks VALUES (?, ?)", record.task_id, piece))
 
     async def delete(self, task_id: str) -> None:
         await self._run(lambda: self._execute("DELETE FROM tasks WHERE id = ?", task_id))
@@ -55,17 +57,12 @@ class TaskDatabase:
             raise Unavailable(f"the task database {self._path} cannot be used: {error}") from error
 
     def _open(self) -> list[TaskRecord]:
-        connection = sqlite3.connect(self._path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, record BLOB NOT NULL)")
-        connection.commit()
-        self._connection = connection
+        self._connection = connection = _connect(self._path)
         records: list[TaskRecord] = []
         for task_id, data in connection.execute("SELECT id, record FROM tasks").fetchall():
             try:
-                records.append(decode(data))
-            except msgspec.DecodeError:
+                records.append(decode(self._sealer.open(_place(task_id), data)))
+            except (msgspec.DecodeError, CannotOpen):
                 self._execute("DELETE FROM tasks WHERE id = ?", task_id)
         return records
 
@@ -79,3 +76,44 @@ class TaskDatabase:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def seal_all(path: Path, sealer: Sealer) -> None:
+    """Seal what an older release wrote in the clear, and leave no copy of it.  Raises Unavailable."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(_connect(path)) as connection:
+            with connection:
+                for task_id, data in connection.execute("SELECT id, record FROM tasks").fetchall():
+                    piece = data if is_sealed(data) else sealer.seal(_place(task_id), data)
+                    connection.execute("UPDATE tasks SET record = ? WHERE id = ?", (piece, task_id))
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise Unavailable(f"the task database {path} cannot be used: {error}") from error
+
+
+def keys_used(path: Path) -> set[int]:
+    """Ids of the data keys that sealed the records in ``path``.  Raises OSError."""
+    if not path.exists():
+        return set()
+    try:
+        with contextlib.closing(_connect(path)) as connection:
+            rows = connection.execute(f"SELECT substr(record, 1, {HEAD_BYTES}) FROM tasks").fetchall()
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}") from error
+    return {key_id_of(head) for (head,) in rows}
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY, record BLOB NOT NULL)")
+    connection.commit()
+    return connection
+
+
+def _place(task_id: str) -> bytes:
+    return b"task" + task_id.encode()

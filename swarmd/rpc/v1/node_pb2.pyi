@@ -53,7 +53,7 @@ class InfoResponse(_message.Message):
     version: _builtins.str
     hostname: _builtins.str
     swarm_state: _builtins.str
-    """"inactive", "pending", "active" or "error"."""
+    """"inactive", "pending", "active", "locked" or "error"."""
     node_id: _builtins.str
     node_address: _builtins.str
     cluster_id: _builtins.str
@@ -103,12 +103,14 @@ class InitSwarmRequest(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     TASK_HISTORY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRY_FIELD_NUMBER: _builtins.int
+    AUTOLOCK_FIELD_NUMBER: _builtins.int
     advertise_addr: _builtins.str
     listen_addr: _builtins.str
     availability: _builtins.str
     heartbeat: _builtins.float
     task_history: _builtins.int
     certificate_expiry: _builtins.float
+    autolock: _builtins.bool
     def __init__(
         self,
         *,
@@ -116,37 +118,45 @@ class InitSwarmRequest(_message.Message):
         listen_addr: _builtins.str = ...,
         availability: _builtins.str = ...,
         heartbeat: _builtins.float = ...,
-        task_history: _builtins.int = ...,
+        task_history: _builtins.int | None = ...,
         certificate_expiry: _builtins.float = ...,
+        autolock: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "task_history", b"task_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_addr", b"advertise_addr", "availability", b"availability", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__task_history: _TypeAlias = _typing.Literal["task_history"]  # noqa: Y015
+    _WhichOneofArgType__task_history: _TypeAlias = _typing.Literal["_task_history", b"_task_history"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_history) -> _WhichOneofReturnType__task_history | None: ...
 
 Global___InitSwarmRequest: _TypeAlias = InitSwarmRequest  # noqa: Y015
 
 @_typing.final
 class InitSwarmResponse(_message.Message):
+    """unlock_key: with autolock, what unlocks a manager that was restarted."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     worker_token: _builtins.str
     address: _builtins.str
+    unlock_key: _builtins.str
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         worker_token: _builtins.str = ...,
         address: _builtins.str = ...,
+        unlock_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id", "unlock_key", b"unlock_key", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,6 +297,40 @@ class ReadAuditResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadAuditResponse: _TypeAlias = ReadAuditResponse  # noqa: Y015
+
+@_typing.final
+class UnlockSwarmRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    unlock_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        unlock_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unlock_key", b"unlock_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockSwarmRequest: _TypeAlias = UnlockSwarmRequest  # noqa: Y015
+
+@_typing.final
+class UnlockSwarmResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockSwarmResponse: _TypeAlias = UnlockSwarmResponse  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):

@@ -54,6 +54,11 @@ class NodeApiStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.FromString,
                 _registered_method=True)
+        self.UnlockSwarm = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/UnlockSwarm',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.FromString,
+                _registered_method=True)
         self.ReadAudit = channel.unary_stream(
                 '/swarmd.rpc.v1.NodeApi/ReadAudit',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditRequest.SerializeToString,
@@ -113,6 +118,12 @@ class NodeApiServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LeaveSwarm(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockSwarm(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +194,11 @@ def add_NodeApiServicer_to_server(servicer, server):
                     servicer.LeaveSwarm,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.SerializeToString,
+            ),
+            'UnlockSwarm': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockSwarm,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.SerializeToString,
             ),
             'ReadAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadAudit,
@@ -328,6 +344,33 @@ class NodeApi:
             '/swarmd.rpc.v1.NodeApi/LeaveSwarm',
             swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_node__pb2.LeaveSwarmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockSwarm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/UnlockSwarm',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,7 @@ class NodeApiStub:
     InitSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.InitSwarmRequest, _node_pb2.InitSwarmResponse]
     JoinSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]
     LeaveSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]
+    UnlockSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.UnlockSwarmRequest, _node_pb2.UnlockSwarmResponse]
     ReadAudit: _grpc.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]
     """Lines of this node's audit log."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]
@@ -51,6 +52,7 @@ class NodeApiAsyncStub(NodeApiStub):
     InitSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.InitSwarmRequest, _node_pb2.InitSwarmResponse]  # type: ignore[assignment]
     JoinSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]  # type: ignore[assignment]
     LeaveSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]  # type: ignore[assignment]
+    UnlockSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.UnlockSwarmRequest, _node_pb2.UnlockSwarmResponse]  # type: ignore[assignment]
     ReadAudit: _aio.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]  # type: ignore[assignment]
     """Lines of this node's audit log."""
     ListImages: _aio.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]  # type: ignore[assignment]
@@ -88,6 +90,13 @@ class NodeApiServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.LeaveSwarmRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.LeaveSwarmResponse, _abc.Awaitable[_node_pb2.LeaveSwarmResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UnlockSwarm(
+        self,
+        request: _node_pb2.UnlockSwarmRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.UnlockSwarmResponse, _abc.Awaitable[_node_pb2.UnlockSwarmResponse]]: ...
 
     @_abc_1.abstractmethod
     def ReadAudit(

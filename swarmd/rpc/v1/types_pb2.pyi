@@ -798,19 +798,22 @@ class ClusterSpec(_message.Message):
     TASK_HISTORY_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRY_FIELD_NUMBER: _builtins.int
+    AUTOLOCK_FIELD_NUMBER: _builtins.int
     task_history: _builtins.int
     heartbeat: _builtins.float
     certificate_expiry: _builtins.float
+    autolock: _builtins.bool
     def __init__(
         self,
         *,
         task_history: _builtins.int = ...,
         heartbeat: _builtins.float = ...,
         certificate_expiry: _builtins.float = ...,
+        autolock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "task_history", b"task_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["autolock", b"autolock", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "task_history", b"task_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,6 +833,8 @@ class Cluster(_message.Message):
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
     MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     GOSSIP_KEY_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    LONGEST_EXPIRY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
     created_at: _builtins.float
@@ -839,6 +844,8 @@ class Cluster(_message.Message):
     worker_token: _builtins.str
     manager_token: _builtins.str
     gossip_key: _builtins.bytes
+    unlock_key: _builtins.bytes
+    longest_expiry: _builtins.float
     @_builtins.property
     def spec(self) -> Global___ClusterSpec: ...
     def __init__(
@@ -854,10 +861,12 @@ class Cluster(_message.Message):
         worker_token: _builtins.str = ...,
         manager_token: _builtins.str = ...,
         gossip_key: _builtins.bytes = ...,
+        unlock_key: _builtins.bytes = ...,
+        longest_expiry: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "gossip_key", b"gossip_key", "id", b"id", "manager_token", b"manager_token", "root_ca", b"root_ca", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
