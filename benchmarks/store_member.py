@@ -26,6 +26,7 @@ from swarmd.model.states import TaskState
 from swarmd.rpc.peer import PeerServer
 from swarmd.rpc.v1 import peer_pb2
 from swarmd.security.identity import Contexts, Credentials
+from swarmd.security.vault import Vault
 from swarmd.store.core.transaction import Put
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.sockets import PeerTransport
@@ -78,6 +79,7 @@ class Manager:
             state_machine=state,
             transport=transport,
             clock=clock,
+            sealer=_vault(directory / "vault"),
         )
         self._store = Store(state, self._raft, clock)
         self._turn = 0
@@ -193,6 +195,16 @@ async def _serve(told: Member) -> None:
     async with asyncio.TaskGroup() as group:
         while line := await reader.readline():
             group.create_task(answer(line))
+
+
+def _vault(directory: Path) -> Vault:
+    """As a real manager's disk is: sealed."""
+    vault = Vault(directory)
+    if vault.exists:
+        vault.open_here()
+    else:
+        vault.create()
+    return vault
 
 
 if __name__ == "__main__":

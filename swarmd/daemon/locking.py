@@ -8,6 +8,7 @@ A manager that was away needs the key from before it left, and follows the row w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -39,7 +40,7 @@ class Locking:
         watch = store.watch()
         while True:
             cluster = store.cluster()
-            if cluster is not None and not self._carry_out(cluster):
+            if cluster is not None and not await self._carry_out(cluster):
                 await self._clock.sleep(RETRY)
                 continue
             with contextlib.suppress(Overrun):
@@ -47,11 +48,9 @@ class Locking:
 
     def follow(self, cluster: Cluster) -> None:
         """Carry out what a row says, unless a newer one was carried out before.  Raises Unavailable."""
-        wanted = cluster.unlock_key if cluster.spec.autolock else b""
-        if cluster.version > self.vault.ring.followed and not self.vault.is_held(wanted):
-            self.vault.rewrap(wanted, followed=cluster.version)
-            self._log.info("keys_rewrapped", autolock=bool(wanted))
-            self._reseal()
+        if self._is_due(cluster):
+            self.vault.rewrap(_key(cluster), followed=cluster.version)
+            self._carried_out(cluster)
 
     def release(self) -> None:
         """This node is no manager: nobody has to unlock it.  Raises Unavailable."""
@@ -63,12 +62,27 @@ class Locking:
         """A sentence when this disk is not locked as the swarm wants it."""
         return [f"autolock cannot be applied on this node: {self._problem}"] if self._problem else []
 
-    def _carry_out(self, cluster: Cluster) -> bool:
+    async def _carry_out(self, cluster: Cluster) -> bool:
+        """As :meth:`follow` does, but for the disk in a thread: a leader's heartbeats do not wait for it."""
         try:
-            self.follow(cluster)
+            if self._is_due(cluster):
+                version = cluster.version
+                await asyncio.to_thread(self.vault.rewrap, _key(cluster), followed=version)
+                self._carried_out(cluster)
         except SwarmError as error:
             self._problem = str(error)
             self._log.error("keys_not_rewrapped", reason=str(error))
             return False
         self._problem = ""
         return True
+
+    def _is_due(self, cluster: Cluster) -> bool:
+        return cluster.version > self.vault.ring.followed and not self.vault.is_held(_key(cluster))
+
+    def _carried_out(self, cluster: Cluster) -> None:
+        self._log.info("keys_rewrapped", autolock=cluster.spec.autolock)
+        self._reseal()
+
+
+def _key(cluster: Cluster) -> bytes:
+    return cluster.unlock_key if cluster.spec.autolock else b""

@@ -15,7 +15,8 @@ from swarmd.model.objects import Cluster
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec
 from swarmd.security.vault import Vault
-from tests.unit.test_control_bed import Bed, eventually, settle
+from tests.unit.agent_managers import eventually
+from tests.unit.test_control_bed import Bed, settle
 
 ONE, TWO = bytes([1]) * 32, bytes([2]) * 32
 LOCKED = ClusterSpec(autolock=True)
@@ -57,14 +58,14 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def test_the_lock_is_turned_rotated_and_taken_back_as_the_row_says(rig: Rig) -> None:
-    rig.nursery.start("locking", rig.locking.run(rig.store))
     await rig.change(b"")
+    rig.nursery.start("locking", rig.locking.run(rig.store))
     await settle()
     assert rig.resealed == 0, "nothing had to change"
     for count, key in enumerate((ONE, TWO, b"", TWO), 1):
         await rig.change(key)
-        await eventually(lambda key=key: rig.vault.is_held(key))  # type: ignore[misc]
-        assert rig.resealed == count
+        await eventually(lambda count=count: rig.resealed == count)  # type: ignore[misc]
+        assert rig.vault.is_held(key)
     await rig.put(replace(rig.row(), worker_token="another"))
     await settle()
     assert rig.resealed == 4, "it is not about the lock"
@@ -113,8 +114,7 @@ async def test_a_disk_that_does_not_take_it_is_a_problem_and_tried_again(
     monkeypatch.undo()
     await asyncio.sleep(0)
     rig.clock.advance(RETRY)
-    await eventually(lambda: rig.vault.is_held(ONE))
-    assert rig.locking.problems() == []
+    await eventually(lambda: rig.vault.is_held(ONE) and not rig.locking.problems())
 
 
 async def test_files_that_could_not_be_sealed_anew_can_be_read_all_the_same(rig: Rig) -> None:

@@ -316,9 +316,13 @@ def test_bases_and_the_floor_are_sealed_each_for_its_epoch(vault: Vault, tmp_pat
     assert store.floor() == Floor(7, BASE.members)
     for path in (tmp_path / "raft").iterdir():
         assert b"10.0.0.1" not in path.read_bytes()
+    assert store.for_peers(7) == encode_base(BASE), "every manager seals with keys of its own"
+    assert store.for_peers(6) == b""
     shutil.copy(store.base_path(7), store.base_path(8))
-    with pytest.raises(Corrupt, match="cannot be understood"):
+    with pytest.raises(Corrupt, match="cannot be opened"):
         store.load(8)
+    with pytest.raises(Corrupt, match="cannot be opened"):
+        store.for_peers(8)
 
 
 def test_a_disk_in_the_clear_is_read_up_to_its_epoch_and_goes_on_sealed(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def info_lines(answer: node_pb2.InfoResponse) -> list[str]:
     if answer.node_id:
         lines.append(f"  NodeID: {answer.node_id}")
     lines += [f"  Error: {answer.error}"] if answer.error else []
-    if answer.swarm_state == "inactive":
+    if answer.swarm_state in ("inactive", "locked"):
         return lines
     lines.append(f"  Is Manager: {str(answer.is_manager).lower()}")
     if answer.is_manager:

@@ -13,7 +13,7 @@ from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.records import Corrupt
-from swarmd.store.raft.snapshots import SnapshotStore, decode_base, encode_base
+from swarmd.store.raft.snapshots import decode_base
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Keeper:
         epoch = held.newest
         if self.left or not epoch or epoch < request.min_epoch:
             return
-        data = await held.run(lambda: _clear(held.store, epoch))
+        data = await held.run(lambda: held.store.for_peers(epoch))
         digest = hashlib.sha256(data).hexdigest()
         start = request.offset if request.digest == digest else 0
         for offset in range(start, len(data), _CHUNK_BYTES):
@@ -118,11 +118,3 @@ class Keeper:
             yield pb.SnapshotChunk(
                 epoch=epoch, total_size=len(data), offset=offset, digest=digest, data=piece
             )
-
-
-def _clear(store: SnapshotStore, epoch: int) -> bytes:
-    """The base as it crosses the network, or nothing when it is gone by now."""
-    try:
-        return encode_base(store.load(epoch))
-    except FileNotFoundError:
-        return b""

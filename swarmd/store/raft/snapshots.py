@@ -49,8 +49,7 @@ class Floor(msgspec.Struct, frozen=True):
 
 def encode_base(base: Base, sealer: Sealer = PLAIN) -> bytes:
     """The bytes of a base file; without a sealer, as they cross the network, the same on every member."""
-    body = sealer.seal(_place(base.epoch), msgspec.msgpack.encode(base))
-    return _FILE.pack(_MAGIC, len(body), hashlib.sha256(body).digest()) + body
+    return _framed(sealer.seal(_place(base.epoch), msgspec.msgpack.encode(base)))
 
 
 def decode_base(data: bytes, name: str, sealer: Sealer = PLAIN, *, epoch: int = 0) -> Base:
@@ -58,6 +57,17 @@ def decode_base(data: bytes, name: str, sealer: Sealer = PLAIN, *, epoch: int = 
 
     ``epoch``: the one it is kept for, when it is sealed.
     """
+    try:
+        return msgspec.msgpack.decode(_opened(data, name, sealer, epoch), type=Base)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"The snapshot {name} cannot be understood: {error}.") from error
+
+
+def _framed(body: bytes) -> bytes:
+    return _FILE.pack(_MAGIC, len(body), hashlib.sha256(body).digest()) + body
+
+
+def _opened(data: bytes, name: str, sealer: Sealer, epoch: int) -> bytes:
     if len(data) < _FILE.size:
         raise Corrupt(f"The snapshot {name} is too short ({len(data)} bytes).")
     magic, length, digest = _FILE.unpack_from(data)
@@ -68,9 +78,9 @@ def decode_base(data: bytes, name: str, sealer: Sealer = PLAIN, *, epoch: int = 
             "Remove this manager from the swarm and join it again."
         )
     try:
-        return msgspec.msgpack.decode(sealer.open(_place(epoch), body, epoch=epoch), type=Base)
-    except (msgspec.DecodeError, CannotOpen) as error:
-        raise Corrupt(f"The snapshot {name} cannot be understood: {error}.") from error
+        return sealer.open(_place(epoch), body, epoch=epoch)
+    except CannotOpen as error:
+        raise Corrupt(f"The snapshot {name} cannot be opened: {error}.") from error
 
 
 def _place(epoch: int) -> bytes:
@@ -108,6 +118,15 @@ class SnapshotStore:
         if base.epoch != epoch:
             raise Corrupt(f"The snapshot {path} says it is of epoch {base.epoch}.")
         return base
+
+    def for_peers(self, epoch: int) -> bytes:
+        """The base of ``epoch`` as it crosses the network; empty when it is gone by now.  Raises Corrupt."""
+        path = self.base_path(epoch)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        return _framed(_opened(data, str(path), self._sealer, epoch))
 
     def save(self, base: Base) -> None:
         """Make ``base`` durable, and then the floor.  Raises DiskFailed."""
