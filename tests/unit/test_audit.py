@@ -141,6 +141,14 @@ def test_a_sentence_does_not_quote_what_is_not_shown(kind: str, text: str) -> No
     assert len(said) > 5
 
 
+def test_a_quotation_is_cut_out_also_where_it_is_spelt_otherwise_than_in_the_request() -> None:
+    value = f"A=x\0{SECRET}"
+    said = audit.sentence(
+        "Control/CreateService", "invalid", f"env {value!r} has a zero byte", service(value)
+    )
+    assert said == "env … has a zero byte"
+
+
 def test_a_sentence_keeps_what_is_shown() -> None:
     text = "name conflicts with an existing object: service web1 already exists"
     assert audit.sentence("Control/CreateService", "conflict", text, service(name="web1")) == text
