@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarmd.model.objects import Node, PortAllocation, Row, Service, Task
+from swarmd.model.objects import JoinToken, Node, PortAllocation, Row, Service, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import ServiceSpec
 from swarmd.store.core import transaction
@@ -25,7 +25,15 @@ ROWS: st.SearchStrategy[Row] = st.one_of(
         IDS,
         st.sampled_from(["web", "WEB", "db"]),
     ),
-    st.builds(lambda row_id, number: Node(id=row_id, number=number), IDS, st.integers(0, 2)),
+    st.builds(
+        lambda row_id, number, key: Node(id=row_id, number=number, join_key=key),
+        IDS,
+        st.integers(0, 2),
+        st.sampled_from(["", "k1", "k2"]),
+    ),
+    st.builds(
+        lambda row_id, secret: JoinToken(id=row_id, secret_hash=secret), IDS, st.sampled_from(["h1", "h2"])
+    ),
     st.builds(lambda row_id: PortAllocation(id=row_id, service_id="s", service_name="web"), IDS),
     st.builds(
         lambda row_id, service, node: Task(
@@ -48,11 +56,13 @@ def key_of(change: Change) -> Key:
     return (type(change.row), change.row.id) if isinstance(change, Put) else (change.kind, change.id)
 
 
-def unique_of(row: Row) -> tuple[str, object] | None:
+def unique_of(row: Row) -> set[tuple[str, object]]:
     """What no other row may have."""
     if isinstance(row, Service):
-        return "name", row.spec.name.lower()
-    return ("number", row.number) if isinstance(row, Node) and row.number else None
+        return {("name", row.spec.name.lower())}
+    if isinstance(row, Node):
+        return {one for one in (("number", row.number), ("join_key", row.join_key)) if one[1]}
+    return {("secret", row.secret_hash)} if isinstance(row, JoinToken) else set()
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -108,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
         owners = [(key, unique_of(row)) for key, row in self.model.items() if key not in deleted]
         wanted = [(key_of(one), unique_of(one.row)) for one in changes if isinstance(one, Put)]
         return any(
-            unique is not None and (key[0], unique) == (other[0], held) and key != other
+            key[0] is other[0] and unique & held and key != other
             for key, unique in wanted
             for other, held in [*owners, *wanted]
         )

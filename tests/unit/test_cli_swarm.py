@@ -254,3 +254,15 @@ def test_swarm_token_inspect_and_rm(daemon: FakeDaemon, cli: Cli) -> None:
     assert cli("swarm", "token", "rm", "tok1", "tok2") == (
         1, "tok1\n", "Error response from daemon: join token tok2 not found\n",
     )  # fmt: skip
+
+
+def test_swarm_audit_prints_the_lines_as_they_are(daemon: FakeDaemon, cli: Cli) -> None:
+    lines = [node_pb2.ReadAuditResponse(line=line) for line in (b'{"a":1}', b'{"b":2}')]
+    daemon.answers["ReadAudit"] = lambda _: iter(lines)
+    assert cli("swarm", "audit") == (0, '{"a":1}\n{"b":2}\n', "")
+    assert cli("swarm", "audit", "--tail", "5", "--follow", "--since", "2026-01-02T03:04:05Z")[0] == 0
+    usual, given = daemon.asked("ReadAudit")
+    assert (usual.tail, usual.follow, usual.since) == (-1, False, 0.0)
+    assert (given.tail, given.follow, given.since) == (5, True, 1767323045.0)
+    code, _, error = cli("swarm", "audit", "--tail", "few")
+    assert (code, "write --tail 20 or --tail all" in error) == (1, True)
