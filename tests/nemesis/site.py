@@ -123,7 +123,8 @@ class Site:
                 return self.now() - began
             self.obstacle = problem
             await asyncio.sleep(0.1)
-        raise NotHealed(f"not whole again within {seconds:.0f} s: {self.obstacle}")
+        waited, factor = self.now() - began, f"{slow:.1f} times slower than with a core to spare"
+        raise NotHealed(f"not whole again within {waited:.0f} s ({factor}): {self.obstacle}")
 
     async def _problem(self) -> str:
         self._healings += 1
