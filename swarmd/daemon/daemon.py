@@ -181,6 +181,8 @@ class Daemon:
         if self._swarm.machine is not None:
             response.warnings.extend(self._swarm.machine.network.problems())
         response.warnings.extend(member.problems())
+        if member.managing is not None:
+            response.warnings.extend(member.managing.raft.status().warnings)
         if not session.connected:
             # gRPC's own words are for the log.
             unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)

@@ -13,6 +13,7 @@ from swarmd.model.objects import Cluster, JoinToken, Node, Row, Service, SpecVer
 from swarmd.store.core import transaction
 from swarmd.store.core.tables import Event, Outcome, Tables
 from swarmd.store.core.transaction import Change
+from swarmd.store.raft.port import StateView
 from swarmd.store.watch import EventLog, Watch
 
 R = TypeVar("R", bound=Row)
@@ -41,9 +42,10 @@ class StoreState:
         self.events.add(outcome.events)
         return outcome
 
-    def snapshot(self) -> bytes:
-        """All rows, as bytes."""
-        return transaction.encode_rows(self.tables.index, self.tables.rows())
+    def view(self) -> StateView:
+        """All rows as they are now: rows never change, so a list of them is a copy of the state."""
+        index, rows = self.tables.index, self.tables.rows()
+        return lambda: transaction.encode_rows(index, rows)
 
     def restore(self, index: int, data: bytes) -> None:
         """Replace everything by a snapshot; empty bytes are the empty store."""

@@ -22,6 +22,7 @@ from swarmd.rpc.peer import MANAGER_ROLE, PeerServer
 from swarmd.rpc.peer_client import ask_to_join, connect
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.node import RaftNode
+from swarmd.store.raft.port import StateView
 from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.raft.timing import Timing
 
@@ -111,8 +112,9 @@ class Journal:
         self.commands.append(command.decode())
         return index
 
-    def snapshot(self) -> bytes:
-        return json.dumps(self.commands).encode()
+    def view(self) -> StateView:
+        commands = list(self.commands)
+        return lambda: [json.dumps(commands).encode()]
 
     def restore(self, index: int, data: bytes) -> None:
         self.commands = json.loads(data)

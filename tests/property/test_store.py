@@ -144,7 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
         replayed, restored = StoreState(), StoreState()
         for index, command in enumerate(self.log, start=1):
             replayed.apply(index, command)
-        restored.restore(len(self.log), self.state.snapshot())
+        restored.restore(len(self.log), b"".join(self.state.view()()))
         for replica in (replayed, restored):
             assert {(type(row), row.id): row for row in replica.tables.rows()} == self.model
             assert replica.tables.index == len(self.log)

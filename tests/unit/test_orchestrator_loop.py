@@ -216,7 +216,7 @@ async def test_a_watcher_that_fell_behind_makes_a_full_pass() -> None:
         service = Service(id="web", spec=a_service(), version=0)
         version = SpecVersion(id="web.1", service_id="web", number=1, template=service.spec.template)
         rows = [*world.state.tables.rows(), service, version]
-        world.state.restore(world.store.index, encode_rows(world.store.index, rows))
+        world.state.restore(world.store.index, b"".join(encode_rows(world.store.index, rows)))
         await world.until(lambda: world.states("web") == [TaskState.ASSIGNED])
 
 

@@ -98,7 +98,7 @@ async def test_a_replica_built_from_the_log_or_from_a_snapshot_is_the_same(
     replayed, restored = StoreState(), StoreState()
     for index, command in enumerate(alone.log, start=1):
         replayed.apply(index, command)
-    restored.restore(store.index, state.snapshot())
+    restored.restore(store.index, b"".join(state.view()()))
     by_id = {row.id: row for row in state.tables.rows()}
     assert {row.id: row for row in replayed.tables.rows()} == by_id
     assert {row.id: row for row in restored.tables.rows()} == by_id

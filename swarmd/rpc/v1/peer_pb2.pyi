@@ -335,6 +335,7 @@ class PeerStatus(_message.Message):
     APPLIED_INDEX_FIELD_NUMBER: _builtins.int
     APPLIED_COUNT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    BASE_EPOCH_FIELD_NUMBER: _builtins.int
     newest_epoch: _builtins.int
     floor: _builtins.int
     started: _builtins.bool
@@ -343,6 +344,8 @@ class PeerStatus(_message.Message):
     applied_count: _builtins.int
     address: _builtins.str
     """Where the sender can be reached now, "ip:port"; it may have moved since the epoch began."""
+    base_epoch: _builtins.int
+    """The newest epoch whose base is on disk and can be fetched; 0 from managers that do not say."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
     def __init__(
@@ -355,10 +358,11 @@ class PeerStatus(_message.Message):
         applied_index: _builtins.int = ...,
         applied_count: _builtins.int = ...,
         address: _builtins.str = ...,
+        base_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "floor", b"floor", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "floor", b"floor", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

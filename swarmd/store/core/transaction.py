@@ -6,7 +6,7 @@ same way, so many transactions can be in flight and none holds a lock over a rou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -27,6 +27,7 @@ KINDS: dict[str, type[Row]] = {
     "join_token": objects.JoinToken,
 }
 NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}
+_ROWS_PER_PIECE = 32
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -68,13 +69,14 @@ def decode(data: bytes) -> Transaction:
     return Transaction(at=message.at, changes=tuple(_change_from_proto(one) for one in message.changes))
 
 
-def encode_rows(index: int, rows: Sequence[Row]) -> bytes:
-    """Every row, as a snapshot."""
-    message = types_pb2.StoreSnapshot(index=index)
-    for row in rows:
-        message.rows.append(_change_to_proto(Put(row)))
-    data: bytes = message.SerializeToString()
-    return data
+def encode_rows(index: int, rows: Sequence[Row]) -> Iterator[bytes]:
+    """Every row, as a snapshot, in pieces: protobuf messages that follow one another are one."""
+    yield types_pb2.StoreSnapshot(index=index).SerializeToString()
+    for start in range(0, len(rows), _ROWS_PER_PIECE):
+        message = types_pb2.StoreSnapshot()
+        for row in rows[start : start + _ROWS_PER_PIECE]:
+            message.rows.append(_change_to_proto(Put(row)))
+        yield message.SerializeToString()
 
 
 def decode_rows(data: bytes) -> tuple[int, list[Row]]:

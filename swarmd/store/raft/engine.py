@@ -17,7 +17,7 @@ from pysyncobj.transport import Transport
 
 from swarmd.model.errors import SwarmError
 from swarmd.store.raft.codec import CoreMessage
-from swarmd.store.raft.journal import Journal, Position
+from swarmd.store.raft.journal import REGULAR, Journal, Position, commands_of
 from swarmd.store.raft.patience import Patience
 from swarmd.store.raft.prevote import Ballot
 from swarmd.store.raft.records import Entry, Item
@@ -26,7 +26,6 @@ from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import LogState
 
 _FOLLOWER, _CANDIDATE, _LEADER = 0, 1, 2
-_REGULAR: Final = b"\x00"
 _NEVER: Final = 1 << 62
 _BATCH_BYTES: Final = 2 << 20
 
@@ -159,7 +158,7 @@ class Engine:
         if not self.leading:
             return None
         index = int(self._journal[-1][1]) + 1
-        self._journal.add(_REGULAR + command, index, self.term)
+        self._journal.add(REGULAR + command, index, self.term)
         return index
 
     def deliver(self, sender: str, message: CoreMessage) -> None:
@@ -273,7 +272,7 @@ class Engine:
 
     def all_commands(self) -> list[bytes]:
         """Every command in the log, committed or not."""
-        return [data[1:] for data, _, _ in self._journal[1:] if data[:1] == _REGULAR]
+        return [command for _, command in commands_of(self._journal[1:])]
 
     def take_committed(self) -> list[tuple[int, bytes]]:
         """(index, command) of what was committed since; entries of the core itself are left out."""
@@ -281,7 +280,7 @@ class Engine:
         entries = self._journal[self._applied : committed]
         self._applied = max(self._applied, committed)
         self._put("raftLastApplied", self._applied)
-        return [(index, data[1:]) for data, index, _ in entries if data[:1] == _REGULAR]
+        return commands_of(entries)
 
 
 def _configuration(timing: Timing) -> SyncObjConf:

@@ -19,9 +19,10 @@ MAX_MEMBERS = 7
 class View(msgspec.Struct, frozen=True):
     """What a peer last said of itself.
 
-    ``epoch`` is the newest it holds the base of (0: none), ``started`` whether it takes part in it,
+    ``epoch`` is the newest it holds (0: none), ``started`` whether it takes part in it,
     ``members`` those of the newest it knows of, ``address`` where it is, ``heard`` our monotonic time then,
-    ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went.
+    ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went;
+    ``base`` the newest epoch whose base can be fetched there (it may hold later ones as base and logs).
     """
 
     epoch: int
@@ -30,6 +31,7 @@ class View(msgspec.Struct, frozen=True):
     address: str
     heard: float
     floor: int = 0
+    base: int = 0
 
     @property
     def knows(self) -> int:
@@ -66,15 +68,17 @@ def is_finished(
     """Whether everything before epoch ``newest`` may be forgotten.
 
     ``views`` holds everybody who can be reached, this machine included.  The next epoch's majority must run
-    and every reachable old member must know of it; somebody in a still later epoch proves the former.
+    and every reachable old member must know of it; somebody in a still later epoch proves the former.  One
+    that left and was wiped (epoch 0) takes part in nothing old, whatever it knows.
     """
     running = {node for node, view in views.items() if view.started and view.epoch >= newest}
     proved = is_majority(running, members) or any(view.knows > newest for view in views.values())
-    return proved and all(views[node].knows >= newest for node in old_members if node in views)
+    waiting = (views[node] for node in old_members if node in views)
+    return proved and all(view.knows >= newest or view.epoch == 0 for view in waiting)
 
 
 def not_ready(epoch: int, next_members: Collection[str], views: Mapping[str, View]) -> list[str]:
-    """The next members that are not reachable with the base of ``epoch``."""
+    """The next members that are not reachable with what ``epoch`` began with."""
     return sorted(node for node in next_members if node not in views or views[node].epoch != epoch)
 
 

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from swarmd.model.errors import Unavailable
 
+_SYNC_BYTES = 4 << 20
+
 
 class DiskFailed(Unavailable):
     """The disk did not take what must be durable.  The member that sees it stops taking part."""
@@ -69,17 +71,28 @@ def disk_failed(path: Path, error: OSError) -> DiskFailed:
 def replace_file(path: Path, data: bytes, disk: Disk) -> None:
     """Put ``data`` at ``path`` so that after a crash either the old or the new content is there.
 
-    Raises DiskFailed.
+    Raises DiskFailed; the old content is there then.
     """
     temporary = path.with_name(path.name + ".new")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            disk.write(fd, data)
-            disk.sync(fd)
-        finally:
-            os.close(fd)
+            _write_new(temporary, data, disk)
+        except OSError:
+            # On a full disk the log needs the room.
+            disk.remove(temporary)
+            raise
         disk.rename(temporary, path)
         disk.sync_directory(path.parent)
     except OSError as error:
         raise disk_failed(path, error) from error
+
+
+def _write_new(path: Path, data: bytes, disk: Disk) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        # Much that is not synced yet would be waited for by the next sync of the log beside it.
+        for start in range(0, len(data), _SYNC_BYTES):
+            disk.write(fd, data[start : start + _SYNC_BYTES])
+            disk.sync(fd)
+    finally:
+        os.close(fd)

@@ -9,24 +9,23 @@ from swarmd.store.raft.envelope import Seal, decode_envelope
 from swarmd.store.raft.epochs import check_members
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.replica import Replica
-from swarmd.store.raft.snapshots import Base
 
 _FORCED_EPOCHS = 1000
 
 
-async def found(held: Held, replica: Replica, node_id: str, members: Mapping[str, str]) -> Base:
+async def found(held: Held, replica: Replica, node_id: str, members: Mapping[str, str]) -> None:
     """The first epoch of a new swarm of ``members``, from the state as it is.  Raises Invalid, Refused."""
     check_members(members)
     if node_id not in members:
         raise Invalid(f"The first managers must include this node, {node_id}.")
     if held.newest or held.floor.epoch:
         raise Refused("This node is, or was, part of a swarm already. Leave it and clear its state first.")
-    base = replica.first_base(members)
+    base = replica.base(1, members)
     await held.adopt(base)
-    return base
+    replica.restore(base)
 
 
-async def begin_alone(held: Held, replica: Replica, node_id: str, address: str) -> Base:
+async def begin_alone(held: Held, replica: Replica, node_id: str, address: str) -> None:
     """An epoch of this machine alone, with all its log holds, whether it was agreed upon or not."""
     current = held.current
     for data in current.engine.all_commands() if current is not None else []:
@@ -35,7 +34,5 @@ async def begin_alone(held: Held, replica: Replica, node_id: str, address: str) 
             break
         replica.apply(envelope)
     # Far enough ahead that those who come back late learn that they are not members any more.
-    base = replica.next_base(held.newest + _FORCED_EPOCHS, Seal({node_id: address}))
-    await held.adopt(base)
+    await held.adopt(replica.base(held.newest + _FORCED_EPOCHS, {node_id: address}))
     await held.forget_old()
-    return base

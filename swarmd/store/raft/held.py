@@ -1,13 +1,13 @@
 """The epochs this machine holds: the newest base, running groups and their logs, and when each may go.
 
-The order of durability lives here: the base, then the floor, then the log of the new epoch; only then may the
-group speak.
+The order of durability lives here.  An epoch begins by a roll: its log with the marker in it, later the base
+and the floor; or by a base from elsewhere: the base, the floor, then the log.  Only then may its group speak.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,13 +15,15 @@ from typing import TypeVar
 from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.files import Disk
-from swarmd.store.raft.records import Corrupt
+from swarmd.store.raft.port import StateView
+from swarmd.store.raft.records import Marker
+from swarmd.store.raft.recovery import Trail, read_trail
 from swarmd.store.raft.snapshots import Base, Floor, SnapshotStore
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import Wal
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_BREATH = 0.0005
 
 
 class Live:
@@ -33,8 +35,16 @@ class Live:
         self.sealed = False
 
 
+class Abandoned(Exception):
+    """A base is not needed any more."""
+
+
 class Held:
-    """What ``store`` holds, and the groups that run from it.  All disk work is done in one thread."""
+    """What ``store`` holds, and the groups that run from it.
+
+    Logs are written in one thread, bases in another: a log must not wait for a base.  ``base_epoch`` is the
+    newest epoch whose base is on disk; ``newest`` may be some rolls ahead of it.
+    """
 
     def __init__(
         self,
@@ -50,9 +60,12 @@ class Held:
         self._timing = timing
         self._sealer = sealer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="raft-disk")
+        self._base_thread = ThreadPoolExecutor(1, thread_name_prefix="raft-base")
+        self._stop_writing = threading.Event()
         self._store: SnapshotStore | None = None
         self.floor = Floor()
         self.newest = 0
+        self.base_epoch = 0
         self.wiped = False
         self.members: dict[str, str] = {}
         self.live: dict[int, Live] = {}
@@ -74,46 +87,86 @@ class Held:
         return not self.is_member and any(self._self_id in members for members in self.old.values())
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do blocking ``work`` in the disk thread."""
+        """Do blocking ``work`` in the thread of the logs."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def run_base(self, work: Callable[[], T]) -> T:
+        """Do blocking ``work`` in the thread of the bases, behind what is being written there."""
+        return await asyncio.get_running_loop().run_in_executor(self._base_thread, work)
 
     @property
     def store(self) -> SnapshotStore:
         assert self._store is not None
         return self._store
 
-    async def recover(self) -> Base | None:
+    async def recover(self) -> Trail | None:
         """Read what is on disk and run the newest group; None when there is no base.  Raises SwarmError."""
         self._store = await self.run(self._open_store)
         self.floor = await self.run(self.store.floor)
-        epochs = await self.run(self.store.epochs)
-        if not epochs:
+        if self.floor.left:
+            # A crash may have come before everything was gone.
+            await self.run(lambda: self.store.wipe(self.floor))
             return None
-        self.old = await self.run(lambda: _members_of(self.store, epochs[:-1]))
-        base = await self.run(lambda: self.store.load(epochs[-1]))
-        # A crash may have come between the base and its floor.
-        await self.run(lambda: self.store.raise_floor(base))
-        await self._begin(base)
-        return base
+        trail = await self.run(lambda: read_trail(self.store))
+        if trail is None:
+            return None
+        self.old = trail.old
+        self.base_epoch = trail.base.epoch
+        # A crash may have come between the beginning of an epoch and its floor.
+        await self.run(lambda: self.store.raise_floor(Floor(trail.epoch, trail.members)))
+        await self._begin(trail.epoch, trail.members, None)
+        return trail
 
     async def adopt(self, base: Base) -> None:
-        """Make ``base`` durable and run its group.  Raises DiskFailed."""
-        await self.run(lambda: self.store.save(base))
+        """Make ``base``, which was not come to by a roll, durable and run its group.  Raises DiskFailed."""
+        self._stop_writing.set()
+        await self.run_base(lambda: self.store.save(base))
+        self._stop_writing.clear()
+        self.base_epoch = base.epoch
+        await self._turn_over(base.epoch, base.members, None)
+
+    async def roll(self, marker: Marker) -> None:
+        """Make ``marker`` durable and run its group; its base is owed.  Raises DiskFailed."""
+        await self._turn_over(marker.epoch, marker.members, marker)
+
+    async def _turn_over(self, epoch: int, members: Mapping[str, str], marker: Marker | None) -> None:
         if self.newest:
             self.old[self.newest] = self.members
-        for epoch in [epoch for epoch in self.live if epoch < base.epoch - 1]:
-            self.live.pop(epoch).wal.close()
-        await self._begin(base)
+        for number in [number for number in self.live if number < epoch - 1]:
+            self.live.pop(number).wal.close()
+        await self._begin(epoch, members, marker)
 
-    async def _begin(self, base: Base) -> None:
-        self.floor = Floor(max(base.epoch, self.floor.epoch), base.members)
-        if self._self_id in base.members:
-            path = self.store.log_path(base.epoch)
-            wal = await self.run(lambda: Wal(path, base.epoch, self._disk, self._sealer))
-            engine = Engine(self._self_id, base.members, wal.state, self._timing)
-            self.live[base.epoch] = Live(engine, wal)
-        self.newest = base.epoch
-        self.members = dict(base.members)
+    async def _begin(self, epoch: int, members: Mapping[str, str], marker: Marker | None) -> None:
+        self.floor = Floor(max(epoch, self.floor.epoch), dict(members))
+        path = self.store.log_path(epoch)
+        if self._self_id in members:
+            wal = await self.run(lambda: Wal(path, epoch, self._disk, self._sealer, marker))
+            engine = Engine(self._self_id, members, wal.state, self._timing)
+            self.live[epoch] = Live(engine, wal)
+        elif marker is not None:
+            # One that leaves votes no more, and needs to know where it was.
+            await self.run(lambda: Wal(path, epoch, self._disk, self._sealer, marker).close())
+        self.newest = epoch
+        self.members = dict(members)
+
+    async def write_base(self, marker: Marker, view: StateView) -> None:
+        """Make the base of ``marker``, its state in ``view``, durable.  Raises DiskFailed, Abandoned."""
+
+        def write() -> None:
+            state = self._gather(view)
+            self.store.save(Base(marker.epoch, marker.members, marker.applied, marker.sessions, state))
+
+        await self.run_base(write)
+        self.base_epoch = max(self.base_epoch, marker.epoch)
+
+    def _gather(self, view: StateView) -> bytes:
+        """The bytes of ``view``; between its pieces the interpreter is the event loop's."""
+        pieces: list[bytes] = []
+        for piece in view():
+            if self._stop_writing.wait(_BREATH if pieces else 0.0):
+                raise Abandoned
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def persist(self) -> None:
         """Make durable whatever the groups changed.  Raises DiskFailed."""
@@ -138,8 +191,9 @@ class Held:
         """This machine has left and nobody needs it: keep the floor and whom to ask."""
         self.close_logs()
         self.wiped = True
-        await self.run(lambda: self.store.save_floor(self.floor))
-        await self.run(self.store.wipe)
+        self.base_epoch = 0
+        self._stop_writing.set()
+        await self.run_base(lambda: self.store.wipe(self.floor))
         self.old.clear()
 
     def groups(self) -> list[Mapping[str, str]]:
@@ -152,17 +206,8 @@ class Held:
         self.live.clear()
 
     def close(self) -> None:
-        """Give files and the thread back, after what it does now."""
+        """Give files and threads back, after what they do now."""
+        self._stop_writing.set()
+        self._base_thread.shutdown(wait=True)
         self._thread.shutdown(wait=True)
         self.close_logs()
-
-
-def _members_of(store: SnapshotStore, epochs: list[int]) -> dict[int, dict[str, str]]:
-    """Who was in ``epochs``; one whose base is damaged is not needed any more and left out."""
-    members: dict[int, dict[str, str]] = {}
-    for epoch in epochs:
-        try:
-            members[epoch] = store.load(epoch).members
-        except Corrupt as error:
-            _log.warning("an old snapshot is ignored: %s", error)
-    return members

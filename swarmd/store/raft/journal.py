@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from swarmd.store.raft.records import Entry, Hard, Item, Truncate
 from swarmd.store.raft.wal import LogState
 
 NO_OP: Final = b"\x01"
+REGULAR: Final = b"\x00"
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -19,6 +21,11 @@ class Position(msgspec.Struct, frozen=True):
     last: int
     last_term: int
     committed: int
+
+
+def commands_of(entries: Iterable[tuple[bytes, int, int]]) -> list[tuple[int, bytes]]:
+    """(index, command) of the entries that are not the core's own."""
+    return [(index, data[1:]) for data, index, _ in entries if data[:1] == REGULAR]
 
 
 class Journal:

@@ -37,7 +37,14 @@ class Keeper:
         member = self._member
         held = member.held
         now = member.clock.monotonic()
-        own = View(held.newest, held.current is not None, held.members, member.peers.own_address, now)
+        own = View(
+            held.newest,
+            held.current is not None,
+            held.members,
+            member.peers.own_address,
+            now,
+            base=held.base_epoch,
+        )
         return {**member.peers.reachable(now), self.self_id: own}
 
     async def turn(self) -> None:
@@ -46,6 +53,7 @@ class Keeper:
             raise self._refusal
         member = self._member
         now = member.clock.monotonic()
+        member.scribe.turn()
         self._fetch_if_behind(now)
         if now < self._due:
             return
@@ -57,7 +65,9 @@ class Keeper:
             if held.has_left:
                 await held.wipe()
                 self.left = True
-            else:
+            elif held.base_epoch == held.newest and not member.scribe.writing:
+                # Not before: the state follows from the logs until the base is written, and a base that is
+                # being written needs the key that sealed it.
                 await held.forget_old()
 
     def _fetch_if_behind(self, now: float) -> None:
@@ -105,12 +115,12 @@ class Keeper:
             self._member.offer(base)
 
     async def serve(self, request: pb.SnapshotRequest) -> AsyncIterator[pb.SnapshotChunk]:
-        """The newest base in pieces; nothing when it is older than asked for."""
+        """The newest base on disk in pieces; nothing when it is older than asked for."""
         held = self._member.held
-        epoch = held.newest
+        epoch = held.base_epoch
         if self.left or not epoch or epoch < request.min_epoch:
             return
-        data = await held.run(lambda: held.store.for_peers(epoch))
+        data = await held.run_base(lambda: held.store.for_peers(epoch))
         digest = hashlib.sha256(data).hexdigest()
         start = request.offset if request.digest == digest else 0
         for offset in range(start, len(data), _CHUNK_BYTES):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from swarmd.kit.clock import Clock
@@ -18,10 +17,12 @@ from swarmd.store.raft.codec import from_wire
 from swarmd.store.raft.envelope import Envelope, Seal, decode_envelope, encode_envelope
 from swarmd.store.raft.epochs import View, is_address
 from swarmd.store.raft.held import Held, Live
+from swarmd.store.raft.inbox import Inbox
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
 from swarmd.store.raft.proposals import Proposals
 from swarmd.store.raft.replica import Replica
+from swarmd.store.raft.scribe import Scribe
 from swarmd.store.raft.snapshots import Base
 from swarmd.store.raft.speech import outgoing, own_status
 from swarmd.store.raft.timing import Timing
@@ -29,8 +30,6 @@ from swarmd.store.raft.transport import Transport
 
 _log = logging.getLogger(__name__)
 
-_INBOUND_FRAMES = 2048
-_EARLY_FRAMES = 300
 _ROLL_SECONDS = 10.0
 _BYTES_PER_TURN = 4 << 20
 
@@ -43,6 +42,7 @@ class Member:
         *,
         held: Held,
         replica: Replica,
+        scribe: Scribe,
         peers: Peers,
         proposals: Proposals,
         transport: Transport,
@@ -52,6 +52,7 @@ class Member:
     ) -> None:
         self.held = held
         self.replica = replica
+        self.scribe = scribe
         self.peers = peers
         self.proposals = proposals
         self.transport = transport
@@ -65,8 +66,7 @@ class Member:
         self._lead_until = 0.0
         self._turned = clock.monotonic()
         self._wake = asyncio.Event()
-        self._inbound: deque[tuple[str, pb.PeerFrame]] = deque(maxlen=_INBOUND_FRAMES)
-        self._early: list[tuple[int, str, pb.PeerFrame]] = []
+        self._inbox = Inbox()
         self._fetched: Base | None = None
 
     def wake(self) -> None:
@@ -75,7 +75,7 @@ class Member:
 
     def frame(self, peer: str, frame: pb.PeerFrame) -> None:
         """A frame of ``peer`` arrived."""
-        self._inbound.append((peer, frame))
+        self._inbox.put(peer, frame)
         self._wake.set()
 
     def link(self, peer: str, up: bool) -> None:
@@ -125,8 +125,8 @@ class Member:
     async def turn(self) -> None:
         """Do what there is to do.  Raises SwarmError when this member must not go on."""
         self._turned = self.clock.monotonic()
-        while self._inbound:
-            self._hear(*self._inbound.popleft())
+        for peer, frame in self._inbox.take():
+            self._hear(peer, frame)
         self._feed()
         for live in self.held.live.values():
             live.engine.tick()
@@ -149,14 +149,15 @@ class Member:
             live = self.held.live.get(epoch)
             if live is not None and peer in live.engine.members:
                 self._hear_member(live, peer, frame)
-            elif epoch > self.held.newest and len(self._early) < _EARLY_FRAMES:
-                self._early.append((epoch, peer, frame))
+            elif epoch > self.held.newest:
+                self._inbox.keep(epoch, peer, frame)
 
     def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
         members = {member.node_id: member.address for member in status.members}
         now = self.clock.monotonic()
         address = status.address if is_address(status.address) else ""
-        view = View(status.newest_epoch, status.started, members, address, now, status.floor)
+        base = status.base_epoch or status.newest_epoch  # 0: from swarmd 0.1, which has it when it says so
+        view = View(status.newest_epoch, status.started, members, address, now, status.floor, base)
         if view.knows > self.held.newest:
             self.peers.point_to(members)
         self.peers.hear(peer, view)
@@ -188,7 +189,9 @@ class Member:
             return
         taken = self.proposals.take(_BYTES_PER_TURN)
         sealing = bool(taken) and isinstance(taken[-1].envelope.body, Seal)
-        if not sealing and self._roll_due(current.engine.position.last, current.wal.size):
+        # While the base of this epoch is not written, a roll would save nothing and keep one log more.
+        has_base = self.held.base_epoch == self.held.newest
+        if not sealing and has_base and self._roll_due(current.engine.position.last, current.wal.size):
             # Never queued: behind another seal it would bring back the members before that one.
             taken.append(self.proposals.log(Seal(self.peers.located(self.held.members))))
             sealing = True
@@ -204,27 +207,29 @@ class Member:
             for peer, frame in outgoing(epoch, live.engine):
                 self.transport.send(peer, frame)
 
-    def _apply(self) -> tuple[Envelope, Seal] | None:
-        """Apply what is committed; the seal and its envelope, once the newest epoch's is reached."""
+    def _apply(self) -> tuple[int, Envelope, Seal] | None:
+        """Apply what is committed; index, envelope and seal, once the newest epoch's is reached."""
         for epoch, live in self.held.live.items():
             entries = live.engine.take_committed()
             if epoch != self.held.newest or live.sealed:
                 continue
-            for _, data in entries:
+            for index, data in entries:
                 envelope = decode_envelope(data)
                 if isinstance(envelope.body, Seal):
                     live.sealed = True
-                    return envelope, envelope.body
+                    return index, envelope, envelope.body
                 self.proposals.applied(envelope, self.replica.apply(envelope))
         return None
 
-    async def _roll(self, envelope: Envelope, seal: Seal) -> None:
-        """The newest epoch is over: start the next from the state as it is now."""
+    async def _roll(self, index: int, envelope: Envelope, seal: Seal) -> None:
+        """The newest epoch is over: start the next from the state as it is now, and owe its base."""
         before = self.held.current
         led = before is not None and before.engine.leading
         if led and before is not None and before.engine.self_id in seal.members:
             self._lead_until = self.clock.monotonic() + _ROLL_SECONDS
-        await self.held.adopt(self.replica.next_base(self.held.newest + 1, seal))
+        marker = self.replica.marker(self.held.newest + 1, seal, index)
+        self.scribe.owe(marker, self.replica.view())
+        await self.held.roll(marker)
         self.proposals.applied(envelope, None)
         self.proposals.requeue(Unavailable("The managers changed meanwhile; look and try again."))
         self._started()
@@ -256,10 +261,7 @@ class Member:
         if current is not None:
             for peer in self.links:
                 current.engine.set_connected(peer, True)
-        early, self._early = self._early, []
-        for epoch, peer, frame in early:
-            if epoch >= self.held.newest:
-                self._inbound.append((peer, frame))
+        self._inbox.began(self.held.newest)
         self.tell_status()
         self._wake.set()
 

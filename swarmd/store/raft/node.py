@@ -32,7 +32,8 @@ from swarmd.store.raft.port import (
 )
 from swarmd.store.raft.proposals import Pending, Proposals
 from swarmd.store.raft.replica import Replica
-from swarmd.store.raft.snapshots import Base, SnapshotStore
+from swarmd.store.raft.scribe import Scribe
+from swarmd.store.raft.snapshots import SnapshotStore
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.transport import Transport
 
@@ -75,9 +76,12 @@ class RaftNode:
         self._held = Held(node_id, lambda: SnapshotStore(data_dir, disk, sealer), disk, timing, sealer)
         self._replica = Replica(state_machine)
         self._proposals = Proposals(ids())
+        self._nursery = Nursery(self._report)
+        self._scribe = Scribe(self._held, self._nursery, clock)
         self._member = Member(
             held=self._held,
             replica=self._replica,
+            scribe=self._scribe,
             peers=Peers(node_id, address, timing),
             proposals=self._proposals,
             transport=transport,
@@ -85,7 +89,6 @@ class RaftNode:
             timing=timing,
             roll_due=lambda entries, size: entries >= roll_entries or size >= roll_bytes,
         )
-        self._nursery = Nursery(self._report)
         self._keeper = Keeper(self._member, node_id, self._nursery)
         self._callbacks: list[Callable[[], None]] = []
         self._announced: object = None
@@ -116,12 +119,11 @@ class RaftNode:
         is lost for good.  Raises Refused, Invalid, DiskFailed, Corrupt.
         """
         try:
-            base = await self._begin(bootstrap_members, peers, force_new)
+            await self._begin(bootstrap_members, peers, force_new)
         except SwarmError:
             self._held.close()
             raise
-        if base is not None:
-            self._member.peers.learn(base.members)
+        self._member.peers.learn(self._held.members)
         self._member.seeds = dict(peers or {})
         self._member.peers.learn(self._member.seeds)
         self._running = True
@@ -132,18 +134,19 @@ class RaftNode:
 
     async def _begin(
         self, founders: Mapping[str, str] | None, peers: Mapping[str, str] | None, force_new: bool
-    ) -> Base | None:
-        """The base this node begins with, restored; None for one that has to fetch it first."""
-        base = await self._held.recover()
+    ) -> None:
+        """Begin with what is on disk, if anything is; otherwise the base has to be fetched first."""
+        trail = await self._held.recover()
         if founders is not None:
-            base = await found(self._held, self._replica, self._node_id, founders)
-        elif base is None and (force_new or not peers):
+            await found(self._held, self._replica, self._node_id, founders)
+        elif trail is not None:
+            self._replica.retrace(trail)
+            if trail.steps:
+                self._scribe.owe(trail.steps[-1].marker, self._replica.view())
+        elif force_new or not peers:
             raise Refused("This node has no swarm state on its disk. Initialize a swarm, or join one.")
-        if base is not None:
-            self._replica.restore(base)
         if force_new:
-            base = await begin_alone(self._held, self._replica, self._node_id, self._member.peers.own_address)
-        return base
+            await begin_alone(self._held, self._replica, self._node_id, self._member.peers.own_address)
 
     async def stop(self) -> None:
         """Stop taking part; what is acknowledged is on disk.  Waiting proposals fail."""
@@ -231,6 +234,7 @@ class RaftNode:
             applied=self._replica.applied,
             has_quorum=leader is not None,
             problem=self._problem,
+            warnings=(self._scribe.problem,) if self._scribe.problem else (),
         )
 
     def _announce(self) -> None:

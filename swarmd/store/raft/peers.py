@@ -69,7 +69,9 @@ class Peers:
             self._behind_since = now
         if not eager and now - self._behind_since < self._timing.behind:
             return None
-        return max(ahead, key=lambda node_id: (ahead[node_id].epoch, ahead[node_id].started, node_id))
+        # Those who rolled a moment ago are still writing the base.
+        sources = {n: v for n, v in ahead.items() if v.base > newest}
+        return max(sources, key=lambda n: (sources[n].base, sources[n].started, n), default=None)
 
     def newest_of(self, candidates: Collection[str], now: float) -> str | None:
         """The reachable one among ``candidates`` that is furthest on."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
 from swarmd.model.errors import Unavailable
+
+StateView = Callable[[], Iterable[bytes]]
+"""Called in another thread, gives the state in pieces, each of a few milliseconds' work at most."""
 
 Role = Literal["leader", "follower", "candidate", "learner", "stopped"]
 
@@ -28,12 +31,15 @@ class StateMachine(Protocol):
         """
         ...
 
-    def snapshot(self) -> bytes:
-        """The whole state as bytes; quick."""
+    def view(self) -> StateView:
+        """The state as it is now, to be turned into bytes later, while commands are applied; quick.
+
+        The bytes are the same on every member after the same commands.
+        """
         ...
 
     def restore(self, index: int, data: bytes) -> None:
-        """Replace the state by what :meth:`snapshot` gave after ``index`` commands (0: as bootstrapped)."""
+        """Replace the state by what a view gave after ``index`` commands (0: as bootstrapped)."""
         ...
 
 
@@ -41,7 +47,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     """What a member knows of itself and its group.
 
     ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
-    peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped.
+    peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped, and
+    ``warnings`` what a working one cannot do.
     """
 
     role: Role
@@ -53,6 +60,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     applied: int
     has_quorum: bool
     problem: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Proposer(Protocol):

@@ -55,7 +55,21 @@ class Truncate(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     first: int
 
 
-Item = Entry | Hard | Truncate
+class Marker(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+    """The first item of a log whose epoch began here by a roll: its base, but for the state.
+
+    The state is what the log of the epoch before leads to, ``sealed`` being the index of the seal in it.
+    Fields are those of :class:`~swarmd.store.raft.snapshots.Base`.
+    """
+
+    epoch: int
+    members: dict[str, str]
+    applied: int
+    sessions: list[tuple[str, int]]
+    sealed: int
+
+
+Item = Entry | Hard | Truncate | Marker
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Item])

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Mapping
 
 from swarmd.model.errors import SwarmError
-from swarmd.store.raft.envelope import Barrier, Command, Envelope, Ledger, Seal
-from swarmd.store.raft.port import StateMachine
+from swarmd.store.raft.envelope import Barrier, Command, Envelope, Ledger, Seal, decode_envelope
+from swarmd.store.raft.port import StateMachine, StateView
+from swarmd.store.raft.records import Corrupt, Marker
+from swarmd.store.raft.recovery import Step, Trail
 from swarmd.store.raft.snapshots import Base
 
 _log = logging.getLogger(__name__)
@@ -25,19 +27,47 @@ class Replica:
         """Commands applied since the swarm began."""
         return self._ledger.applied
 
-    def first_base(self, members: Mapping[str, str]) -> Base:
-        """Where a new swarm begins: the state as it is now."""
-        return Base(1, dict(members), 0, [], self._machine.snapshot())
+    def view(self) -> StateView:
+        """The state as it is now, for a base to be written later."""
+        return self._machine.view()
 
-    def next_base(self, epoch: int, seal: Seal) -> Base:
-        """Where the epoch behind ``seal`` begins."""
+    def base(self, epoch: int, members: Mapping[str, str]) -> Base:
+        """Where ``epoch`` begins, if it does now."""
         ledger = self._ledger
-        return Base(epoch, dict(seal.members), ledger.applied, ledger.sessions(), self._machine.snapshot())
+        return Base(epoch, dict(members), ledger.applied, ledger.sessions(), b"".join(self._machine.view()()))
+
+    def marker(self, epoch: int, seal: Seal, sealed: int) -> Marker:
+        """Where the epoch behind ``seal``, entry ``sealed`` of the one before, begins."""
+        ledger = self._ledger
+        return Marker(epoch, dict(seal.members), ledger.applied, ledger.sessions(), sealed)
 
     def restore(self, base: Base) -> None:
         """Begin where ``base`` does."""
         self._machine.restore(base.applied, base.state)
         self._ledger = Ledger(base.applied, base.sessions)
+
+    def retrace(self, trail: Trail) -> None:
+        """Begin where the newest epoch of ``trail`` does.  Raises Corrupt."""
+        self.restore(trail.base)
+        for step in trail.steps:
+            self._roll_again(step)
+
+    def _roll_again(self, step: Step) -> None:
+        """Go through a roll again.  Raises Corrupt when it does not lead to where it led before."""
+        epoch, seal = step.marker.epoch, None
+        for command in step.commands:
+            envelope = decode_envelope(command)
+            if seal is not None:
+                break
+            if isinstance(envelope.body, Seal):
+                seal = envelope.body
+            else:
+                self.apply(envelope)
+        if seal is None or self.marker(epoch, seal, step.marker.sealed) != step.marker:
+            raise Corrupt(
+                f"The log of epoch {epoch - 1} does not lead to where epoch {epoch} began on this manager. "
+                "Remove it from the swarm and join it again."
+            )
 
     def apply(self, envelope: Envelope) -> object:
         """The result for the proposer; an error as a value."""

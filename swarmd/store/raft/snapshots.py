@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,10 @@ from swarmd.store.raft.records import Corrupt, keys_used
 _FILE = struct.Struct(">8sI32s")
 _MAGIC = b"SWRMBAS1"
 _NAME = re.compile(r"base-(\d{12})\.snapshot")
-_FLOOR = b"floor"
+_LOG_NAME = re.compile(r"log-(\d{12})\.wal")
+_FLOOR = struct.Struct(">8sI")
+_FLOOR_MAGIC = b"SWRMFLR1"
+_FLOOR_PLACE = b"floor"
 _KEEP = 2
 
 
@@ -41,10 +45,35 @@ class Base(msgspec.Struct, frozen=True):
 
 
 class Floor(msgspec.Struct, frozen=True):
-    """The highest epoch ever held here, and its members, so that a straggler can be told whom to ask."""
+    """The highest epoch ever held here, and its members, so that a straggler can be told whom to ask.
+
+    ``left``: this machine left at that epoch; whatever else it still has on its disk counts no more.
+    """
 
     epoch: int = 0
     members: dict[str, str] = {}
+    left: bool = False
+
+
+def encode_floor(floor: Floor) -> bytes:
+    """The bytes of the floor file: magic, CRC-32, JSON."""
+    body = msgspec.json.encode(floor)
+    return _FLOOR.pack(_FLOOR_MAGIC, zlib.crc32(body)) + body
+
+
+def decode_floor(data: bytes, name: str) -> Floor:
+    """The floor in ``data``; swarmd 0.1 wrote the JSON alone.  Raises Corrupt."""
+    try:
+        if data[:1] == b"{":
+            return msgspec.json.decode(data, type=Floor)
+        magic, crc = _FLOOR.unpack_from(data)
+        body = data[_FLOOR.size :]
+        if magic == _FLOOR_MAGIC and crc == zlib.crc32(body):
+            return msgspec.json.decode(body, type=Floor)
+        why = "its checksum is wrong"
+    except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = str(error)
+    raise Corrupt(f"The file {name} is damaged: {why}. Join again under a new id.")
 
 
 def encode_base(base: Base, sealer: Sealer = PLAIN) -> bytes:
@@ -93,12 +122,18 @@ class SnapshotStore:
     def __init__(self, directory: Path, disk: Disk, sealer: Sealer = PLAIN) -> None:
         self._directory = directory
         self._disk = disk
-        self._sealer = sealer
+        self.sealer = sealer
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             disk.sync_directory(directory.parent)
+            # What a killed process renamed and did not sync must not be taken for durable.
+            disk.sync_directory(directory)
         except OSError as error:
             raise disk_failed(directory, error) from error
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
 
     def log_path(self, epoch: int) -> Path:
         return self._directory / f"log-{epoch:012d}.wal"
@@ -108,13 +143,20 @@ class SnapshotStore:
 
     def epochs(self) -> list[int]:
         """The epochs whose bases are here, oldest first."""
-        found = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        return self._numbers(_NAME)
+
+    def logs(self) -> list[int]:
+        """The epochs whose logs are here, oldest first."""
+        return self._numbers(_LOG_NAME)
+
+    def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
+        found = (pattern.fullmatch(path.name) for path in self._directory.iterdir())
         return sorted(int(match[1]) for match in found if match)
 
     def load(self, epoch: int) -> Base:
         """The base of ``epoch``; raises Corrupt."""
         path = self.base_path(epoch)
-        base = decode_base(path.read_bytes(), str(path), self._sealer, epoch=epoch)
+        base = decode_base(path.read_bytes(), str(path), self.sealer, epoch=epoch)
         if base.epoch != epoch:
             raise Corrupt(f"The snapshot {path} says it is of epoch {base.epoch}.")
         return base
@@ -126,17 +168,17 @@ class SnapshotStore:
             data = path.read_bytes()
         except FileNotFoundError:
             return b""
-        return _framed(_opened(data, str(path), self._sealer, epoch))
+        return _framed(_opened(data, str(path), self.sealer, epoch))
 
     def save(self, base: Base) -> None:
         """Make ``base`` durable, and then the floor.  Raises DiskFailed."""
-        replace_file(self.base_path(base.epoch), encode_base(base, self._sealer), self._disk)
-        self.raise_floor(base)
+        replace_file(self.base_path(base.epoch), encode_base(base, self.sealer), self._disk)
+        self.raise_floor(Floor(base.epoch, base.members))
 
-    def raise_floor(self, base: Base) -> None:
-        """Remember that ``base`` was held here.  Raises DiskFailed."""
-        if base.epoch > self.floor().epoch:
-            self.save_floor(Floor(base.epoch, base.members))
+    def raise_floor(self, floor: Floor) -> None:
+        """Remember that the epoch of ``floor`` was held here.  Raises DiskFailed."""
+        if floor.epoch > self.floor().epoch:
+            self.save_floor(floor)
 
     def floor(self) -> Floor:
         """The floor; epoch 0 on a machine that never held any.  Raises Corrupt."""
@@ -144,16 +186,15 @@ class SnapshotStore:
         if not path.exists():
             return Floor()
         try:
-            data = self._sealer.open(_FLOOR, path.read_bytes(), epoch=1)
-            return msgspec.json.decode(data, type=Floor)
-        except (msgspec.DecodeError, UnicodeDecodeError, CannotOpen) as error:
+            return decode_floor(self.sealer.open(_FLOOR_PLACE, path.read_bytes(), epoch=1), str(path))
+        except CannotOpen as error:
             raise Corrupt(f"The file {path} is damaged: {error}. Join again under a new id.") from error
 
     def save_floor(self, floor: Floor) -> None:
         """Make ``floor`` durable.  Raises DiskFailed, SwarmError when it would sink."""
         if floor.epoch < self.floor().epoch:
             raise SwarmError(f"The floor cannot go back to epoch {floor.epoch}.")
-        data = self._sealer.seal(_FLOOR, msgspec.json.encode(floor))
+        data = self.sealer.seal(_FLOOR_PLACE, encode_floor(floor))
         replace_file(self._directory / "floor", data, self._disk)
 
     def discard(self, *, logs_before: int) -> None:
@@ -163,7 +204,7 @@ class SnapshotStore:
         for path in self._directory.glob("log-*.wal"):
             if path < self.log_path(logs_before):
                 self._disk.remove(path)
-        self._sealer.retain(frozenset(self._keys_used()))
+        self.sealer.retain(frozenset(self._keys_used()))
 
     def _keys_used(self) -> set[int]:
         """Ids of the data keys that sealed what is left."""
@@ -171,8 +212,9 @@ class SnapshotStore:
         logs = [keys_used(path.read_bytes()) for path in self._directory.glob("log-*.wal")]
         return bases.union(*logs, {_key_at(path, 0) for path in self._directory.glob("floor")})
 
-    def wipe(self) -> None:
-        """Forget everything but the floor."""
+    def wipe(self, floor: Floor) -> None:
+        """Forget everything but that this machine held ``floor`` and left.  Raises DiskFailed."""
+        self.save_floor(msgspec.structs.replace(floor, left=True))
         for path in (*self._directory.glob("base-*"), *self._directory.glob("log-*")):
             self._disk.remove(path)
         self._disk.sync_directory(self._directory)

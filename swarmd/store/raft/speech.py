@@ -54,5 +54,6 @@ def own_status(held: Held, *, applied: int, address: str) -> pb.PeerFrame:
             members=members_to_wire(held.members),
             applied_count=applied,
             address=address,
+            base_epoch=0 if held.wiped else held.base_epoch,
         )
     )

@@ -20,6 +20,7 @@ from swarmd.store.raft.records import (
     Entry,
     Hard,
     Item,
+    Marker,
     Truncate,
     encode_record,
     file_header,
@@ -28,17 +29,26 @@ from swarmd.store.raft.records import (
 
 
 class LogState(msgspec.Struct, frozen=True):
-    """What a member must remember of an epoch: entries from index 2 on, its term and its vote."""
+    """What a member must remember of an epoch: entries from index 2 on, its term and its vote.
+
+    ``marker`` says how the epoch began here; None where it began with a base that was there before.
+    """
 
     entries: list[Entry]
     term: int
     vote: str | None
+    marker: Marker | None = None
 
 
 class Wal:
-    """The log file of one epoch, open for appending."""
+    """The log file of one epoch, open for appending; with ``marker`` an empty one begins with that.
 
-    def __init__(self, path: Path, epoch: int, disk: Disk, sealer: Sealer = PLAIN) -> None:
+    What is found or begun is durable when the constructor returns.  It raises DiskFailed, Corrupt.
+    """
+
+    def __init__(
+        self, path: Path, epoch: int, disk: Disk, sealer: Sealer = PLAIN, marker: Marker | None = None
+    ) -> None:
         self._path = path
         self._epoch = epoch
         self._sealer = sealer
@@ -48,17 +58,17 @@ class Wal:
         self._sequence = 0
         self._crc = 0
         self.size = HEADER_SIZE
-        self.state = self._open(epoch)
+        self.state = self._open(epoch, marker)
 
-    def _open(self, epoch: int) -> LogState:
+    def _open(self, epoch: int, marker: Marker | None) -> LogState:
         """Read what is there, cut a torn tail off, or begin a new file."""
         try:
             data = self._path.read_bytes() if self._path.exists() else b""
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             # A crash before the header's own sync leaves a piece of it or zeros: nothing was promised yet.
             if len(data) <= HEADER_SIZE and (file_header(epoch).startswith(data) or not any(data)):
-                return self._begin(epoch)
-            return self._continue(data, epoch)
+                return self._begin(epoch, marker)
+            return self._continue(data, epoch, marker)
         except OSError as error:
             self.close()
             raise disk_failed(self._path, error) from error
@@ -66,21 +76,34 @@ class Wal:
             self.close()
             raise
 
-    def _begin(self, epoch: int) -> LogState:
+    def _begin(self, epoch: int, marker: Marker | None) -> LogState:
         self._disk.truncate(self._fd, 0)
-        self._disk.write(self._fd, file_header(epoch))
+        data = file_header(epoch)
+        if marker is not None:
+            # One write and one sync for both: writers wait for this.
+            record, self._crc = encode_record([marker], 1, 0, epoch=epoch, sealer=self._sealer)
+            self._sequence, self.size = 1, self.size + len(record)
+            data += record
+        self._disk.write(self._fd, data)
         self._disk.sync(self._fd)
         self._disk.sync_directory(self._path.parent)
-        return LogState([], 0, None)
+        return LogState([], 0, None, marker)
 
-    def _continue(self, data: bytes, epoch: int) -> LogState:
+    def _continue(self, data: bytes, epoch: int, marker: Marker | None) -> LogState:
         found = recover(data, epoch, str(self._path), self._sealer)
+        state = replay(found.items, str(self._path))
+        if marker is not None and not found.items:
+            return self._begin(epoch, marker)
+        if marker is not None and state.marker != marker:
+            raise Corrupt(f"The log {self._path} does not begin where this manager ended epoch {epoch - 1}.")
         self._sequence, self._crc, self.size = found.sequence, found.crc, found.good_bytes
         if found.good_bytes < len(data):
             self._disk.truncate(self._fd, found.good_bytes)
-            self._disk.sync(self._fd)
+        # What a killed process wrote and did not sync is here, and would be promised without being durable.
+        self._disk.sync(self._fd)
+        self._disk.sync_directory(self._path.parent)
         os.lseek(self._fd, found.good_bytes, os.SEEK_SET)
-        return replay(found.items, str(self._path))
+        return state
 
     def commit(self, items: Sequence[Item]) -> None:
         """Make ``items`` durable as one record, all or nothing.  Raises DiskFailed, then always."""
@@ -109,9 +132,13 @@ class Wal:
 def replay(items: Sequence[Item], name: str) -> LogState:
     """The state after ``items``; raises Corrupt when they do not follow from one another."""
     entries: list[Entry] = []
-    term, vote = 0, None
-    for item in items:
+    term, vote, marker = 0, None, None
+    for number, item in enumerate(items):
         match item:
+            case Marker():
+                if number:
+                    raise Corrupt(f"The log {name} says in its middle how its epoch began.")
+                marker = item
             case Entry():
                 if item.index != len(entries) + 2:
                     raise Corrupt(f"The log {name} has entry {item.index} where {len(entries) + 2} is due.")
@@ -122,4 +149,4 @@ def replay(items: Sequence[Item], name: str) -> LogState:
                 if not 2 <= item.first <= len(entries) + 2:
                     raise Corrupt(f"The log {name} takes back entry {item.first}, which it does not have.")
                 del entries[item.first - 2 :]
-    return LogState(entries, term, vote)
+    return LogState(entries, term, vote, marker)

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
 
 from tests.simulation.raft.mutants import MUTANTS
 from tests.simulation.raft.profiles import PROFILES
-from tests.simulation.raft.run import Result, run
+from tests.simulation.raft.run import Result
+from tests.simulation.raft.sweep import sweep
 
 _STORY_LINES = 120
 
@@ -25,10 +25,7 @@ def main() -> int:
     profiles = list(PROFILES) if arguments.profile == "all" else arguments.profile.split(",")
     bad = 0
     for profile in profiles:
-        with ExitStack() as stack:
-            if arguments.mutant:
-                stack.enter_context(MUTANTS[arguments.mutant].active())
-            bad += _sweep(profile, arguments)
+        bad += _sweep(profile, arguments)
     return 1 if bad else 0
 
 
@@ -40,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--profile", default="mixed", help=f"all, or some of {','.join(PROFILES)}")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="break the product on purpose")
     parser.add_argument("--story", action="store_true", help="tell it also when nothing went wrong")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--stop", action="store_true", help="stop at the first violation")
     return parser.parse_args()
 
@@ -50,14 +48,14 @@ def _sweep(profile: str, arguments: argparse.Namespace) -> int:
     bad, acknowledged, reads, epochs, slowest = 0, 0, 0, 0, (0.0, 0)
     began = time.monotonic()
     ran = 0
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        result = run(seed, profile, arguments.members)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    for result in sweep(seeds, profile, arguments.members, mutant=arguments.mutant, jobs=arguments.jobs):
         ran += 1
         counts.update(result.counts)
         acknowledged += result.acknowledged
         reads += result.reads
         epochs += result.epochs
-        slowest = max(slowest, (result.healed_after, seed))
+        slowest = max(slowest, (result.healed_after, result.seed))
         if result.violation is not None or arguments.story:
             _tell(result, profile, arguments.members, arguments.mutant)
         if result.violation is not None:

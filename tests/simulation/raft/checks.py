@@ -10,7 +10,11 @@ from typing import Any
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.node import RaftNode
-from swarmd.store.raft.snapshots import Base, encode_base
+from swarmd.store.raft.port import StateView
+from swarmd.store.raft.records import Marker, recover
+from swarmd.store.raft.snapshots import Base, decode_base, encode_base
+from swarmd.store.raft.wal import replay
+from tests.simulation.raft.disk import SimDisk
 
 
 class Violation(Exception):
@@ -29,8 +33,11 @@ class Checker:
         self.denied: set[str] = set()
         self.leaders: dict[tuple[int, int], str] = {}
         self.committed: dict[int, list[tuple[int, bytes]]] = {}
-        self.bases: dict[int, tuple[bytes, Base]] = {}
+        self.members_of: dict[int, dict[str, str]] = {}
+        self.beginnings: dict[int, tuple[object, ...]] = {}
+        self.bases: dict[int, bytes] = {}
         self.asked: Counter[frozenset[str]] = Counter()
+        self._believed: set[tuple[str, int, int]] = set()
         self.reads = 0
         self.on_violation: Callable[[Violation], None] = lambda _: None
 
@@ -104,6 +111,22 @@ class Checker:
                 self.leaders[key] = name
                 self._check_complete(name, node, *key)
 
+    def claims(self, name: str, disk: SimDisk, status: pb.PeerStatus) -> None:
+        """``name`` says what it holds: all of that is on its disk for good."""
+        epoch, base = status.newest_epoch, status.base_epoch
+        if (name, epoch, base) in self._believed:
+            return
+        based = disk.durable(f"base-{base:012d}.snapshot")
+        if base and (based is None or decode_base(based, "base").epoch != base):
+            raise self.broken(f"{name} says that it has the base of epoch {base}, which may vanish")
+        if epoch > base and _marker_of(disk, epoch) is None:
+            raise self.broken(f"{name} says that it began epoch {epoch}, of which it may know nothing later")
+        self._believed.add((name, epoch, base))
+
+    def forget(self, name: str) -> None:
+        """The disk of ``name`` was replaced, or it lost its power: look again."""
+        self._believed = {claim for claim in self._believed if claim[0] != name}
+
     def _check_complete(self, name: str, node: RaftNode, epoch: int, term: int) -> None:
         live = node._held.live[epoch]
         for position, (entry_term, command) in enumerate(self.committed.get(epoch, []), 2):
@@ -129,30 +152,42 @@ class Checker:
             else:
                 known.append(entry)
 
-    def began(self, name: str, base: Base) -> None:
-        """``name`` starts ``base``: everybody must start an epoch from the same."""
-        digest = hashlib.sha256(encode_base(base)).digest()
-        before = self.bases.get(base.epoch - 1)
-        if base.epoch not in self.bases and before is not None:
-            self._check_asked(before[1], base)
-        known, other = self.bases.setdefault(base.epoch, (digest, base))
-        if known != digest:
+    def began(self, name: str, epoch: int, members: dict[str, str]) -> None:
+        """``name`` starts ``epoch``: everybody must start it with the same members."""
+        before = self.members_of.get(epoch - 1)
+        if epoch not in self.members_of and before is not None:
+            self._check_asked(epoch, before, members)
+        known = self.members_of.setdefault(epoch, members)
+        if known != members:
+            raise self.broken(f"{name} begins epoch {epoch} with {sorted(members)}, others {sorted(known)}")
+
+    def _check_asked(self, epoch: int, before: dict[str, str], members: dict[str, str]) -> None:
+        """Members change because somebody asked for these, and may still be waiting for them."""
+        if members.keys() != before.keys() and not self.asked[frozenset(members)]:
             raise self.broken(
-                f"{name} begins epoch {base.epoch} with {base.applied} commands and "
-                f"{sorted(base.members)}, others with {other.applied} and {sorted(other.members)}"
+                f"epoch {epoch} changes the members from {sorted(before)} to "
+                f"{sorted(members)}, which nobody asks for any more"
             )
 
-    def _check_asked(self, before: Base, base: Base) -> None:
-        """Members change because somebody asked for these, and may still be waiting for them."""
-        if base.members.keys() != before.members.keys() and not self.asked[frozenset(base.members)]:
-            raise self.broken(
-                f"epoch {base.epoch} changes the members from {sorted(before.members)} to "
-                f"{sorted(base.members)}, which nobody asks for any more"
-            )
+    def based(self, name: str, start: Base | Marker) -> None:
+        """``name`` writes the base of an epoch, or the marker for it: it is the same for everybody."""
+        here = (start.applied, sorted(start.members.items()), start.sessions)
+        known = self.beginnings.setdefault(start.epoch, here)
+        if known != here:
+            raise self.broken(f"{name} begins epoch {start.epoch} with {here}, others with {known}")
+        if isinstance(start, Base):
+            digest = hashlib.sha256(encode_base(start)).digest()
+            if self.bases.setdefault(start.epoch, digest) != digest:
+                raise self.broken(f"the base of epoch {start.epoch} at {name} is not the others'")
 
     def members(self) -> dict[str, str]:
         """Those of the newest epoch."""
-        return self.bases[max(self.bases)][1].members if self.bases else {}
+        return self.members_of[max(self.members_of)] if self.members_of else {}
+
+
+def _marker_of(disk: SimDisk, epoch: int) -> Marker | None:
+    data = disk.durable(f"log-{epoch:012d}.wal")
+    return None if data is None else replay(recover(data, epoch, "log").items, "log").marker
 
 
 def _entry(engine: Engine, position: int) -> tuple[int, bytes]:
@@ -181,8 +216,9 @@ class Register:
         self.digest = hashlib.blake2b(self.digest + command, digest_size=16).digest()
         return index
 
-    def snapshot(self) -> bytes:
-        return self.index.to_bytes(8, "big") + self.digest + bytes(self._PADDING)
+    def view(self) -> StateView:
+        state = self.index.to_bytes(8, "big") + self.digest + bytes(self._PADDING)
+        return lambda: [state]
 
     def restore(self, index: int, data: bytes) -> None:
         self.index, self.digest = int.from_bytes(data[:8], "big"), data[8:24]

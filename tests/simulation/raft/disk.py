@@ -24,6 +24,7 @@ class SimDisk(SystemDisk):
         self.directory = directory
         self.rng = rng
         self.full = False
+        self.room: int | None = None
         self.broken = False
         self.gone = False
         self.erased = False
@@ -40,7 +41,7 @@ class SimDisk(SystemDisk):
 
     def write(self, fd: int, data: bytes) -> None:
         self._point("write")
-        if self.full:
+        if self.full or (self.room is not None and len(data) > self.room):
             super().write(fd, data[: self.rng.randrange(len(data))])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._goes():
@@ -85,6 +86,10 @@ class SimDisk(SystemDisk):
             self._pending.clear()
         self._point("directory synced")
 
+    def durable(self, name: str) -> bytes | None:
+        """What the file ``name`` holds for certain after a loss of power; None without such a file."""
+        return self._durable.get(self._names.get(name, -1))
+
     # -- failing -----------------------------------------------------------------------------------
 
     def _point(self, what: str) -> None:
@@ -120,6 +125,7 @@ class SimDisk(SystemDisk):
         if power:
             self._settle_on_what_survived()
         self.gone = self.full = self.broken = False
+        self.room = None
         self.crash_at = None
 
     def _settle_on_what_survived(self) -> None:

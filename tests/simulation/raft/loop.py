@@ -163,19 +163,20 @@ class SimExecutor:
     """Stands in for the one disk thread of a process: work is done in order, each after a delay."""
 
     # How long the next piece of work waits for the disk, and how long its result takes.
-    latency: Callable[[str], tuple[float, float]] = staticmethod(lambda _: (0.0, 0.0))
+    latency: Callable[[str, str], tuple[float, float]] = staticmethod(lambda *_: (0.0, 0.0))
     on_power_lost: Callable[[Process], None] = staticmethod(lambda _: None)
 
     def __init__(self, workers: int, thread_name_prefix: str = "") -> None:
         process = PROCESS.get()
         assert process is not None
         self._process = process
+        self._name = thread_name_prefix
         self._free_at = 0.0
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 
     def run(self, loop: SimLoop, work: Callable[[], Any]) -> asyncio.Future[Any]:
         future = loop.create_future()
-        before, after = self.latency(self._process.name)
+        before, after = self.latency(self._process.name, self._name)
         begin = max(loop.now, self._free_at) + before
         self._free_at = begin + after
         self._waiting.append((work, future))

@@ -11,7 +11,8 @@ from typing import Any
 
 from swarmd.model.errors import SwarmError
 from swarmd.store.raft.node import RaftNode
-from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.records import Marker
+from swarmd.store.raft.snapshots import Base, SnapshotStore
 from swarmd.store.raft.timing import Timing
 from tests.simulation.raft.checks import Checker, Register, Violation
 from tests.simulation.raft.disk import SimDisk
@@ -134,15 +135,30 @@ class Machine:
             self.loop.fail(Violation(f"{self.name} failed to start: {error!r}"))
 
     def _watch(self, node: RaftNode) -> None:
-        """Tell the checker of each epoch that begins here."""
-        begin = node._held._begin
+        """Tell the checker of each epoch that begins here, and of each base that is written."""
+        begin, open_store = node._held._begin, node._held._open_store
 
-        async def watched(base: Base) -> None:
-            self._note("epoch", self.name, base.epoch, base.applied, ",".join(sorted(base.members)))
-            self.checker.began(self.name, base)
-            await begin(base)
+        async def watched(epoch: int, members: Mapping[str, str], marker: Marker | None) -> None:
+            self._note("epoch", self.name, epoch, "marker" if marker else "", ",".join(sorted(members)))
+            self.checker.began(self.name, epoch, dict(members))
+            if marker is not None:
+                self.checker.based(self.name, marker)
+            await begin(epoch, members, marker)
+
+        def opened() -> SnapshotStore:
+            store = open_store()
+            save = store.save
+
+            def saved(base: Base) -> None:
+                self.checker.based(self.name, base)
+                self._note("base", self.name, base.epoch)
+                save(base)
+
+            store.save = saved  # type: ignore[method-assign]
+            return store
 
         node._held._begin = watched  # type: ignore[method-assign]
+        node._held._open_store = opened
 
     def _changed(self, process: Process) -> None:
         assert self.node is not None
@@ -180,6 +196,7 @@ class Machine:
                 live.wal.close()
         self.network.gone(self.name, power=power)
         self.disk.back(power=power)
+        self.checker.forget(self.name)
         for caller in list(self._callers):
             if not caller.done():
                 caller.set_exception(ConnectionLost(self.name))

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from swarmd.store.raft import changes, engine, keeper, records
+from swarmd.rpc.v1 import peer_pb2 as pb
+from swarmd.store.raft import changes, engine, keeper, member, records, speech
 from swarmd.store.raft.codec import CoreMessage
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.envelope import Envelope, Ledger, Seal, decode_envelope
@@ -20,10 +21,9 @@ from swarmd.store.raft.journal import Journal
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.proposals import Pending, Proposals
-from swarmd.store.raft.records import Entry, Item, encode_record
+from swarmd.store.raft.records import Entry, Item, Marker, encode_record, file_header
 from swarmd.store.raft.sanitize import Append, sanitize_append
-from swarmd.store.raft.snapshots import Base
-from swarmd.store.raft.wal import Wal
+from swarmd.store.raft.wal import LogState, Wal
 
 Patch = tuple[Any, str, Callable[..., Any]]
 Where = tuple[str, int, int]
@@ -53,8 +53,8 @@ def _commit_without_sync(self: Wal, items: Sequence[Item]) -> None:
 
 async def _turn_speaks_first(self: Member) -> None:
     self._turned = self.clock.monotonic()
-    while self._inbound:
-        self._hear(*self._inbound.popleft())
+    for peer, frame in self._inbox.take():
+        self._hear(peer, frame)
     self._feed()
     for live in self.held.live.values():
         live.engine.tick()
@@ -79,17 +79,17 @@ def _forget_term(self: Journal, term: int, vote: str | None) -> None:
     self._term, self._vote = term, vote
 
 
-def _apply_behind_seal(self: Member) -> tuple[Envelope, Seal] | None:
-    end: tuple[Envelope, Seal] | None = None
+def _apply_behind_seal(self: Member) -> tuple[int, Envelope, Seal] | None:
+    end: tuple[int, Envelope, Seal] | None = None
     for epoch, live in self.held.live.items():
         entries = live.engine.take_committed()
         if epoch != self.held.newest or live.sealed:
             continue
-        for _, data in entries:
+        for index, data in entries:
             envelope = decode_envelope(data)
             if isinstance(envelope.body, Seal):
                 live.sealed = True
-                end = end or (envelope, envelope.body)
+                end = end or (index, envelope, envelope.body)
             else:
                 self.proposals.applied(envelope, self.replica.apply(envelope))
     return end
@@ -149,12 +149,33 @@ def _abandon_for_good(self: Proposals, pending: Pending) -> bool:
     return False
 
 
-async def _adopt_without_base(self: Held, base: Base) -> None:
-    if self.newest:
-        self.old[self.newest] = self.members
-    for epoch in [epoch for epoch in self.live if epoch < base.epoch - 1]:
-        self.live.pop(epoch).wal.close()
-    await self._begin(base)
+async def _roll_without_marker(self: Held, marker: Marker) -> None:
+    await self._turn_over(marker.epoch, marker.members, None)
+
+
+def _begin_without_sync(self: Wal, epoch: int, marker: Marker | None) -> LogState:
+    self._disk.truncate(self._fd, 0)
+    data = file_header(epoch)
+    if marker is not None:
+        record, self._crc = encode_record([marker], 1, 0)
+        self._sequence, self.size = 1, self.size + len(record)
+        data += record
+    self._disk.write(self._fd, data)
+    return LogState([], 0, None, marker)
+
+
+_status = speech.own_status
+
+
+def _base_too_early(held: Held, **more: Any) -> pb.PeerFrame:
+    frame = _status(held, **more)
+    frame.status.base_epoch = frame.status.newest_epoch
+    return frame
+
+
+async def _roll_cuts_log(self: Held, marker: Marker) -> None:
+    await self._turn_over(marker.epoch, marker.members, marker)
+    await self.run(lambda: self.store.discard(logs_before=marker.epoch))
 
 
 def _install_whatever_is_newer(epoch: int, *, member: bool, newest: int, floor: int) -> bool:
@@ -180,7 +201,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 MUTANTS = {
     "no-fsync": Mutant([(Wal, "commit", _commit_without_sync)], ("forget", 3, 1)),
-    "speak-before-fsync": Mutant([(Member, "turn", _turn_speaks_first)], ("forget", 3, 13)),
+    "speak-before-fsync": Mutant([(Member, "turn", _turn_speaks_first)], ("forget", 3, 53)),
     "forgotten-vote": Mutant([(Journal, "setCurrentTerm", _forget_vote)], None),
     "forgotten-term": Mutant([(Journal, "setCurrentTerm", _forget_term)], ("forget", 3, 13)),
     "behind-seal-applied": Mutant([(Member, "_apply", _apply_behind_seal)], None),
@@ -194,7 +215,10 @@ MUTANTS = {
     "stale-answers-counted": Mutant([(Engine, "deliver", _count_stale_answers)], None),
     "read-without-quorum": Mutant([(RaftNode, "barrier", _barrier_at_once)], ("links", 3, 1)),
     "failure-called-final": Mutant([(Proposals, "abandon", _abandon_for_good)], ("links", 3, 2)),
-    "base-not-durable": Mutant([(Held, "adopt", _adopt_without_base)], ("forget", 3, 1)),
+    "marker-not-written": Mutant([(Held, "roll", _roll_without_marker)], ("forget", 3, 1)),
+    "marker-not-synced": Mutant([(Wal, "_begin", _begin_without_sync)], ("forget", 3, 1)),
+    "log-cut-before-base": Mutant([(Held, "roll", _roll_cuts_log)], ("forget", 3, 1)),
+    "base-claimed-too-early": Mutant([(member, "own_status", _base_too_early)], ("forget", 3, 1)),
     "old-epoch-dropped": Mutant([(keeper, "is_finished", _yes)], None),
     "seal-for-nobody": Mutant([(changes, "may_seal", _yes)], None),
     "damage-taken-for-torn": Mutant([(records, "_check_torn", _nothing)], None),

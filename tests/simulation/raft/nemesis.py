@@ -32,6 +32,7 @@ class Nemesis:
             "spike": self._spike,
             "slow disk": self._slow_disk,
             "full disk": lambda: self._fail_disk("full"),
+            "little room": self._little_room,
             "broken disk": lambda: self._fail_disk("broken"),
             "rot": lambda: self._lose_disk(erase=False),
             "erase": lambda: self._lose_disk(erase=True),
@@ -162,6 +163,14 @@ class Nemesis:
             setattr(machine.disk, how, True)
             self._world.note(how, machine.name)
             self._later(self._rng.uniform(0.1, 3.0), lambda: setattr(machine.disk, how, False))
+
+    def _little_room(self) -> None:
+        """Enough for the log, not for a base."""
+        machine = self._some()
+        if machine is not None:
+            machine.disk.room = 500
+            self._world.note("little room", machine.name)
+            self._later(self._rng.uniform(1.0, 8.0), lambda: setattr(machine.disk, "room", None))
 
     def _lose_disk(self, *, erase: bool) -> None:
         """One member's promises are damaged or lost; no second one until it was replaced."""

@@ -34,7 +34,7 @@ _CRASHES = {
     "pause": 2,
     "pause leader": 1,
 }
-_DISK = {"slow disk": 2, "full disk": 2, "broken disk": 1}
+_DISK = {"slow disk": 2, "full disk": 2, "little room": 2, "broken disk": 1}
 
 PROFILES = {
     "calm": Profile(fault_rate=0.0),

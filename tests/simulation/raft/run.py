@@ -61,7 +61,7 @@ def run(seed: int, profile: str | Profile, members: int) -> Result:
             counts=dict(world.counts),
             acknowledged=len(world.checker.acknowledged),
             reads=world.checker.reads,
-            epochs=max(world.checker.bases, default=0),
+            epochs=max(world.checker.members_of, default=0),
             healed_after=healed_after,
         )
 

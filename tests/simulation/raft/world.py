@@ -36,6 +36,7 @@ class World:
         self.network.delay = profile.delay
         self.rng = Random(f"{seed}/world")
         self.roll_entries = self.rng.randint(*profile.roll_entries)
+        self.base_cost = Random(f"{seed}/bases").choice((1, 20, 200))
         self.machines: dict[str, Machine] = {}
         self.founders: dict[str, str] = {}
         self.gone: set[str] = set()
@@ -165,15 +166,19 @@ class World:
 
     # -- the environment -----------------------------------------------------------------------------
 
-    def latency(self, name: str) -> tuple[float, float]:
+    def latency(self, name: str, thread: str) -> tuple[float, float]:
         """How long the disk of ``name`` takes for the next piece of work, before and after it is done."""
         mean = self.profile.fsync + self.slow.get(name, 0.0)
+        if thread == "raft-base":
+            mean = min(2.0, mean * self.base_cost)
         return self._disk_rng.expovariate(1 / mean) * 0.5, self._disk_rng.expovariate(1 / mean) * 0.5
 
     def _spoke(self, name: str, frame: pb.PeerFrame) -> None:
         node = self.machines[name].node
         if node is not None:
             self.checker.spoke(name, node, frame)
+        if frame.WhichOneof("body") == "status":
+            self.checker.claims(name, self.machines[name].disk, frame.status)
         for message in frame.raft.messages:
             self.spoken[pb.RaftMessage.Type.Name(message.type)] += 1
 
@@ -188,6 +193,7 @@ class World:
             machine.disk.crash_rate = 0.0
             machine.disk.crash_at = None
             machine.disk.full = machine.disk.broken = False
+            machine.disk.room = None
             machine.thaw()
             self.again(machine)
 
@@ -195,7 +201,7 @@ class World:
         """What keeps the machines from being in the same state, all at rest."""
         members = self.checker.members()
         wrong = []
-        newest, count = max(self.checker.bases), len(self.checker.history)
+        newest, count = max(self.checker.members_of), len(self.checker.history)
         for name, machine in self.machines.items():
             if name in self.gone:
                 continue
