@@ -25,7 +25,7 @@ from swarmd.kit.ids import NewId
 from swarmd.model.errors import SwarmError
 from swarmd.rpc import errors
 from swarmd.rpc.peer import OnJoin
-from swarmd.rpc.v1 import peer_pb2
+from swarmd.rpc.v1 import agent_pb2, peer_pb2
 from swarmd.security import peer
 
 CALLER, REQUEST = "swarmd-caller", "swarmd-request-id"
@@ -121,7 +121,7 @@ class Trail:
     def _line(
         self, name: str, caller: Caller, request_id: str, request: object, watch: _Watch, duration: float
     ) -> None:
-        left_out = self._left_out(caller) if watch.outcome == "denied" else 0
+        left_out = self._left_out(caller, request) if audit.may_flood(name, watch.outcome) else 0
         if left_out is None:
             return
         target, fields, answer = audit.described(name, request, watch.answer)
@@ -141,10 +141,11 @@ class Trail:
         )
         self._write(audit.encode(line))
 
-    def _left_out(self, caller: Caller) -> int | None:
+    def _left_out(self, caller: Caller, request: object) -> int | None:
         """How many refusals of this caller were left out before; None: this one is as well."""
+        stranger = request.address if isinstance(request, agent_pb2.ForwardedJoin) else ""
         host = caller.address.rpartition(":")[0] if caller.kind == "unknown" else caller.address
-        who = caller.via or caller.node or host or caller.kind
+        who = stranger or caller.via or caller.node or host or caller.kind
         return self._flood.admit(who, self._clock.monotonic())
 
 

@@ -28,6 +28,7 @@ def node(view: control_pb2.NodeView) -> Json:
             "Engine": {"EngineVersion": about.engine_version} | filled(Labels=dict(about.labels)),
             "TLSInfo": filled(TrustRoot=view.root_ca.decode("ascii", "replace")),
         },
+        **filled(JoinToken=it.join_token),
         "Status": {"State": it.status.state}
         | filled(Message=it.status.message)
         | {"Addr": it.status.address},

@@ -45,9 +45,9 @@ class Authority:
         unknown, expired or used up, Invalid for an unreadable request.
         """
         cluster = self._cluster()
-        key = ca.key_digest(request_pem)
         while True:
             grant = joins.grant_of(secret, cluster, self._store.token_by_hash(tokens.secret_hash(secret)))
+            key = ca.key_digest(request_pem)
             known = self._store.node_by_join_key(key)
             if known is not None:
                 joins.check_again(known, grant)

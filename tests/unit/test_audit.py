@@ -186,6 +186,33 @@ def test_what_is_worth_a_line(name: str, outcome: str, role: str, recorded: bool
     assert audit.is_recorded(name, outcome, caller, agent_pb2.RenewResponse(role=role)) is recorded
 
 
+@pytest.mark.parametrize(
+    ("name", "outcome", "limited"),
+    [
+        ("ClusterPort/Join", "ok", False),
+        ("ClusterPort/Join", "invalid", True),
+        ("Authority/Join", "unavailable", True),
+        ("Control/RemoveNode", "denied", True),
+        ("Control/RemoveNode", "invalid", False),
+    ],
+)
+def test_what_a_stranger_can_cause_is_limited(name: str, outcome: str, limited: bool) -> None:
+    assert audit.may_flood(name, outcome) is limited
+
+
+async def test_one_stranger_behind_a_manager_does_not_hide_another(port: Port) -> None:
+    from swarmd.rpc.v1 import agent_pb2
+
+    call = port.channel("manager").unary_unary(short("Authority/Join"))
+    for address, times in (("10.0.0.1", MOST + 5), ("10.0.0.2", 1)):
+        request = agent_pb2.ForwardedJoin(token_secret="x", csr_pem=b"x", address=address)
+        for _ in range(times):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(request.SerializeToString(), timeout=10)
+    targets = [json.loads(line)["target"] for line in port.audit]
+    assert (targets.count("10.0.0.1"), targets.count("10.0.0.2")) == (MOST, 1)
+
+
 def test_a_flood_of_refusals_is_counted_and_others_are_still_heard() -> None:
     flood = Flood()
     written = [flood.admit("loud", 0.0) for _ in range(MOST + 7)]

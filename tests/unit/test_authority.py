@@ -107,6 +107,11 @@ async def test_an_unreadable_request_makes_no_row(office: Office, request_pem: b
     assert list(office.store.all(Node)) == []
 
 
+async def test_nothing_of_a_stranger_without_a_token_is_parsed(office: Office) -> None:
+    with pytest.raises(Denied, match="A valid join token is necessary"):
+        await office.authority.join("wrong", b"no request at all")
+
+
 async def test_a_key_that_others_could_not_use_is_not_certified(office: Office) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())

@@ -256,6 +256,14 @@ def test_swarm_token_inspect_and_rm(daemon: FakeDaemon, cli: Cli) -> None:
     )  # fmt: skip
 
 
+def test_node_inspect_names_the_token_a_node_joined_with(daemon: FakeDaemon, cli: Cli) -> None:
+    view = node()
+    daemon.answers["GetNode"] = lambda _: control_pb2.GetNodeResponse(node=view)
+    assert "JoinToken" not in json.loads(cli("node", "inspect", "n1")[1])[0]
+    view.node.join_token = "tok1"
+    assert cli("node", "inspect", "n1", "--format", "{{.JoinToken}}")[1] == "tok1\n"
+
+
 def test_swarm_audit_prints_the_lines_as_they_are(daemon: FakeDaemon, cli: Cli) -> None:
     lines = [node_pb2.ReadAuditResponse(line=line) for line in (b'{"a":1}', b'{"b":2}')]
     daemon.answers["ReadAudit"] = lambda _: iter(lines)

@@ -111,6 +111,11 @@ def is_recorded(name: str, outcome: str, caller: Caller, answer: object) -> bool
     return name not in QUIET
 
 
+def may_flood(name: str, outcome: str) -> bool:
+    """Whether somebody without any right could write such lines without end."""
+    return outcome == "denied" or (outcome != "ok" and name.endswith("/Join"))
+
+
 def described(name: str, request: object, answer: object) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """(target, fields, answer) as the line shows them."""
     shown = SHOWN.get(name, Shown())
