@@ -77,6 +77,7 @@ class Member:
         self._channels = Channels(lambda: grpc_channel_credentials(self._credentials))
         self._managing: Managing | None = None
         self._wanted = credentials.identity.role
+        self._is_dismissed = False
         self._role_lock = asyncio.Lock()
         self._renew_at = renewal_due(credentials, random_fraction())
         self._renewal_problem = ""
@@ -188,7 +189,7 @@ class Member:
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
             new_id=self._new_id,
-            on_left=self._check_role,
+            on_left=self._let_go,
             joins=self._machine.trail.joins,
         )
         own = self._memory.node_id
@@ -207,10 +208,16 @@ class Member:
         """Follow the role in this node's row.  A demoted manager waits until the group has let it go."""
         wanted = Role(info.node.spec.role)
         left = Role(info.node.role) is Role.WORKER
+        self._is_dismissed = wanted is Role.WORKER
         if wanted is Role.WORKER and not left:
             return
         self._wanted = wanted
         self._check_role()
+
+    def _let_go(self) -> None:
+        """The group goes on without this node.  One that is to be a worker hears of it in its row."""
+        if not self._is_dismissed:
+            self._check_role()
 
     def _check_role(self) -> None:
         if not self._plays(self._wanted) and not self._role_lock.locked():

@@ -71,6 +71,12 @@ def test_info_and_version(daemon: FakeDaemon, cli: Cli) -> None:
     assert "Server:\n Version:           0.1.0\n" in cli("version")[1]
 
 
+def test_info_of_a_locked_manager_knows_nothing_else_of_its_swarm(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["Info"] = node_pb2.InfoResponse(hostname="n1", version="0.1.0", swarm_state="locked")
+    out = cli("info")[1]
+    assert out.splitlines()[-1] == " Swarm: locked"
+
+
 def test_without_a_daemon_version_still_shows_the_client(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWARMCTL_HOST", "unix:///nowhere/x.sock")
     code, out, err = cli("version")

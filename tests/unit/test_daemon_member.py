@@ -180,6 +180,20 @@ async def test_a_demotion_waits_until_the_group_has_let_the_node_go(rig: Rig) ->
     assert (rig.saved, rig.member.managing) == (Role.WORKER, None)
 
 
+async def test_a_demoted_manager_that_the_group_lets_go_before_its_row_says_so_does_not_begin_anew(
+    rig: Rig,
+) -> None:
+    rig.answers = [Role.MANAGER, Role.WORKER]
+    await rig.row(Role.MANAGER, Role.WORKER)
+    await rig.row(Role.WORKER, Role.MANAGER)
+    managing: Any = rig.member.managing
+    managing.leave()
+    await settle()
+    assert rig.log == PROMOTED
+    await rig.row(Role.WORKER, Role.WORKER)
+    await eventually(lambda: rig.log == PROMOTED + DEMOTED)
+
+
 async def test_a_manager_that_was_let_go_and_is_wanted_again_begins_anew(rig: Rig) -> None:
     rig.answers.append(Role.MANAGER)
     await rig.row(Role.MANAGER, Role.WORKER)
@@ -190,6 +204,17 @@ async def test_a_manager_that_was_let_go_and_is_wanted_again_begins_anew(rig: Ri
     await eventually(lambda: "session" in rig.log)
     assert rig.log == ["managing stopped", "managing started", "session"]
     assert rig.member.managing is not first
+
+
+async def test_a_demoted_manager_has_its_key_beside_again(rig: Rig) -> None:
+    rig.answers = [Role.MANAGER, Role.WORKER]
+    await rig.row(Role.MANAGER, Role.WORKER)
+    await eventually(lambda: rig.log == PROMOTED)
+    rig.vault.rewrap(bytes(range(32)), followed=7)
+    await rig.row(Role.WORKER, Role.WORKER)
+    await eventually(lambda: rig.log == PROMOTED + DEMOTED)
+    assert rig.vault.is_held(b"")
+    assert rig.vault.ring.followed == 0, "it follows the row again when it is promoted"
 
 
 async def test_an_old_certificate_is_renewed_and_shown_and_a_failure_is_tried_again(rig: Rig) -> None:
