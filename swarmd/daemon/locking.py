@@ -66,8 +66,7 @@ class Locking:
         """As :meth:`follow` does, but for the disk in a thread: a leader's heartbeats do not wait for it."""
         try:
             if self._is_due(cluster):
-                version = cluster.version
-                await asyncio.to_thread(self.vault.rewrap, _key(cluster), followed=version)
+                await _to_its_end(lambda: self.vault.rewrap(_key(cluster), followed=cluster.version))
                 self._carried_out(cluster)
         except SwarmError as error:
             self._problem = str(error)
@@ -86,3 +85,13 @@ class Locking:
 
 def _key(cluster: Cluster) -> bytes:
     return cluster.unlock_key if cluster.spec.autolock else b""
+
+
+async def _to_its_end(work: Callable[[], None]) -> None:
+    """Do blocking ``work`` in a thread.  Who is cancelled meanwhile ends after it: changes do not overlap."""
+    doing = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait({doing})
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -125,3 +126,29 @@ async def test_files_that_could_not_be_sealed_anew_can_be_read_all_the_same(rig:
         rig.locking.follow(rig.row())
     assert rig.vault.is_held(ONE)
     assert rig.vault.open(b"here", piece) == b"own"
+
+
+async def test_a_demotion_amid_a_change_of_the_key_leaves_the_worker_unlocked(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    rewrap = rig.vault.rewrap
+
+    def slowly(key: bytes, *, followed: int) -> None:
+        begun.set()
+        assert go_on.wait(15)
+        rewrap(key, followed=followed)
+
+    monkeypatch.setattr(rig.vault, "rewrap", slowly)
+    rig.nursery.start("locking", rig.locking.run(rig.store))
+    await rig.change(ONE)
+    await eventually(begun.is_set)
+    monkeypatch.undo()
+    async with asyncio.TaskGroup() as group:
+        closing = group.create_task(rig.nursery.close())
+        await settle()
+        early = closing.done()
+        go_on.set()
+    assert not early, "the change that was begun is waited for"
+    rig.locking.release()
+    assert rig.vault.is_held(b"")
