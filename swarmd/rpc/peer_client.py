@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 3.0
 _SILENCE_MILLISECONDS = 3000
+_CUT_MILLISECONDS = 2000
 _MOST_BYTES = 32 << 20
 _WRITE_BYTES = 1 << 20
 _FIRST_RETRY = 0.05
@@ -167,10 +168,12 @@ async def fetch_base(
 ) -> AsyncIterator[pb.SnapshotChunk]:
     """The chunks of ``peer``'s base; none when it has nothing new enough.
 
-    Raises OSError or TimeoutError when the way breaks before the end, Invalid for nonsense.
+    Raises OSError or TimeoutError when the way breaks before the end, Invalid for nonsense.  A way that is
+    cut off is noticed after 2 seconds, by the kernel's probes, which a slow one answers.
     """
     reader, writer = await connect(address, context, peer)
     try:
+        _notice_cut(writer.get_extra_info("socket"))
         await write_frame(writer, pb.PeerFrame(hello=hello))
         await write_frame(writer, pb.PeerFrame(snapshot_request=request))
         received, total = 0, 0
@@ -188,6 +191,13 @@ async def fetch_base(
             raise ConnectionResetError(f"manager {peer} ended after {received} of {total} bytes")
     finally:
         writer.transport.abort()
+
+
+def _notice_cut(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _CUT_MILLISECONDS)
 
 
 async def ask_to_join(

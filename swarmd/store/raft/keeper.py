@@ -8,16 +8,14 @@ import logging
 from collections.abc import AsyncIterator
 
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Refused, SwarmError
+from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
 from swarmd.store.raft.member import Member
-from swarmd.store.raft.records import Corrupt
-from swarmd.store.raft.snapshots import decode_base
+from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.transfer import Download, chunks, verified
 
 _log = logging.getLogger(__name__)
-
-_CHUNK_BYTES = 256 << 10
 
 
 class Keeper:
@@ -29,6 +27,8 @@ class Keeper:
         self._nursery = nursery
         self._due = 0.0
         self._fetching = False
+        self._download = Download()
+        self._avoid: str | None = None
         self._refusal: Refused | None = None
         self.left = False
 
@@ -74,7 +74,9 @@ class Keeper:
         held = self._member.held
         if self._fetching or self.left:
             return
-        source = self._member.peers.source(held.newest, eager=held.current is None, now=now)
+        source = self._member.peers.source(
+            held.newest, eager=held.current is None, now=now, avoid=self._avoid
+        )
         if source is not None:
             self._fetching = True
             self._nursery.start(f"fetch base from {source}", self._fetch(source))
@@ -84,26 +86,25 @@ class Keeper:
         member = self._member
         held = member.held
         try:
-            request = pb.SnapshotRequest(min_epoch=held.newest + 1)
-            data, digest = bytearray(), ""
+            request = self._download.request(held.newest + 1)
             async for chunk in member.transport.fetch_base(peer, request):
-                if chunk.offset != len(data) or (digest and chunk.digest != digest):
-                    raise Corrupt(f"Manager {peer} sent pieces of its snapshot that do not fit together.")
-                digest = chunk.digest
-                data += chunk.data
-            if data:
-                self._check_and_offer(peer, bytes(data), digest)
+                self._download.add(peer, chunk)
+            whole = self._download.take()
+            if whole is None:
+                raise Unavailable("it has nothing newer any more")
+            data, digest = whole
+            self._offer(await held.run_base(lambda: verified(peer, data, digest)))
+            self._avoid = None
         except (SwarmError, OSError) as error:
+            # What arrived is kept: another one goes on from there.
+            self._avoid = peer
             _log.warning("fetching the state from manager %s failed: %s", peer, error)
             await member.clock.sleep(member.timing.status)
         finally:
             self._fetching = False
             member.wake()
 
-    def _check_and_offer(self, peer: str, data: bytes, digest: str) -> None:
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise Corrupt(f"The snapshot that manager {peer} sent arrived damaged.")
-        base = decode_base(data, f"from manager {peer}")
+    def _offer(self, base: Base) -> None:
         held = self._member.held
         named, newest, floor = self.self_id in base.members, held.newest, held.floor.epoch
         if lost_its_disk(member=named, newest=newest, floor=floor):
@@ -120,11 +121,10 @@ class Keeper:
         epoch = held.base_epoch
         if self.left or not epoch or epoch < request.min_epoch:
             return
-        data = await held.run_base(lambda: held.store.for_peers(epoch))
-        digest = hashlib.sha256(data).hexdigest()
-        start = request.offset if request.digest == digest else 0
-        for offset in range(start, len(data), _CHUNK_BYTES):
-            piece = data[offset : offset + _CHUNK_BYTES]
-            yield pb.SnapshotChunk(
-                epoch=epoch, total_size=len(data), offset=offset, digest=digest, data=piece
-            )
+        data, digest = await held.run_base(lambda: _with_digest(held.store.for_peers(epoch)))
+        for chunk in chunks(epoch, data, digest, request):
+            yield chunk
+
+
+def _with_digest(data: bytes) -> tuple[bytes, str]:
+    return data, hashlib.sha256(data).hexdigest()

@@ -56,10 +56,11 @@ class Peers:
         wanted.discard(self._self_id)
         return {node_id: self._addresses[node_id] for node_id in sorted(wanted) if node_id in self._addresses}
 
-    def source(self, newest: int, *, eager: bool, now: float) -> str | None:
+    def source(self, newest: int, *, eager: bool, now: float, avoid: str | None = None) -> str | None:
         """Whom to fetch a newer base from, if it is time to.
 
         ``eager`` members (those that follow no log) fetch at once; others first give the log a chance.
+        ``avoid`` failed the last time and is asked only when there is nobody else.
         """
         ahead = {n: v for n, v in self.reachable(now).items() if v.epoch > newest}
         if not ahead:
@@ -71,7 +72,7 @@ class Peers:
             return None
         # Those who rolled a moment ago are still writing the base.
         sources = {n: v for n, v in ahead.items() if v.base > newest}
-        return max(sources, key=lambda n: (sources[n].base, sources[n].started, n), default=None)
+        return max(sources, key=lambda n: (n != avoid, sources[n].base, sources[n].started, n), default=None)
 
     def newest_of(self, candidates: Collection[str], now: float) -> str | None:
         """The reachable one among ``candidates`` that is furthest on."""

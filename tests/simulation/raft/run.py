@@ -19,7 +19,7 @@ from unittest import mock
 import msgspec
 from pysyncobj import monotonic, syncobj
 
-from swarmd.store.raft import engine, held, keeper
+from swarmd.store.raft import engine, held, transfer
 from tests.simulation.raft.checks import Violation
 from tests.simulation.raft.loop import SimExecutor, SimLoop
 from tests.simulation.raft.nemesis import Nemesis
@@ -79,7 +79,7 @@ def simulated(seed: int, profile: Profile, members: int) -> Iterator[World]:
         mock.patch.object(monotonic, "monotonic", loop.time),
         mock.patch.object(syncobj, "random", core_rng),
         mock.patch.object(held, "ThreadPoolExecutor", SimExecutor),
-        mock.patch.object(keeper, "_CHUNK_BYTES", 300),
+        mock.patch.object(transfer, "_CHUNK_BYTES", 300),
         # Small batches make long backlogs of few entries; each entry has to fit into one.
         mock.patch.object(engine, "_BATCH_BYTES", core_rng.choice((600, 4000, engine._BATCH_BYTES))),
     ]
