@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,7 +11,11 @@ from swarmd.model.errors import Invalid
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node."""
+    """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node.
+
+    ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
+    5 % of the file system, whichever is less.
+    """
 
     data_dir: str = "/var/lib/swarmd"
     run_dir: str = "/run/swarmd"
@@ -19,10 +23,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_file: str = ""
     labels: dict[str, str] = {}
     socket_group: str = ""
+    reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     @property
     def data(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def reserve(self) -> int | None:
+        """Bytes."""
+        return None if self.reserve_mib is None else self.reserve_mib << 20
 
     @property
     def run(self) -> Path:

@@ -57,6 +57,7 @@ class Managing:
         listen: str,
         data_dir: Path,
         run_dir: Path,
+        reserve: int | None,
         credentials: Callable[[], Credentials],
         locking: Locking,
         channels: Channels,
@@ -105,6 +106,7 @@ class Managing:
             data_dir=self._data_dir,
             state_machine=self._state,
             transport=transport,
+            reserve=reserve,
             clock=clock,
             sealer=locking.vault,
         )

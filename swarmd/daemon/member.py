@@ -183,6 +183,7 @@ class Member:
             listen=self._memory.listen,
             data_dir=self._machine.config.data,
             run_dir=self._machine.config.run,
+            reserve=self._machine.config.reserve,
             credentials=lambda: self._credentials,
             locking=self._locking,
             channels=self._channels,

@@ -374,6 +374,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             listen="127.0.0.1",
             data_dir=tmp_path / "data",
             run_dir=tmp_path / "run",
+            reserve=0,
             credentials=lambda: own,
             locking=Locking(vault, lambda: None, SystemClock()),
             channels=Channels(lambda: grpc_channel_credentials(own)),

@@ -62,6 +62,7 @@ class Rig:
             listen="127.0.0.1",
             data_dir=directory,
             run_dir=directory,
+            reserve=0,
             credentials=lambda: nothing,
             locking=Locking(Vault(directory / "vault"), lambda: None, self.clock),
             channels=self.channels,

@@ -16,7 +16,7 @@ class DiskFailed(Unavailable):
 
 
 class Disk(Protocol):
-    """Every call that changes what a disk holds, so that a test can watch or break them.
+    """Every call that changes what a disk holds, and how much it can, so that a test can watch or break them.
 
     All of them raise OSError.
     """
@@ -27,6 +27,7 @@ class Disk(Protocol):
     def rename(self, source: Path, target: Path) -> None: ...
     def remove(self, path: Path) -> None: ...
     def sync_directory(self, path: Path) -> None: ...
+    def free(self, path: Path) -> tuple[int, int]: ...
 
 
 class SystemDisk:
@@ -58,6 +59,11 @@ class SystemDisk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def free(self, path: Path) -> tuple[int, int]:
+        """(free, all) bytes of the file system that holds ``path``, as this process may use them."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 def disk_failed(path: Path, error: OSError) -> DiskFailed:

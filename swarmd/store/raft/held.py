@@ -196,6 +196,10 @@ class Held:
         await self.run_base(lambda: self.store.wipe(self.floor))
         self.old.clear()
 
+    async def free(self) -> tuple[int, int]:
+        """(free, all) bytes where all this is kept.  Raises OSError."""
+        return await self.run(lambda: self._disk.free(self.store.directory))
+
     def groups(self) -> list[Mapping[str, str]]:
         """The members of every epoch that matters still."""
         return [*self.old.values(), self.members]

@@ -3,6 +3,7 @@ fetch a base it is missing, leave for good, and hand its own base to whoever lac
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.space import Space
 from swarmd.store.raft.transfer import Download, chunks, verified
 
 _log = logging.getLogger(__name__)
@@ -21,8 +23,9 @@ _log = logging.getLogger(__name__)
 class Keeper:
     """Looks after what ``member`` holds.  ``turn`` is called between the pump's turns."""
 
-    def __init__(self, member: Member, self_id: str, nursery: Nursery) -> None:
+    def __init__(self, member: Member, self_id: str, nursery: Nursery, space: Space) -> None:
         self._member = member
+        self._space = space
         self.self_id = self_id
         self._nursery = nursery
         self._due = 0.0
@@ -47,6 +50,11 @@ class Keeper:
         )
         return {**member.peers.reachable(now), self.self_id: own}
 
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what this manager cannot do now."""
+        problems = (self._member.scribe.problem, self._space.problem)
+        return tuple(problem for problem in problems if problem is not None)
+
     async def turn(self) -> None:
         """Do what is due.  Raises Refused when this machine lost its disk, DiskFailed."""
         if self._refusal is not None:
@@ -60,6 +68,8 @@ class Keeper:
         self._due = now + member.timing.status
         member.tell_status()
         held = member.held
+        with contextlib.suppress(OSError):
+            self._space.saw(*await held.free())
         old_members = {node for members in held.old.values() for node in members}
         if held.old and is_finished(held.newest, held.members, old_members, self.views()):
             if held.has_left:

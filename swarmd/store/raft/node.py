@@ -34,6 +34,7 @@ from swarmd.store.raft.proposals import Pending, Proposals
 from swarmd.store.raft.replica import Replica
 from swarmd.store.raft.scribe import Scribe
 from swarmd.store.raft.snapshots import SnapshotStore
+from swarmd.store.raft.space import Space
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.transport import Transport
 
@@ -66,6 +67,7 @@ class RaftNode:
         ids: NewId = new_id,
         disk: Disk | None = None,
         sealer: Sealer = PLAIN,
+        reserve: int | None = None,
     ) -> None:
         disk = disk or SystemDisk()
         timing = timing or Timing()
@@ -76,7 +78,7 @@ class RaftNode:
         self._held = Held(node_id, lambda: SnapshotStore(data_dir, disk, sealer), disk, timing, sealer)
         self._replica = Replica(state_machine)
         self._proposals = Proposals(ids())
-        self._nursery = Nursery(self._report)
+        self._nursery = Nursery(lambda name, error: _log.error("%s failed", name, exc_info=error))
         self._scribe = Scribe(self._held, self._nursery, clock)
         self._member = Member(
             held=self._held,
@@ -89,7 +91,8 @@ class RaftNode:
             timing=timing,
             roll_due=lambda entries, size: entries >= roll_entries or size >= roll_bytes,
         )
-        self._keeper = Keeper(self._member, node_id, self._nursery)
+        self._space = Space(data_dir, reserve)
+        self._keeper = Keeper(self._member, node_id, self._nursery, self._space)
         self._callbacks: list[Callable[[], None]] = []
         self._announced: object = None
         self._running = False
@@ -192,9 +195,6 @@ class RaftNode:
     def _end_proposals(self, why: str) -> None:
         self._proposals.fail(queued=Unavailable(why), logged=outcome_unknown(why))
 
-    def _report(self, name: str, error: BaseException) -> None:
-        _log.error("%s failed", name, exc_info=error)
-
     def on_frame(self, peer: str, frame: pb.PeerFrame) -> None:
         self._member.frame(peer, frame)
 
@@ -234,7 +234,7 @@ class RaftNode:
             applied=self._replica.applied,
             has_quorum=leader is not None,
             problem=self._problem,
-            warnings=(self._scribe.problem,) if self._scribe.problem else (),
+            warnings=self._keeper.warnings(),
         )
 
     def _announce(self) -> None:
@@ -251,6 +251,7 @@ class RaftNode:
             raise Invalid(
                 f"The change has {len(command)} bytes; at most {MAX_COMMAND_BYTES} fit into one. Split it."
             )
+        self._space.admit()
         return await self._wait(self._add(Command(command)), timeout)
 
     async def barrier(self, *, timeout: float = 10.0) -> None:

@@ -69,7 +69,7 @@ class Proposer(Protocol):
     async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
         """The result of applying ``command`` (at most 1 MiB) here, once it is durable on a majority.
 
-        Raises Unavailable: not the leader, no quorum, disk full, or timed out (may have been applied).
+        Raises Unavailable: not the leader, no quorum, disk nearly full, or timed out (may have been applied).
         """
         ...
 

@@ -24,6 +24,7 @@ class SimDisk(SystemDisk):
         self.directory = directory
         self.rng = rng
         self.full = False
+        self.low = False
         self.room: int | None = None
         self.broken = False
         self.gone = False
@@ -90,6 +91,9 @@ class SimDisk(SystemDisk):
         """What the file ``name`` holds for certain after a loss of power; None without such a file."""
         return self._durable.get(self._names.get(name, -1))
 
+    def free(self, path: Path) -> tuple[int, int]:
+        return (0 if self.full or self.low else 1 << 40), 1 << 40
+
     # -- failing -----------------------------------------------------------------------------------
 
     def _point(self, what: str) -> None:
@@ -124,7 +128,7 @@ class SimDisk(SystemDisk):
         """The machine is switched on again; without ``power`` lost before, only its process had ended."""
         if power:
             self._settle_on_what_survived()
-        self.gone = self.full = self.broken = False
+        self.gone = self.full = self.low = self.broken = False
         self.room = None
         self.crash_at = None
 

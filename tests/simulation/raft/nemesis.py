@@ -168,9 +168,12 @@ class Nemesis:
         """Enough for the log, not for a base."""
         machine = self._some()
         if machine is not None:
-            machine.disk.room = 500
-            self._world.note("little room", machine.name)
-            self._later(self._rng.uniform(1.0, 8.0), lambda: setattr(machine.disk, "room", None))
+            disk = machine.disk
+            disk.room, disk.low = 500, self._rng.random() < 0.5
+            self._world.note("little room", machine.name, disk.low)
+            after = self._rng.uniform(1.0, 8.0)
+            self._later(after, lambda: setattr(disk, "room", None))
+            self._later(after, lambda: setattr(disk, "low", False))
 
     def _lose_disk(self, *, erase: bool) -> None:
         """One member's promises are damaged or lost; no second one until it was replaced."""

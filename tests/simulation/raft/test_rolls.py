@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarmd.model.errors import Unavailable
 from swarmd.store.raft.snapshots import SnapshotStore
 from tests.simulation.raft.directed import change, founded, live, settled, until, write
 from tests.simulation.raft.machine import Machine
@@ -111,5 +112,27 @@ def test_a_manager_whose_disk_does_not_take_the_marker_stops_and_the_others_go_o
         world.heal()
         await settled(world)
         assert world.checker.history == ["first", "second"]
+
+    live(scenario, 3)
+
+
+def test_a_manager_with_little_space_left_takes_no_changes_but_new_members_and_then_takes_them_again() -> (
+    None
+):
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        node = leader.node
+        assert node is not None
+        leader.disk.low = True
+        await until(lambda: node.status().warnings)
+        with pytest.raises(Unavailable, match=rf"{leader.directory} has 0 MiB .* Free some there"):
+            await leader.call(lambda node: node.propose(b"x", timeout=5.0), 10.0)
+        await change(world, "12")
+        await leader.call(lambda node: node.barrier(timeout=5.0), 10.0)
+        assert world.checker.history == []
+        leader.disk.low = False
+        await until(lambda: not node.status().warnings)
+        await write(leader, b"first")
+        await settled(world)
 
     live(scenario, 3)

@@ -192,7 +192,7 @@ class World:
         for machine in self.machines.values():
             machine.disk.crash_rate = 0.0
             machine.disk.crash_at = None
-            machine.disk.full = machine.disk.broken = False
+            machine.disk.full = machine.disk.low = machine.disk.broken = False
             machine.disk.room = None
             machine.thaw()
             self.again(machine)
