@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from swarmd.api import tokens
+from swarmd.api.authority_view import authority_view
 from swarmd.control import lookup
+from swarmd.control.authority import Authorities, NewRoot
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import LogItem, LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
@@ -22,6 +24,7 @@ from swarmd.model.states import TaskState
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.rpc.v1 import control_pb2_grpc
+from swarmd.security import issuing
 from swarmd.store.store import Store
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ class UseCases(msgspec.Struct, frozen=True):
     store: Store
     clusters: Clusters
     tokens: Tokens
+    authorities: Authorities
     nodes: Nodes
     services: Services
     logs: Logs
@@ -93,6 +97,28 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def RotateToken(self, request: pb.RotateTokenRequest, context: Any) -> pb.RotateTokenResponse:
         async def answer() -> pb.RotateTokenResponse:
             return pb.RotateTokenResponse(token=await self._cases().clusters.rotate_token(request.role))
+
+        return await _answer(context, answer)
+
+    # -- the authority ---------------------------------------------------------------------------
+
+    async def GetAuthority(self, request: pb.GetAuthorityRequest, context: Any) -> pb.GetAuthorityResponse:
+        async def answer() -> pb.GetAuthorityResponse:
+            cases = self._cases()
+            return authority_view(cases.clusters.get(), cases.authorities.progress())
+
+        return await _answer(context, answer)
+
+    async def RotateAuthority(
+        self, request: pb.RotateAuthorityRequest, context: Any
+    ) -> pb.RotateAuthorityResponse:
+        async def answer() -> pb.RotateAuthorityResponse:
+            wanted = NewRoot(
+                certificate=request.ca_cert,
+                key=request.ca_key,
+                certificate_expiry=request.certificate_expiry,
+            )
+            return pb.RotateAuthorityResponse(digest=await self._cases().authorities.rotate(wanted))
 
         return await _answer(context, answer)
 
@@ -243,7 +269,8 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     def _node_view(self, node: Node) -> pb.NodeView:
         view = pb.NodeView(
             manager_status=self._cases().nodes.manager_status(node),
-            root_ca=self._cases().clusters.get().root_ca,
+            root_ca=issuing.trusted(self._cases().clusters.get()),
+            tls_status=self._cases().authorities.tls_status(node),
         )
         codec.fill(view.node, node)
         return view

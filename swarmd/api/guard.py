@@ -16,12 +16,11 @@ import grpc
 import structlog
 
 from swarmd.model.errors import Denied, SwarmError
-from swarmd.model.objects import Node, RemovedNode
-from swarmd.model.states import Role
 from swarmd.rpc import audience, errors
 from swarmd.rpc.audience import audience_of
 from swarmd.security import peer
 from swarmd.security.ca import Identity
+from swarmd.store import standing
 from swarmd.store.store import Store
 
 INTERNAL = "an internal error of the daemon stopped this call: the daemon's log says more"
@@ -54,24 +53,9 @@ def check_local(method: str, context: Any) -> None:
 
 
 def _check_standing(identity: Identity, store: Store, *, manager: bool) -> None:
-    """A certificate outlives what it says; a manager that knows better does not rely on it.
-
-    Only what the store says for sure counts: it may lag behind the leader's.
-    """
-    node_id = identity.node_id
-    check_not_removed(node_id, store)
-    row = store.get(Node, node_id)
-    if manager and row is not None and Role.MANAGER not in (row.spec.role, row.role):
-        raise Denied(f"node {node_id} is no manager any more: only managers may make this call")
-
-
-def check_not_removed(node_id: str, store: Store) -> None:
-    """Raises Denied for a node that this store knows to be removed."""
-    if store.get(RemovedNode, node_id) is not None:
-        raise Denied(
-            f"node {node_id} is not part of this swarm any more: "
-            "run `swarmctl swarm leave --force` on it and join again"
-        )
+    """A certificate outlives what it says; a manager that knows better does not rely on it."""
+    check = standing.check_manager if manager else standing.check_not_removed
+    check(identity.node_id, store)
 
 
 class Guard(grpc.aio.ServerInterceptor):

@@ -28,7 +28,7 @@ def wait_converged(client: Client, service_id: str, label: str, quiet: bool, sta
 
     clock = SystemClock()
     course = Convergence(label, stale)
-    screen = _Screen(quiet)
+    screen = Screen(quiet)
     try:
         while True:
             step = _look(client, service_id, course, clock.monotonic())
@@ -54,7 +54,7 @@ def _look(client: Client, service_id: str, course: Convergence, now: float) -> S
     return course.step(service, tasks, active, now)
 
 
-class _Screen:
+class Screen:
     """Standard output: redrawn in place on a terminal, a plain line for every change elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
@@ -63,6 +63,7 @@ class _Screen:
         self._shown: dict[str, str] = {}
 
     def show(self, lines: list[Line]) -> None:
+        """Lines that are as they were shown are left out."""
         for line in lines:
             text = tty_text(line, shutil.get_terminal_size().columns) if self._redraw else pipe_text(line)
             if self._quiet or text is None or self._shown.get(line.key) == text:

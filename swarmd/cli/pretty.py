@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from swarmd.cli.states import ago
-from swarmd.cli.units import format_binary, format_cpus, format_duration, human_duration
+from swarmd.cli.units import format_binary, format_cpus, format_duration, human_duration, rfc3339
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2, types_pb2
@@ -58,12 +58,20 @@ def node(view: control_pb2.NodeView) -> list[str]:
         f" Memory:\t\t{format_binary(about.memory)}",
         f"Engine Version:\t\t{about.engine_version}",
         *_labels(about.labels.items(), "Engine Labels:"),
-        *(
-            ["TLS Info:", " TrustRoot:", view.root_ca.decode("ascii", "replace").rstrip()]
-            if view.root_ca
-            else []
-        ),
+        *_tls(view),
     ]
+
+
+def _tls(view: control_pb2.NodeView) -> list[str]:
+    if not view.root_ca:
+        return []
+    own = view.node.status.certificate
+    lines = ["TLS Info:", " TrustRoot:", view.root_ca.decode("ascii", "replace").rstrip()]
+    if own.issuer:
+        lines += [f" Issuer Key ID:\t\t{own.issuer}", f" Expires:\t\t{rfc3339(own.valid_until)}"]
+    if view.tls_status:
+        lines.append(f" Status:\t\t{view.tls_status}")
+    return lines
 
 
 def _labels(labels: Iterable[tuple[str, str]], title: str = "Labels:") -> list[str]:

@@ -48,6 +48,7 @@ NODES = Layout(
         "Availability": "AVAILABILITY",
         "ManagerStatus": "MANAGER STATUS",
         "EngineVersion": "ENGINE VERSION",
+        "TLSStatus": "TLS STATUS",
         "Address": "ADDRESS",
     },
 )
@@ -129,6 +130,7 @@ def node_rows(views: Iterable[control_pb2.NodeView], answering: str) -> list[Row
                 "Status": node.status.state.capitalize(),
                 "Availability": node.spec.availability.capitalize(),
                 "ManagerStatus": view.manager_status,
+                "TLSStatus": view.tls_status or "Unknown",
                 "EngineVersion": node.description.engine_version,
                 "Address": node.status.address,
             }

@@ -26,7 +26,12 @@ def node(view: control_pb2.NodeView) -> Json:
             "Platform": {"Architecture": about.arch, "OS": about.os},
             "Resources": {"NanoCPUs": about.nano_cpus, "MemoryBytes": about.memory},
             "Engine": {"EngineVersion": about.engine_version} | filled(Labels=dict(about.labels)),
-            "TLSInfo": filled(TrustRoot=view.root_ca.decode("ascii", "replace")),
+            "TLSInfo": filled(
+                TrustRoot=view.root_ca.decode("ascii", "replace"),
+                CertIssuerKeyID=it.status.certificate.issuer,
+                CertExpiry=_time(it.status.certificate.valid_until),
+                Status=view.tls_status,
+            ),
         },
         **filled(JoinToken=it.join_token),
         "Status": {"State": it.status.state}
@@ -40,6 +45,10 @@ def node(view: control_pb2.NodeView) -> Json:
             filled(Leader=leader) | {"Reachability": reachability} | filled(Addr=it.raft_address)
         )
     return out
+
+
+def _time(seconds: float) -> str:
+    return rfc3339(seconds) if seconds else ""
 
 
 def image(answer: node_pb2.GetImageResponse) -> Json:

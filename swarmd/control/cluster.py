@@ -76,6 +76,12 @@ def check_spec(spec: ClusterSpec) -> None:
         raise Invalid(f"task-history-limit must be 0 or more, not {spec.task_history}")
 
 
+def with_settings(cluster: Cluster, spec: ClusterSpec) -> Cluster:
+    """The row with other settings; it keeps in mind how long certificates of before may live."""
+    longest = max(cluster.longest_expiry, cluster.spec.certificate_expiry, spec.certificate_expiry)
+    return replace(cluster, spec=spec, longest_expiry=longest)
+
+
 class Clusters:
     """The use cases of a swarm that exists; runs on the leader."""
 
@@ -112,9 +118,7 @@ class Clusters:
         if spec.autolock != cluster.spec.autolock:
             key = self._new_key() if spec.autolock else b""
         if (spec, key) != (cluster.spec, cluster.unlock_key):
-            longest = max(cluster.longest_expiry, cluster.spec.certificate_expiry, spec.certificate_expiry)
-            fresh = replace(cluster, spec=spec, unlock_key=key, longest_expiry=longest)
-            await self._store.commit([Put(fresh)])
+            await self._store.commit([Put(replace(with_settings(cluster, spec), unlock_key=key))])
 
     def unlock_key(self) -> str:
         """What unlocks a manager that was restarted; empty when managers are not locked."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -11,8 +13,10 @@ from swarmd.model.errors import Denied, Invalid, SwarmError, Unavailable
 from swarmd.model.states import Role
 from swarmd.rpc.peer_client import ask_to_join
 from swarmd.rpc.v1 import peer_pb2
-from swarmd.security import ca, tokens
+from swarmd.security import ca, roots, tokens
 from swarmd.security.identity import Credentials, joiner_context
+
+T = TypeVar("T")
 
 TIMEOUT = 20.0
 DEFAULT_PORT, MAX_PORT = 2377, 65535
@@ -64,13 +68,27 @@ async def join(token_text: str, remotes: list[str], key: bytes | None = None) ->
     token = tokens.parse_token(token_text)
     if not remotes:
         raise Invalid("the address of a manager is needed: swarm join --token TOKEN HOST:PORT")
-    key = key or ca.new_key()
+    own = key or ca.new_key()
+    return await _first_of(remotes, lambda host, port: _join_one(token, host, port, own))
+
+
+async def ask_managers(
+    remotes: list[str], request: peer_pb2.JoinRequest, bundle: bytes
+) -> peer_pb2.JoinReply:
+    """One request on the join lane of the first manager that answers, over a connection verified with
+    ``bundle``.  Raises SwarmError: the last one's answer, or why none answered."""
+    if not remotes:
+        raise Unavailable("no manager of the swarm is known to this node")
+    return await _first_of(remotes, lambda host, port: _ask(host, port, joiner_context(bundle), request))
+
+
+async def _first_of(remotes: list[str], ask: Callable[[str, int], Awaitable[T]]) -> T:
     problem: SwarmError | None = None
     for remote in remotes:
         host, port = _host_port(remote)
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await _join_one(token, host, port, key)
+                return await ask(host, port)
         except TimeoutError:
             problem = Unavailable(f"the manager at {remote} did not answer within {TIMEOUT:.0f} s")
         except ssl.SSLError as error:
@@ -95,7 +113,7 @@ async def _join_one(token: tokens.TokenText, host: str, port: int, key: bytes) -
     request = peer_pb2.JoinRequest(token_secret=token.secret, csr_pem=ca.new_request(key))
     reply = await _ask(host, port, joiner_context(root), request)
     credentials = Credentials(key=key, certificate=reply.certificate_pem, root=root)
-    if not ca.is_signed_by(credentials.certificate, root):
+    if not roots.leads_to(credentials.certificate, root):
         raise Denied("the certificate received is not signed by the swarm's root")
     if not ca.is_key_of(key, credentials.certificate):
         raise Denied("the certificate received is for another key than this node's")

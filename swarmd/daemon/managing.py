@@ -11,12 +11,13 @@ import structlog
 
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
-from swarmd.api.guard import check_not_removed
+from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
 from swarmd.control.tokens import Tokens
+from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
@@ -65,6 +66,7 @@ class Managing:
         clock: Clock,
         new_id: NewId,
         on_left: Callable[[], None],
+        recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
     ) -> None:
         self._node_id = node_id
@@ -78,6 +80,7 @@ class Managing:
         self._clock = clock
         self._new_id = new_id
         self._on_left = on_left
+        self._recheck = recheck
         self._takes_part = False
         self._nursery = Nursery(self._report)
         self._log = structlog.get_logger()
@@ -86,26 +89,33 @@ class Managing:
         self._changed = asyncio.Event()
         self._known_leader: str | None = None
         contexts = Contexts(credentials, run_dir)
+        self._lane_rule = LaneRule(
+            lambda: self.store,
+            clock,
+            is_with=lambda node_id: self.raft.is_with(node_id),
+            trusted=lambda: credentials().root,
+        )
         self.peer_server = PeerServer(
             node_id=node_id,
             cluster_id=lambda: cluster_id,
             context=contexts.server,
             on_join=joins(lambda request, address: self._join_lane.answer(request, address)),
-            check=lambda node_id: check_not_removed(node_id, self.store),
+            check=self._lane_rule.check,
         )
-        transport = PeerTransport(
+        self._transport = PeerTransport(
             node_id=node_id,
             cluster_id=lambda: cluster_id,
             server=self.peer_server,
             context=contexts.client,
             clock=clock,
+            check=self._lane_rule.check,
         )
         self.raft = RaftNode(
             node_id=node_id,
             address=self.raft_address,
             data_dir=self._data_dir,
             state_machine=self._state,
-            transport=transport,
+            transport=self._transport,
             reserve=reserve,
             clock=clock,
             sealer=locking.vault,
@@ -114,7 +124,7 @@ class Managing:
         self._terms = Terms(self.raft, clock, self._new_term, lambda: self._changed, self._nursery)
         self.authority = Authority(self.store, clock, new_id)
         self._join_lane = JoinLane(
-            self.authority, self._leader_channel, lambda: credentials().root, self.managers
+            self.authority, self._leader_channel, lambda: self.cases.clusters.get().root_ca, self.managers
         )
         self.cases = self._use_cases()
 
@@ -144,6 +154,7 @@ class Managing:
         self._takes_part = True
         self._nursery.start("terms", self._terms.run())
         self._nursery.start("locking", self._locking.run(self.store))
+        self._nursery.start("open lanes", cut_those_who_may_not(self.store, self._cut))
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
@@ -153,6 +164,15 @@ class Managing:
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()
+
+    def show_certificate(self) -> None:
+        """This node has another certificate, or trusts other roots: no old connection outlives that."""
+        self._transport.refresh()
+        self.peer_server.recheck(self._lane_rule.check_issuer)
+
+    def _cut(self) -> None:
+        self.peer_server.recheck()
+        self._recheck()
 
     @property
     def has_left(self) -> bool:
@@ -277,6 +297,7 @@ class Managing:
             store=self.store,
             clusters=Clusters(self.store, self._new_id),
             tokens=Tokens(self.store, self._clock, self._new_id),
+            authorities=Authorities(self.store, self._clock),
             nodes=Nodes(self.store, self._clock, self._group),
             services=Services(self.store, self._clock, self._new_id, self._locator),
             logs=Logs(self.store, self._read_log, self._report),

@@ -15,14 +15,15 @@ import structlog
 
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader, not_manager
+from swarmd.api.open_calls import OpenCalls
 from swarmd.control.cluster import Founding
+from swarmd.daemon.certificate import OwnCertificate, Ways
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
-from swarmd.daemon.renewal import certificate_problems, renew, renewal_due
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.working import Machine, Working
-from swarmd.kit.ids import NewId, random_fraction
+from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, caught
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.model.errors import SwarmError, Unavailable
@@ -46,9 +47,6 @@ RELEASE_LIMIT = 15.0
 ROLE_RETRY = 1.0
 """Seconds between attempts to follow a new role."""
 
-RENEW_CHECK = 60.0
-"""Seconds between looks at the certificate's age."""
-
 
 class Member:
     """One membership, from join or start of the daemon to leave or stop."""
@@ -66,8 +64,6 @@ class Member:
         new_id: NewId,
     ) -> None:
         self._machine = machine
-        self._credentials = credentials
-        self._identity_store = identity_store
         self._memory = memory
         self._memory_file = memory_file
         self._locking = Locking(vault, self._reseal, machine.clock)
@@ -79,15 +75,16 @@ class Member:
         self._wanted = credentials.identity.role
         self._is_dismissed = False
         self._role_lock = asyncio.Lock()
-        self._renew_at = renewal_due(credentials, random_fraction())
-        self._renewal_problem = ""
+        self._certificate = OwnCertificate(credentials, identity_store, machine.clock, self._ways_to_renew())
         self._logs = logs
         self._server: Any = None
+        self._calls: OpenCalls
         self.working = Working(
             machine,
             memory=lambda: self._memory,
             remember=self._remember,
-            role_wanted=self._role_wanted,
+            certificate=self._certificate.report,
+            role_wanted=self._told,
             raft_address=self._raft_address,
             channels=self._channels,
             nursery=self._nursery,
@@ -118,7 +115,7 @@ class Member:
             self._memory_file.save(self._memory)
             self._locking.follow(cluster)
         await self.working.start()
-        self._nursery.start("certificate", self._keep_certificate())
+        self._nursery.start("certificate", self._certificate.keep(self._reconnect, self._role_lock))
 
     async def stop(self, *, leave: bool = False, limit: float | None = None) -> None:
         """Stop taking part; with ``leave`` for good: every task ends first, within ``limit`` seconds.
@@ -154,8 +151,9 @@ class Member:
             dispatcher=self._dispatcher,
             redirect=self._redirect,
             authority=lambda: self._manager().authority,
+            trusted=lambda: self._credentials.root,
         )
-        server = node_port_server(parts)
+        server, self._calls = node_port_server(parts)
         address = host_port(self._memory.listen)
         try:
             server.add_secure_port(address, grpc_server_credentials(lambda: self._credentials))
@@ -192,6 +190,7 @@ class Member:
             new_id=self._new_id,
             on_left=self._let_go,
             joins=self._machine.trail.joins,
+            recheck=lambda: self._calls.recheck(),
         )
         own = self._memory.node_id
         peers = {
@@ -205,7 +204,15 @@ class Member:
             await managing.stop()
             raise
 
-    async def _role_wanted(self, info: agent_pb2.SessionInfo) -> None:
+    async def _told(self, info: agent_pb2.SessionInfo) -> None:
+        """Follow what the leader says of roots, certificate and role."""
+        if self._certificate.trust(info.root_ca):
+            self._show_certificate()
+            self.working.session.certificate_changed()
+        self._certificate.want(info.wanted_issuer)
+        self._follow_role(info)
+
+    def _follow_role(self, info: agent_pb2.SessionInfo) -> None:
         """Follow the role in this node's row.  A demoted manager waits until the group has let it go."""
         wanted = Role(info.node.spec.role)
         left = Role(info.node.role) is Role.WORKER
@@ -245,7 +252,7 @@ class Member:
             # With its manager's certificate: the others still fetch the last epoch from it.
             await self._managing.released(RELEASE_LIMIT)
         if self._credentials.identity.role is not wanted:
-            await self._renew()
+            await self._certificate.renew()
         if self._credentials.identity.role is not wanted:
             raise Unavailable(f"the managers do not certify this node as a {wanted.value} yet")
         if wanted is Role.MANAGER and self._managing is not None and self._managing.has_left:
@@ -264,33 +271,28 @@ class Member:
 
     # -- certificates ----------------------------------------------------------------------------
 
-    async def _keep_certificate(self) -> None:
-        while True:
-            await self._machine.clock.sleep(RENEW_CHECK)
-            if self._machine.clock.now() < self._renew_at:
-                continue
-            error = await caught(self._renew_in_time())
-            if error is not None:
-                self._failed("certificate_not_renewed", error)
-            self._renewal_problem = str(error or "")
+    def _ways_to_renew(self) -> Ways:
+        return Ways(
+            leader=lambda: self.working.session.leader_channel(),
+            cluster_ports=lambda: [r.raft_address for r in self._memory.managers if r.raft_address],
+            authority=lambda: self._managing.authority if self._managing is not None else None,
+        )
 
-    async def _renew_in_time(self) -> None:
-        async with self._role_lock:
-            await self._renew()
-            self._reconnect()
-
-    async def _renew(self) -> None:
-        fresh = await renew(self._credentials, self.working.session.leader_channel())
-        self._identity_store.save(fresh)
-        self._credentials = fresh
-        self._renew_at = renewal_due(fresh, random_fraction())
-        self._log.info("certificate_renewed", role=fresh.identity.role.value)
+    @property
+    def _credentials(self) -> Credentials:
+        return self._certificate.credentials
 
     def _reconnect(self) -> None:
         """Show the new certificate, and what else is new in the hello, to everybody."""
-        # The session begins anew; what else is under way (an image, a log) goes on over the old channels.
-        self._channels.renew()
+        self._show_certificate()
         self.working.restart_session()
+
+    def _show_certificate(self) -> None:
+        # What is under way (an image, a log) goes on over the old channels.
+        self._channels.renew()
+        if self._managing is not None:
+            self._managing.show_certificate()
+        self._calls.recheck()
         self._nursery.start("channels of the old certificate", self._channels.retire())
 
     # -- small parts -----------------------------------------------------------------------------
@@ -319,16 +321,12 @@ class Member:
             self._log.error("memory_not_saved", reason=str(error))
 
     def _reseal(self) -> None:
-        self._identity_store.save(self._credentials)
+        self._certificate.save()
         self._memory_file.save(self._memory)
 
     def problems(self) -> list[str]:
         """Sentences about what is wrong with this membership, for a person."""
-        now = self._machine.clock.now()
-        return [
-            *certificate_problems(self._credentials, now, self._renew_at, self._renewal_problem),
-            *self._locking.problems(),
-        ]
+        return [*self._certificate.problems(), *self._locking.problems()]
 
     def _failed(self, event: str, error: Exception, **more: object) -> None:
         known = isinstance(error, SwarmError)

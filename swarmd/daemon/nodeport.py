@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import msgspec
@@ -11,6 +12,7 @@ from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
 from swarmd.api.guard import Guard, node_port_check
+from swarmd.api.open_calls import OpenCalls, certificate_check
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
@@ -39,13 +41,23 @@ class NodePortParts(msgspec.Struct, frozen=True):
     dispatcher: Callable[[], Dispatcher | None]
     redirect: Callable[[], agent_pb2.Redirect]
     authority: Callable[[], Authority]
+    trusted: Callable[[], bytes]
 
 
-def node_port_server(parts: NodePortParts) -> grpc.aio.Server:
-    """A server with all services of the port, without a port yet."""
+def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
+    """A server with all services of the port, without a port yet, and what is under way on it."""
+    may_call = node_port_check(parts.cluster_id, parts.store)
+    is_good = certificate_check(parts.clock, parts.trusted)
+
+    def check(method: str, context: Any) -> None:
+        is_good(method, context)
+        may_call(method, context)
+
+    calls = OpenCalls(check)
     server = grpc.aio.server(
         interceptors=[
-            Guard(node_port_check(parts.cluster_id, parts.store), parts.trail.refused),
+            Guard(check, parts.trail.refused),
+            calls,
             Forwarding(parts.find_leader, parts.clock, parts.trail.passing_on),
             Auditing(parts.trail),
         ],
@@ -63,4 +75,4 @@ def node_port_server(parts: NodePortParts) -> grpc.aio.Server:
     agent_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
     authority = AuthorityServer(parts.cluster_id, parts.authority)
     agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
-    return server
+    return server, calls

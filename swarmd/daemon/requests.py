@@ -10,16 +10,30 @@ from swarmd.model.spec import ClusterSpec
 from swarmd.model.states import Availability, Role
 from swarmd.node import addresses
 from swarmd.rpc.v1 import node_pb2
-from swarmd.security import ca
+from swarmd.security import ca, roots
 from swarmd.security.identity import Credentials
 
 DEFAULT_LISTEN = "0.0.0.0"
 
 
+def root_of(request: node_pb2.InitSwarmRequest, now: float) -> tuple[bytes, bytes]:
+    """The root to begin with, certificate and key: the one that was given, or a new one.  Raises Invalid."""
+    if bool(request.ca_cert) != bool(request.ca_key):
+        raise Invalid("ca-cert and ca-key go together: give both, or neither for a root of the swarm's own")
+    if request.ca_cert:
+        return roots.given_root(request.ca_cert, request.ca_key, now)
+    return ca.new_root(now)
+
+
 def found(
-    address: str, spec: ClusterSpec, availability: Availability, now: float
+    address: str,
+    spec: ClusterSpec,
+    availability: Availability,
+    now: float,
+    root_and_key: tuple[bytes, bytes],
 ) -> tuple[Founding, Credentials]:
-    root, root_key = ca.new_root(now)
+    """The first rows of a swarm, and the first identity."""
+    root, root_key = root_and_key
     founding = Founding(
         cluster_id=new_id(),
         node_id=new_id(),

@@ -16,7 +16,7 @@ from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
-from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address
+from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address, root_of
 from swarmd.daemon.state import NodeMemory
 from swarmd.daemon.working import Machine
 from swarmd.kit.ids import new_id
@@ -159,7 +159,7 @@ class Swarm:
             spec = cluster_spec(request)
             address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
             availability = availability_of(request.availability)
-            founding, credentials = found(address, spec, availability, now)
+            founding, credentials = found(address, spec, availability, now, root_of(request, now))
             memory = NodeMemory(
                 node_id=founding.node_id,
                 cluster_id=founding.cluster_id,

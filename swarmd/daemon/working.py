@@ -19,6 +19,7 @@ from swarmd.kit.ids import random_seed
 from swarmd.kit.supervise import Nursery
 from swarmd.model.addressing import block_of
 from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.model.objects import NodeCertificate
 from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
@@ -58,6 +59,7 @@ class Working:
         *,
         memory: Callable[[], NodeMemory],
         remember: Callable[[NodeMemory], None],
+        certificate: Callable[[], NodeCertificate],
         role_wanted: Callable[[agent_pb2.SessionInfo], Awaitable[None]],
         raft_address: Callable[[], str],
         channels: Channels,
@@ -67,6 +69,7 @@ class Working:
         self._machine = machine
         self._memory = memory
         self._remember = remember
+        self._certificate = certificate
         self._role_wanted = role_wanted
         self._raft_address = raft_address
         self._channels = channels
@@ -87,6 +90,7 @@ class Working:
                 info=self._info,
                 hello=self._hello,
                 images=self._inventory,
+                certificate=lambda: codec.to_proto(self._certificate()),
             ),
             machine.clock,
             nursery,
@@ -191,6 +195,7 @@ class Working:
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
         codec.fill(hello.description, describe(__version__, self._machine.config.labels))
+        codec.fill(hello.certificate, self._certificate())
         return hello
 
     def _inventory(self) -> agent_pb2.ImageInventory:

@@ -12,10 +12,11 @@ from swarmd.kit.ids import NewId
 from swarmd.manager.core import joins
 from swarmd.manager.core.joins import Grant
 from swarmd.model.errors import Conflict, Denied, OutOfSequence, Unavailable
-from swarmd.model.objects import Cluster, Node, NodeStatus, RemovedNode
+from swarmd.model.objects import Cluster, Node, NodeStatus
 from swarmd.model.spec import NodeSpec
 from swarmd.model.states import Role
-from swarmd.security import ca, tokens
+from swarmd.security import ca, issuing, proof, tokens
+from swarmd.store import standing
 from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
 
@@ -59,20 +60,44 @@ class Authority:
                 await self._store.commit([Put(row), *grant.spent()])
             except (Conflict, OutOfSequence):
                 continue  # another join took the number, a use of the token, or was this one
-            return issued
+            now = self._cluster()  # another root may sign since
+            return issued if now is cluster else self._sign(now, row.id, grant.role, request_pem)
 
     def renew(self, node_id: str, request_pem: bytes) -> Issued:
         """A member's new certificate, with the role that its row asks for now.
 
         A demoted manager keeps its role until it has left the group: it could not be spoken to otherwise.
         """
-        if self._store.get(RemovedNode, node_id) is not None:
-            raise Denied(f"node {node_id} was removed from the swarm")
+        return self._renewed(self._member(node_id), request_pem)
+
+    def renew_expired(self, request_pem: bytes, certificate_pem: bytes, signature: bytes) -> Issued:
+        """The same for a node whose certificate has expired: see :mod:`swarmd.security.proof`.
+
+        Only with the certificate that the node used last.  Raises Denied.
+        """
+        cluster = self._cluster()
+        proven = proof.prove(request_pem, certificate_pem, signature, issuing.trusted(cluster))
+        if proven.identity.cluster_id != cluster.id:
+            raise Denied("the certificate shown is of another swarm")
+        node = self._member(proven.identity.node_id)
+        standing.check_newest(node, proven.valid_from)
+        return self._renewed(node, request_pem)
+
+    def renew_own(self, node_id: str, request_pem: bytes, since: float) -> Issued:
+        """A manager's own certificate, good from ``since`` (seconds since 1970) on, when nobody else can
+        renew it: every manager holds the authority's key.  On any manager.  Raises Denied."""
+        return self._renewed(self._member(node_id), request_pem, since)
+
+    def _member(self, node_id: str) -> Node:
+        standing.check_not_removed(node_id, self._store)
         node = self._store.get(Node, node_id)
         if node is None:
             raise Denied(f"node {node_id} is not part of this swarm")
-        role = Role.MANAGER if Role.MANAGER in (node.spec.role, node.role) else Role.WORKER
-        return self._sign(self._cluster(), node_id, role, request_pem)
+        return node
+
+    def _renewed(self, node: Node, request_pem: bytes, since: float | None = None) -> Issued:
+        role = Role.MANAGER if standing.is_manager(node) else Role.WORKER
+        return self._sign(self._cluster(), node.id, role, request_pem, since)
 
     def _cluster(self) -> Cluster:
         cluster = self._store.cluster()
@@ -91,13 +116,14 @@ class Authority:
             join_token=grant.token_id,
         )
 
-    def _sign(self, cluster: Cluster, node_id: str, role: Role, request_pem: bytes) -> Issued:
-        certificate = ca.sign(
+    def _sign(
+        self, cluster: Cluster, node_id: str, role: Role, request_pem: bytes, since: float | None = None
+    ) -> Issued:
+        certificate = issuing.signer(cluster).sign(
             request_pem,
             ca.Identity(node_id=node_id, role=role, cluster_id=cluster.id),
-            root_pem=cluster.root_ca,
-            root_key_pem=cluster.ca_key,
             now=self._clock.now(),
             life=cluster.spec.certificate_expiry,
+            since=since,
         )
         return Issued(node_id, role, certificate, cluster.root_ca, cluster.id)

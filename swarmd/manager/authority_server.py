@@ -40,9 +40,7 @@ class AuthorityServer(agent_pb2_grpc.AuthorityServicer):
     async def Join(self, request: agent_pb2.ForwardedJoin, context: Any) -> agent_pb2.ForwardedJoinReply:
         try:
             peer.require(context, self._cluster_id(), manager=True)
-            issued = await self._authority().join(
-                request.token_secret, request.csr_pem, address=request.address
-            )
+            issued = await _issue(self._authority(), request, request.address)
         except SwarmError as error:
             await errors.abort(context, error)
         return agent_pb2.ForwardedJoinReply(
@@ -55,7 +53,8 @@ class AuthorityServer(agent_pb2_grpc.AuthorityServicer):
 
 
 class JoinLane:
-    """What strangers may ask on the cluster port: the root certificate, and a certificate for a token."""
+    """What strangers may ask on the cluster port: the root certificate, a certificate for a token, and one
+    for the certificate that they had and that has expired."""
 
     def __init__(
         self,
@@ -76,8 +75,7 @@ class JoinLane:
         try:
             channel = await self._leader()
             if channel is None:
-                issued = await self._authority.join(request.token_secret, request.csr_pem, address=address)
-                return self._reply(issued)
+                return self._reply(await _issue(self._authority, request, address))
             return await self._forward(channel, request, address)
         except SwarmError as error:
             return peer_pb2.JoinReply(error_kind=error.kind, error=str(error))
@@ -89,6 +87,7 @@ class JoinLane:
             token_secret=request.token_secret,
             csr_pem=request.csr_pem,
             address=address,
+            renewal=request.renewal if request.HasField("renewal") else None,
         )
         with errors.calling():
             answer = await agent_pb2_grpc.AuthorityStub(channel).Join(forwarded, timeout=20)
@@ -116,3 +115,12 @@ class JoinLane:
             peer_pb2.PeerMember(node_id=manager.node_id, address=manager.raft_address)
             for manager in self._managers()
         ]
+
+
+async def _issue(
+    authority: Authority, request: peer_pb2.JoinRequest | agent_pb2.ForwardedJoin, address: str
+) -> Issued:
+    if request.HasField("renewal"):
+        shown = request.renewal
+        return authority.renew_expired(request.csr_pem, shown.certificate_pem, shown.signature)
+    return await authority.join(request.token_secret, request.csr_pem, address=address)

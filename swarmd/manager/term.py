@@ -21,6 +21,7 @@ from swarmd.manager.orchestrator.enforcing import EnforcerPlanner
 from swarmd.manager.orchestrator.reaping import ReaperPlanner
 from swarmd.manager.orchestrator.services import ServicePlanner
 from swarmd.manager.roles.loop import Group, RoleLoop
+from swarmd.manager.rotation.loop import RotationLoop
 from swarmd.manager.scheduler.scheduling import SchedulerPlanner
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.store import Store
@@ -43,7 +44,14 @@ class Term:
         self._store = store
         self._clock = clock
         self._new_id = new_id
-        self.dispatcher = Dispatcher(store, clock, gossip=gossip, managers=managers)
+        self._rotation = RotationLoop(store, clock, self._wake)
+        self.dispatcher = Dispatcher(
+            store,
+            clock,
+            gossip=gossip,
+            managers=managers,
+            wanted_issuer=self._rotation.wanted_issuer,
+        )
         self._roles = RoleLoop(store, group, clock, members=members, connected=self._connected)
 
     async def run(self) -> None:
@@ -51,12 +59,16 @@ class Term:
         async with asyncio.TaskGroup() as group:
             group.create_task(_lasting("dispatcher", self.dispatcher.run()), name="dispatcher")
             group.create_task(_lasting("roles", self._roles.run()), name="roles")
+            group.create_task(_lasting("rotation", self._rotation.run()), name="rotation")
             for name, loop in control_loops(self._store, self._clock, self._new_id).items():
                 group.create_task(_lasting(name, loop.run()), name=name)
 
     def end(self) -> None:
         """Leadership is over, whether :meth:`run` came to its first step or not."""
         self.dispatcher.end()
+
+    def _wake(self, nodes: Collection[str]) -> None:
+        self.dispatcher.wake(nodes)
 
     def _connected(self) -> Collection[str]:
         return self.dispatcher.connected()

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
-from swarmd.model.states import Availability, NodeState, Role, TaskState, UpdateState
+from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
 R = TypeVar("R", bound="Row")
 
@@ -115,12 +115,23 @@ class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class NodeCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of its certificate.  ``issuer``: identifier of the root's key that signed it,
+    hexadecimal; ``trusts``: digests of the roots it trusts; times are seconds since 1970."""
+
+    issuer: str = ""
+    trusts: tuple[str, ...] = ()
+    valid_from: float = 0.0
+    valid_until: float = 0.0
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the managers see of a node.  ``address``: the IP the others reach it by."""
 
     state: NodeState = NodeState.UNKNOWN
     message: str = ""
     address: str = ""
+    certificate: NodeCertificate = NodeCertificate()
 
 
 class Node(Row, frozen=True, kw_only=True):
@@ -141,6 +152,19 @@ class Node(Row, frozen=True, kw_only=True):
     join_token: str = ""
 
 
+class CaRotation(msgspec.Struct, frozen=True, kw_only=True):
+    """The way to another root certificate, kept in the row so that any leader goes on with it.
+
+    ``root_ca`` and ``ca_key``: the new root; ``cross_signed``: its key certified by the present root.
+    """
+
+    phase: RotationPhase = RotationPhase.TRUST
+    root_ca: bytes = b""
+    ca_key: bytes = b""
+    cross_signed: bytes = b""
+    started_at: float = 0.0
+
+
 class Cluster(Row, frozen=True, kw_only=True):
     """The swarm itself: identity, tokens, keys.
 
@@ -154,6 +178,7 @@ class Cluster(Row, frozen=True, kw_only=True):
     worker_token: str = ""
     manager_token: str = ""
     gossip_key: bytes = b""
+    rotation: CaRotation | None = None
     unlock_key: bytes = b""
     longest_expiry: float = 0.0
 

@@ -62,3 +62,10 @@ class UpdateState(enum.StrEnum):
     ROLLBACK_STARTED = "rollback_started"
     ROLLBACK_PAUSED = "rollback_paused"
     ROLLBACK_COMPLETED = "rollback_completed"
+
+
+class RotationPhase(enum.StrEnum):
+    """How far a swarm is on the way to another root certificate."""
+
+    TRUST = "trust"
+    ISSUE = "issue"

@@ -30,7 +30,8 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.PortSpec, spec.MountSpec, spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
-    objects.NodeDescription, objects.NodeStatus, objects.Node, objects.Cluster, objects.Network,
+    objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,
+    objects.CaRotation, objects.Cluster, objects.Network,
     objects.PortAllocation, objects.RemovedNode, objects.JoinToken,
 )  # fmt: skip
 

@@ -33,6 +33,11 @@ _STRANGER_BYTES = 64 << 10
 _SILENCE_SECONDS = 30
 
 ContextSource = Callable[[], ssl.SSLContext]
+Check = Callable[[str, bytes], None]
+"""(node id, certificate in DER) of a manager at the other end; raises Denied when that counts no more.
+
+TLS has verified whose certificate it is; whether it counts *now*, also its dates, is asked here."""
+
 OnJoin = Callable[[pb.JoinRequest, str], Awaitable[pb.JoinReply]]
 
 
@@ -79,12 +84,17 @@ def check_manager(identity: Identity | None, hello: pb.PeerHello, cluster_id: st
     return identity.node_id
 
 
+def shown_certificate(writer: asyncio.StreamWriter) -> bytes:
+    """The certificate of the other end of a TLS connection, DER; empty without one."""
+    return writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+
+
 class PeerServer:
     """Listens on the cluster port.
 
     ``context`` is asked for each connection, so that certificates can rotate: a server context for TLS 1.3
     with ``verify_mode=CERT_OPTIONAL`` and the swarm's root.  ``on_join(request, peer_address)`` answers
-    those who want to join.  ``check(node id)`` raises Denied for a manager's certificate that counts no more.
+    those who want to join.  ``check`` is asked at each connection, and at :meth:`recheck` for open ones.
     """
 
     def __init__(
@@ -94,7 +104,7 @@ class PeerServer:
         cluster_id: Callable[[], str],
         context: ContextSource,
         on_join: OnJoin,
-        check: Callable[[str], None] = lambda node_id: None,
+        check: Check = lambda node_id, certificate: None,
         admission: Admission | None = None,
     ) -> None:
         self._node_id = node_id
@@ -106,6 +116,7 @@ class PeerServer:
         self._socket: socket.socket | None = None
         self._handler: PeerHandler | None = None
         self._raft_lanes: dict[str, asyncio.StreamWriter] = {}
+        self._lanes: dict[asyncio.StreamWriter, str] = {}
         self._admission = admission or Admission()
 
     async def start(self, host: str, port: int) -> int:
@@ -129,6 +140,17 @@ class PeerServer:
         self._handler = handler
         if handler is None:
             for writer in self._raft_lanes.values():
+                writer.transport.abort()
+
+    def recheck(self, check: Check | None = None) -> None:
+        """Who may connect has changed: cut the connections of those who may not any more.
+
+        ``check``: another one than that of new connections."""
+        for writer, peer in self._lanes.items():
+            try:
+                (check or self._check)(peer, shown_certificate(writer))
+            except Denied as error:
+                _log.info("connection of %s cut: %s", peer, error)
                 writer.transport.abort()
 
     async def close(self) -> None:
@@ -184,18 +206,22 @@ class PeerServer:
         if hello.lane == pb.PEER_LANE_JOIN:
             return hello.lane, ""
         peer = check_manager(identity_of(writer.get_extra_info("peercert")), hello, self._cluster_id())
-        self._check(peer)
+        self._check(peer, shown_certificate(writer))
         return hello.lane, peer
 
     async def _manager_lane(
         self, lane: int, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if lane == pb.PEER_LANE_RAFT:
-            await self._raft_lane(peer, reader, writer)
-        elif lane == pb.PEER_LANE_SNAPSHOT:
-            await self._snapshot_lane(peer, reader, writer)
-        else:
-            raise Invalid(f"There is no lane {lane}.")
+        self._lanes[writer] = peer
+        try:
+            if lane == pb.PEER_LANE_RAFT:
+                await self._raft_lane(peer, reader, writer)
+            elif lane == pb.PEER_LANE_SNAPSHOT:
+                await self._snapshot_lane(peer, reader, writer)
+            else:
+                raise Invalid(f"There is no lane {lane}.")
+        finally:
+            del self._lanes[writer]
 
     async def _join_lane(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str

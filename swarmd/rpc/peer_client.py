@@ -15,7 +15,7 @@ from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS, Invalid, SwarmError, Unavailable
 from swarmd.rpc.frames import encode_frame, read_frame, write_frame
-from swarmd.rpc.peer import ContextSource
+from swarmd.rpc.peer import Check, ContextSource, shown_certificate
 from swarmd.rpc.v1 import peer_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ class PeerClient:
     """The raft lane to manager ``peer`` at ``address``: reconnects for ever, keeps frames in order.
 
     Frames are lost while there is no connection and when more than 32 MiB wait.  ``on_link(up)`` tells when
-    the other end has accepted, and when the connection is gone.  Run :meth:`run` in a task of its owner.
+    the other end has accepted, and when the connection is gone.  ``check`` is asked about the other end's
+    certificate.  Run :meth:`run` in a task of its owner.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PeerClient:
         on_link: Callable[[bool], None],
         clock: Clock,
         fraction: Callable[[], float],
+        check: Check,
     ) -> None:
         self.address = address
         self._peer = peer
@@ -76,6 +78,7 @@ class PeerClient:
         self._cluster_id = cluster_id
         self._context = context
         self._on_link = on_link
+        self._check = check
         self._clock = clock
         self._backoff = Backoff(first=_FIRST_RETRY, cap=_LAST_RETRY, fraction=fraction)
         self._queue: deque[bytes] = deque()
@@ -83,6 +86,7 @@ class PeerClient:
         self._wake = asyncio.Event()
         self._up = False
         self._gone = False
+        self._stale = False
         self._writer: asyncio.StreamWriter | None = None
 
     def send(self, frame: pb.PeerFrame) -> bool:
@@ -103,6 +107,11 @@ class PeerClient:
         self._wake.set()
         return True
 
+    def refresh(self) -> None:
+        """This end has another certificate: connect with it, and only then give up the present connection."""
+        self._stale = True
+        self._wake.set()
+
     async def run(self) -> None:
         """Connect, send, and connect again, until cancelled."""
         while True:
@@ -113,33 +122,54 @@ class PeerClient:
             await self._clock.sleep(self._backoff.next())
 
     async def _connected(self) -> None:
-        """One connection, from its handshake to its end."""
+        """One link: its connection, and after it those that show newer certificates, until one is lost."""
+        reader, writer = await self._open()
+        try:
+            self._backoff.reset()
+            self._up = True
+            self._on_link(True)
+            while await self._carry(reader, writer):
+                fresh = await self._open()
+                writer.transport.abort()
+                reader, writer = fresh
+        finally:
+            writer.transport.abort()
+            self._queue.clear()
+            self._bytes = 0
+            self._up = False
+            self._on_link(False)
+
+    async def _open(self) -> Streams:
+        """A connection that the other end has accepted."""
+        self._stale = False
         hello = pb.PeerHello(cluster_id=self._cluster_id(), node_id=self._own_id, lane=pb.PEER_LANE_RAFT)
         reader, writer = await connect(self.address, self._context(), self._peer)
-        self._gone = False
         try:
+            self._check(self._peer, shown_certificate(writer))
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await write_frame(writer, pb.PeerFrame(hello=hello))
                 answer = await read_frame(reader)
             if answer is None or answer.WhichOneof("body") != "hello":
                 raise Unavailable(f"Manager {self._peer} did not accept the connection.")
-            self._backoff.reset()
-            self._up = True
-            self._writer = writer
-            self._on_link(True)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Send over this connection until it is lost, or (True) another one is to take its place."""
+        self._gone, self._writer = False, writer
+        try:
             async with asyncio.TaskGroup() as group:
                 end = group.create_task(self._await_end(reader), name="end")
-                with contextlib.suppress(OSError):
+                try:
                     await self._send_all(writer)
+                except OSError:
+                    self._gone = True
                 end.cancel()
         finally:
             self._writer = None
-            writer.transport.abort()
-            self._queue.clear()
-            self._bytes = 0
-            if self._up:
-                self._up = False
-                self._on_link(False)
+        return not self._gone
 
     async def _await_end(self, reader: asyncio.StreamReader) -> None:
         """Notice at once that the other end is gone: it says nothing after its hello."""
@@ -149,8 +179,8 @@ class PeerClient:
         self._wake.set()
 
     async def _send_all(self, writer: asyncio.StreamWriter) -> None:
-        """Write what is queued until the other end is gone."""
-        while not self._gone:
+        """Write what is queued until the other end is gone, or the connection is to be another one."""
+        while not self._gone and not self._stale:
             data = bytearray()
             while self._queue and len(data) < _WRITE_BYTES:
                 data += self._queue.popleft()
@@ -164,16 +194,23 @@ class PeerClient:
 
 
 async def fetch_base(
-    peer: str, address: str, hello: pb.PeerHello, request: pb.SnapshotRequest, context: ssl.SSLContext
+    peer: str,
+    address: str,
+    hello: pb.PeerHello,
+    request: pb.SnapshotRequest,
+    context: ssl.SSLContext,
+    check: Check,
 ) -> AsyncIterator[pb.SnapshotChunk]:
     """The chunks of ``peer``'s base; none when it has nothing new enough.
 
-    Raises OSError or TimeoutError when the way breaks before the end, Invalid for nonsense.  A way that is
-    cut off is noticed after 2 seconds, by the kernel's probes, which a slow one answers.
+    Raises OSError or TimeoutError when the way breaks before the end, Invalid for nonsense, Denied for a
+    certificate that does not count.  A way that is cut off is noticed after 2 seconds, by the kernel's
+    probes, which a slow one answers.
     """
     reader, writer = await connect(address, context, peer)
     try:
         _notice_cut(writer.get_extra_info("socket"))
+        check(peer, shown_certificate(writer))
         await write_frame(writer, pb.PeerFrame(hello=hello))
         await write_frame(writer, pb.PeerFrame(snapshot_request=request))
         received, total = 0, 0

@@ -12,13 +12,14 @@ from typing import cast
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarmd.model.errors import Denied, Invalid
 from swarmd.model.states import Role
+from swarmd.security import roots
 
 ROOT_LIFE = datetime.timedelta(days=20 * 365)
 BACKDATE = datetime.timedelta(hours=1)
@@ -79,14 +80,36 @@ def new_request(key_pem: bytes) -> bytes:
 
 
 def sign(
-    request_pem: bytes, identity: Identity, *, root_pem: bytes, root_key_pem: bytes, now: float, life: float
+    request_pem: bytes,
+    identity: Identity,
+    *,
+    root_pem: bytes,
+    root_key_pem: bytes,
+    now: float,
+    life: float,
+    since: float | None = None,
 ) -> bytes:
-    """Certify ``identity`` for the key of a request, for ``life`` seconds.
+    """Certify ``identity`` for the key of a request, for ``life`` seconds from ``now`` on.
 
+    It counts from an hour ago on, or from ``since`` (seconds since 1970) when that is earlier.
     Raises Invalid when the request is not one, is not signed by its own key, or its key is no P-256 one.
     """
     public = _requested_key(request_pem)
     root, root_key = x509.load_pem_x509_certificate(root_pem), _load_key(root_key_pem)
+    certificate = (
+        _named(identity)
+        .issuer_name(root.subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_begin(now, since))
+        .not_valid_after(_utc(now) + datetime.timedelta(seconds=life))
+        .add_extension(roots.authority_key_identifier(root), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _named(identity: Identity) -> x509.CertificateBuilder:
     unit = role_unit(identity.role)
     subject = x509.Name(
         [
@@ -95,29 +118,21 @@ def sign(
             x509.NameAttribute(NameOID.COMMON_NAME, identity.node_id),
         ]
     )
-    certificate = (
+    uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
+    names = x509.SubjectAlternativeName([x509.DNSName(identity.node_id), x509.DNSName(unit)])
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(root.subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_utc(now) - BACKDATE)
-        .not_valid_after(_utc(now) + datetime.timedelta(seconds=life))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
-            critical=False,
-        )
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(identity.node_id), x509.DNSName(unit)]), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False
-        )
-        .sign(root_key, hashes.SHA256())
+        .add_extension(uses, critical=False)
+        .add_extension(names, critical=False)
     )
-    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _begin(now: float, since: float | None) -> datetime.datetime:
+    usual = _utc(now) - BACKDATE
+    return usual if since is None else min(usual, _utc(since))
 
 
 def _requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey:
@@ -144,11 +159,7 @@ def key_digest(request_pem: bytes) -> str:
 def identity_of(certificate: bytes) -> Identity:
     """Who a certificate (PEM or DER, verified already) names.  Raises Denied when it is no node's."""
     try:
-        parsed = (
-            x509.load_pem_x509_certificate(certificate)
-            if certificate.startswith(b"-----")
-            else x509.load_der_x509_certificate(certificate)
-        )
+        parsed = roots.load(certificate)
         unit = _attribute(parsed, NameOID.ORGANIZATIONAL_UNIT_NAME)
         role = next(role for role, name in _ROLE_UNITS.items() if name == unit)
         return Identity(
@@ -160,21 +171,10 @@ def identity_of(certificate: bytes) -> Identity:
         raise Denied("the certificate shown is not a swarm node's") from error
 
 
-def validity(certificate_pem: bytes) -> tuple[float, float]:
-    """Begin and end of a certificate's life, seconds since 1970."""
-    parsed = x509.load_pem_x509_certificate(certificate_pem)
+def validity(certificate: bytes) -> tuple[float, float]:
+    """Begin and end of the life of a certificate (PEM or DER), seconds since 1970."""
+    parsed = roots.load(certificate)
     return parsed.not_valid_before_utc.timestamp(), parsed.not_valid_after_utc.timestamp()
-
-
-def is_signed_by(certificate_pem: bytes, root_pem: bytes) -> bool:
-    """Whether that root signed that certificate."""
-    try:
-        x509.load_pem_x509_certificate(certificate_pem).verify_directly_issued_by(
-            x509.load_pem_x509_certificate(root_pem)
-        )
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def is_key_of(key_pem: bytes, certificate_pem: bytes) -> bool:

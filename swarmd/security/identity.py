@@ -16,13 +16,16 @@ import msgspec
 
 from swarmd.model.errors import Invalid, SwarmError, Unavailable
 from swarmd.model.states import Role
-from swarmd.security import ca
+from swarmd.security import ca, roots
 from swarmd.security.durable import sync_directory
 from swarmd.security.sealing import PLAIN, Sealer, key_id_of
 
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the ssl module has no name for."""
+
 
 class Credentials(msgspec.Struct, frozen=True):
-    """PEM of a node's key and certificate and of the root it trusts."""
+    """PEM of a node's key, its certificate (others of its chain may follow) and the roots it trusts."""
 
     key: bytes
     certificate: bytes
@@ -105,19 +108,25 @@ class IdentityStore:
 
 
 def server_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
-    """The cluster port: TLS 1.3, a client certificate is optional here (a joiner has none yet)."""
+    """The cluster port: TLS 1.3, a client certificate is optional here (a joiner has none yet).
+
+    The dates of a manager's certificate are looked at after the handshake (``daemon.lanes``)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # every connection shows its certificate anew
+    context.verify_flags = context.verify_flags | _NO_CHECK_TIME
     _load(context, credentials, scratch)
     return context
 
 
 def client_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
-    """To another node: both sides show certificates of one root; the name checked is the caller's choice."""
+    """To another manager: both sides show certificates of one root; the name checked is the caller's choice.
+
+    The dates of the certificate are looked at after the handshake (``daemon.lanes``)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags = context.verify_flags | _NO_CHECK_TIME
     _load(context, credentials, scratch)
     return context
 
@@ -205,7 +214,7 @@ def _load(context: ssl.SSLContext, credentials: Credentials, scratch: Path) -> N
 def _check(credentials: Credentials) -> None:
     if not ca.is_key_of(credentials.key, credentials.certificate):
         raise Invalid("node.key is not the key of node.crt")
-    if not ca.is_signed_by(credentials.certificate, credentials.root):
+    if not roots.leads_to(credentials.certificate, credentials.root):
         raise Invalid("node.crt is not signed by ca.crt")
 
 

@@ -9,13 +9,18 @@ from swarmd.model.states import Role
 from swarmd.security.ca import Identity, identity_of
 
 
-def caller(context: Any) -> Identity:
-    """The caller's identity.  Raises Denied without a node certificate."""
+def certificate(context: Any) -> bytes:
+    """The caller's certificate, PEM.  Raises Denied without one."""
     auth: dict[str, Any] = context.auth_context()
     certificates = auth.get("x509_pem_cert")
     if not certificates:
         raise Denied("this call needs a node certificate")
-    return identity_of(bytes(certificates[0]))
+    return bytes(certificates[0])
+
+
+def caller(context: Any) -> Identity:
+    """The caller's identity.  Raises Denied without a node certificate."""
+    return identity_of(certificate(context))
 
 
 def require(context: Any, cluster_id: str, *, manager: bool = False) -> Identity:

@@ -106,7 +106,7 @@ class ClusterPort:
         self.server.attach(self.handler)
         self._open: list[asyncio.StreamWriter] = []
 
-    def check(self, node_id: str) -> None:
+    def check(self, node_id: str, certificate: bytes = b"") -> None:
         if node_id in self.gone:
             raise Denied(f"node {node_id} is not part of this swarm any more")
 
@@ -382,6 +382,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             clock=SystemClock(),
             new_id=new_id,
             on_left=lambda: None,
+            recheck=lambda: None,
         )
 
     killed = manager()

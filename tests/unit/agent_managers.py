@@ -16,7 +16,7 @@ from swarmd.node.agent.core.remotes import Remote, Remotes
 from swarmd.node.agent.core.reporter import Reporter
 from swarmd.node.agent.session import Handlers, SessionClient
 from swarmd.rpc import codec, errors
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, types_pb2
 from tests.unit.agent_fakes import StillClock
 
 
@@ -150,6 +150,7 @@ class Node:
                 info=self._nothing,
                 hello=lambda: agent_pb2.AgentHello(address="10.0.0.1"),
                 images=self._images,
+                certificate=lambda: types_pb2.NodeCertificate(issuer="ab"),
             ),
             self.clock,
             self.nursery,

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from swarmd.api.control import ControlServer, UseCases
+from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
@@ -32,6 +33,7 @@ class Leader(Bed):
             store=self.store,
             clusters=Clusters(self.store, self.new_id),
             tokens=Tokens(self.store, self.clock, self.new_id),
+            authorities=Authorities(self.store, self.clock),
             nodes=Nodes(self.store, self.clock, lambda: self.group),
             services=self.services,
             logs=Logs(self.store, self.read, lambda name, error: None),

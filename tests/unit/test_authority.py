@@ -13,12 +13,12 @@ from swarmd.manager.authority import Authority, Issued
 from swarmd.manager.authority_server import JoinLane
 from swarmd.manager.core import joins
 from swarmd.model.errors import Denied, Invalid, Refused, Unavailable
-from swarmd.model.objects import Cluster, JoinToken, Node, NodeDescription, RemovedNode
+from swarmd.model.objects import Cluster, JoinToken, Node, NodeCertificate, NodeDescription, RemovedNode
 from swarmd.model.replace import replace
 from swarmd.model.spec import NodeSpec
 from swarmd.model.states import Availability, Role
 from swarmd.rpc.v1 import agent_pb2, peer_pb2
-from swarmd.security import ca, tokens
+from swarmd.security import ca, proof, roots, tokens
 from swarmd.store.core.transaction import Delete, Put
 from tests.unit.test_control_bed import Bed
 
@@ -83,7 +83,7 @@ async def test_a_token_gives_its_role_and_a_row_before_the_certificate(
 ) -> None:
     issued = await office.join(secret)
     assert ca.identity_of(issued.certificate) == ca.Identity(issued.node_id, role, "c1")
-    assert ca.is_signed_by(issued.certificate, issued.root_ca)
+    assert roots.leads_to(issued.certificate, issued.root_ca)
     row = office.node(issued.node_id)
     assert (row.role, row.spec.role, row.number, row.status.address) == (role, role, 1, "10.0.0.7")
 
@@ -253,7 +253,7 @@ async def test_strangers_and_removed_nodes_renew_nothing(office: Office) -> None
     node_id = (await office.join()).node_id
     row = office.node(node_id)
     await office.store.commit([Delete(Node, node_id, row.version), Put(RemovedNode(id=node_id, until=1.0))])
-    with pytest.raises(Denied, match="was removed from the swarm"):
+    with pytest.raises(Denied, match="is not part of this swarm any more"):
         office.renew(node_id)
 
 
@@ -296,3 +296,124 @@ async def test_errors_travel_in_the_reply(office: Office, leads: bool, secret: s
     reply = await lane(office, leads=leads).answer(request, "10.0.0.7")
     assert (reply.error_kind, reply.certificate_pem) == (kind, b"")
     assert reply.error
+
+
+# -- a certificate that has expired ---------------------------------------------------------------
+
+DAYS = 86400.0
+
+
+class Sleeper:
+    """A node that was off for longer than its certificate lives."""
+
+    def __init__(self, office: Office, issued: Issued, key: bytes) -> None:
+        self.office, self.node_id, self.certificate, self.key = (
+            office,
+            issued.node_id,
+            issued.certificate,
+            key,
+        )
+
+    def renew(self, *, signed_by: bytes = b"", shown: bytes = b"") -> Issued:
+        request = ca.new_request(ca.new_key())
+        signature = proof.sign_request(request, signed_by or self.key)
+        return self.office.authority.renew_expired(request, shown or self.certificate, signature)
+
+
+@pytest.fixture
+async def sleeper(office: Office) -> Sleeper:
+    key = ca.new_key()
+    issued = await office.authority.join(WORKER_SECRET, ca.new_request(key), address="10.0.0.7")
+    row = office.node(issued.node_id)
+    used = NodeCertificate(valid_from=ca.validity(issued.certificate)[0])
+    await office.put(replace(row, status=replace(row.status, certificate=used)))
+    office.clock.advance(100 * DAYS)
+    assert ca.validity(issued.certificate)[1] < office.clock.now()
+    return Sleeper(office, issued, key)
+
+
+async def test_an_expired_certificate_is_renewed_for_whoever_has_its_key(
+    office: Office, sleeper: Sleeper
+) -> None:
+    fresh = sleeper.renew().certificate
+    assert ca.identity_of(fresh) == ca.Identity(sleeper.node_id, Role.WORKER, "c1")
+    assert ca.validity(fresh)[1] > office.clock.now() + 89 * DAYS
+
+
+async def test_it_brings_the_role_that_the_row_has_now(office: Office, sleeper: Sleeper) -> None:
+    await office.put(replace(office.node(sleeper.node_id), spec=NodeSpec(role=Role.MANAGER)))
+    assert sleeper.renew().role is Role.MANAGER
+
+
+async def test_without_the_key_the_certificate_renews_nothing(sleeper: Sleeper) -> None:
+    with pytest.raises(Denied, match="not signed with the key of the certificate shown"):
+        sleeper.renew(signed_by=ca.new_key())
+
+
+async def test_the_signature_of_one_request_is_none_of_another(office: Office, sleeper: Sleeper) -> None:
+    mine, other = ca.new_request(ca.new_key()), ca.new_request(ca.new_key())
+    with pytest.raises(Denied, match="not signed with the key"):
+        office.authority.renew_expired(other, sleeper.certificate, proof.sign_request(mine, sleeper.key))
+
+
+async def test_a_certificate_of_another_root_or_swarm_renews_nothing(
+    office: Office, sleeper: Sleeper
+) -> None:
+    for root, key, swarm in (
+        (*ca.new_root(office.clock.now()), "c1"),
+        (office.root, office.root_key, "c2"),
+    ):
+        shown = ca.sign(
+            ca.new_request(sleeper.key),
+            ca.Identity(sleeper.node_id, Role.WORKER, swarm),
+            root_pem=root,
+            root_key_pem=key,
+            now=office.clock.now() - DAYS,
+            life=3600.0,
+        )
+        with pytest.raises(Denied, match=r"not signed by this swarm's root|of another swarm"):
+            sleeper.renew(shown=shown)
+
+
+async def test_a_removed_node_does_not_come_back_by_it(office: Office, sleeper: Sleeper) -> None:
+    row = office.node(sleeper.node_id)
+    await office.store.commit([Delete(Node, row.id, row.version), Put(RemovedNode(id=row.id, until=1.0))])
+    with pytest.raises(Denied, match="not part of this swarm any more"):
+        sleeper.renew()
+
+
+async def test_a_certificate_that_was_replaced_long_ago_renews_nothing(
+    office: Office, sleeper: Sleeper
+) -> None:
+    """Whoever copied a disk once is not that node for ever."""
+    fresh = sleeper.renew().certificate
+    row = office.node(sleeper.node_id)
+    used = NodeCertificate(valid_from=ca.validity(fresh)[0])
+    await office.put(replace(row, status=replace(row.status, certificate=used)))
+    with pytest.raises(Denied, match="has had a newer certificate than the one shown"):
+        sleeper.renew()
+
+
+async def test_a_manager_certifies_itself_for_what_its_row_says(office: Office) -> None:
+    node_id = (await office.join(MANAGER_SECRET)).node_id
+    since = office.clock.now() - 50 * DAYS
+    own = office.authority.renew_own(node_id, ca.new_request(ca.new_key()), since)
+    assert (own.role, ca.validity(own.certificate)[0]) == (Role.MANAGER, since)
+    with pytest.raises(Denied):
+        office.authority.renew_own("nobody", ca.new_request(ca.new_key()), since)
+
+
+async def test_the_join_lane_renews_here_or_at_the_leader(office: Office, sleeper: Sleeper) -> None:
+    async def leads_itself() -> None:
+        return None
+
+    lane = JoinLane(office.authority, leads_itself, lambda: office.root, list)
+    request = ca.new_request(ca.new_key())
+    shown = peer_pb2.RenewalProof(
+        certificate_pem=sleeper.certificate, signature=proof.sign_request(request, sleeper.key)
+    )
+    reply = await lane.answer(peer_pb2.JoinRequest(csr_pem=request, renewal=shown), "10.0.0.7")
+    assert (reply.error, reply.node_id) == ("", sleeper.node_id)
+    shown.signature = b"no"
+    refused = await lane.answer(peer_pb2.JoinRequest(csr_pem=request, renewal=shown), "10.0.0.7")
+    assert (refused.error_kind, refused.certificate_pem) == ("denied", b"")

@@ -138,6 +138,8 @@ def test_swarm_join_token_and_ca(daemon: FakeDaemon, cli: Cli) -> None:
     assert cli("swarm", "join-token", "--rotate", "manager")[1].startswith(
         "Successfully rotated manager join token.\n\nTo add a manager"
     )
+    root = control_pb2.Root(certificate_pem=b"PEM\n")
+    daemon.answers["GetAuthority"] = control_pb2.GetAuthorityResponse(root=root)
     assert cli("swarm", "ca")[1] == "PEM\n"
 
 

@@ -70,6 +70,7 @@ class Rig:
             clock=self.clock,
             new_id=new_id,
             on_left=lambda: None,
+            recheck=lambda: None,
         )
         raft: Any = self.raft
         self.managing.raft = raft

@@ -10,9 +10,12 @@ import grpc
 import pytest
 
 from swarmd.api.audit import Trail
+from swarmd.api.open_calls import OpenCalls
+from swarmd.daemon import certificate as certificate_module
 from swarmd.daemon import member as member_module
+from swarmd.daemon.certificate import CHECK
 from swarmd.daemon.config import Config
-from swarmd.daemon.member import RENEW_CHECK, ROLE_RETRY, Member
+from swarmd.daemon.member import ROLE_RETRY, Member
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.working import Machine
 from swarmd.kit.ids import new_id
@@ -49,6 +52,9 @@ class FakeManaging:
     async def stop(self) -> None:
         self._rig.log.append("managing stopped")
 
+    def show_certificate(self) -> None:
+        pass
+
 
 class Rig:
     """A member without ports, containers or managers; ``answers``: what the leader says to a renewal."""
@@ -78,8 +84,9 @@ class Rig:
             logs=nothing,
             new_id=new_id,
         )
+        self.member._calls = OpenCalls(lambda method, context: None)
         monkeypatch.setattr(member_module, "Managing", lambda **parts: FakeManaging(self, parts["on_left"]))
-        monkeypatch.setattr(member_module, "renew", self.renew)
+        monkeypatch.setattr(certificate_module, "renew", self.renew)
         monkeypatch.setattr(self.member.working.session, "leader_channel", lambda: None)
         monkeypatch.setattr(self.member.working, "restart_session", lambda: self.log.append("session"))
 
@@ -106,8 +113,13 @@ class Rig:
         """The managers tell the node its row."""
         info = agent_pb2.SessionInfo()
         info.node.spec.role, info.node.role = wanted.value, role.value
-        await self.member._role_wanted(info)
+        await self.member._told(info)
         await settle()
+
+    def keep(self) -> None:
+        """Look after the certificate, as a member does from its start on."""
+        member = self.member
+        member._nursery.start("certificate", member._certificate.keep(member._reconnect, member._role_lock))
 
     async def later(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -219,21 +231,21 @@ async def test_a_demoted_manager_has_its_key_beside_again(rig: Rig) -> None:
 
 async def test_an_old_certificate_is_renewed_and_shown_and_a_failure_is_tried_again(rig: Rig) -> None:
     rig.answers = [Unavailable("no manager can be reached"), Role.WORKER]
-    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    rig.keep()
     await settle()
-    await rig.later(RENEW_CHECK)
+    await rig.later(CHECK)
     assert len(rig.answers) == 2, "not before its time"
-    await rig.later(7200.0)
+    await rig.later(7000.0)
     assert (len(rig.answers), rig.log) == (1, [])
-    await rig.later(RENEW_CHECK)
+    await rig.later(CHECK)
     assert rig.log == ["certified worker", "session"], "the session would not survive its channel"
 
 
 async def test_a_renewal_that_already_brings_the_new_role_does_not_hide_it(rig: Rig) -> None:
     rig.answers = [Role.MANAGER]
-    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    rig.keep()
     await settle()
-    await rig.later(7200.0)
+    await rig.later(7000.0)
     await rig.row(Role.MANAGER, Role.WORKER)
     await eventually(lambda: rig.log == ["certified manager", "session", "managing started", "session"])
 
@@ -241,13 +253,13 @@ async def test_a_renewal_that_already_brings_the_new_role_does_not_hide_it(rig: 
 async def test_a_certificate_that_cannot_be_renewed_or_has_expired_is_a_problem_to_be_told(rig: Rig) -> None:
     assert rig.member.problems() == []
     rig.answers = [Unavailable("no manager can be reached")]
-    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    rig.keep()
     await settle()
     await rig.later(6000.0)
     (told,) = rig.member.problems()
     assert told.endswith("could not be renewed yet: no manager can be reached")
     rig.answers = [Role.WORKER]
-    await rig.later(RENEW_CHECK)
+    await rig.later(CHECK)
     assert rig.member.problems() == []
     rig.clock.advance(8000.0)
     (told,) = rig.member.problems()
@@ -259,11 +271,11 @@ async def test_a_full_disk_does_not_end_the_renewals(rig: Rig, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     rig.answers = [Role.WORKER, Role.WORKER]
-    rig.member._nursery.start("certificate", rig.member._keep_certificate())
+    rig.keep()
     await settle()
     with monkeypatch.context() as patch:
         patch.setattr(rig.store, "save", full)
         await rig.later(7000.0)
     assert rig.log == ["certified worker"]
-    await rig.later(RENEW_CHECK)
+    await rig.later(CHECK)
     assert rig.log == ["certified worker", "certified worker", "session"]

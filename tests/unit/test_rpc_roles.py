@@ -18,6 +18,7 @@ from swarmd.api.audit import Trail
 from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
 from swarmd.api.guard import INTERNAL
+from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
@@ -94,7 +95,7 @@ class Port(Bed):
             RemovedNode(id="removed manager", until=2e9),
         )
         self.dispatcher = Dispatcher(self.store, self.clock, gossip=dict, managers=list)
-        self.server = node_port_server(self.parts())
+        self.server, self.calls = node_port_server(self.parts())
         own = self.certified("manager", Role.MANAGER)
         self.port = self.server.add_secure_port("127.0.0.1:0", grpc_server_credentials(lambda: own))
         await self.server.start()
@@ -104,6 +105,7 @@ class Port(Bed):
             store=self.store,
             clusters=Clusters(self.store, self.new_id),
             tokens=Tokens(self.store, self.clock, self.new_id),
+            authorities=Authorities(self.store, self.clock),
             nodes=Nodes(self.store, self.clock, lambda: Group(("manager",), {"manager"}, "manager")),
             services=self.services,
             logs=Logs(self.store, cast("Any", no_logs), lambda name, error: None),
@@ -122,6 +124,7 @@ class Port(Bed):
             dispatcher=lambda: self.dispatcher,
             redirect=agent_pb2.Redirect,
             authority=lambda: authority,
+            trusted=lambda: self.root,
         )
 
     async def here(self) -> Leader:
@@ -142,7 +145,7 @@ class Port(Bed):
             root_pem=root,
             root_key_pem=root_key,
             now=time.time(),
-            life=7200,
+            life=400 * 86400,
         )
         return Credentials(key=key, certificate=certificate, root=self.root)
 

@@ -8,7 +8,7 @@ import pytest
 
 from swarmd.model.errors import Denied, Invalid
 from swarmd.model.states import Role
-from swarmd.security import ca, tokens
+from swarmd.security import ca, roots, tokens
 from swarmd.security.identity import Credentials, IdentityStore
 
 NOW = 1_800_000_000.0
@@ -31,8 +31,8 @@ def test_a_certificate_names_node_role_and_cluster() -> None:
 def test_another_swarms_root_did_not_sign_it() -> None:
     credentials, _ = issue()
     other, _ = ca.new_root(NOW)
-    assert ca.is_signed_by(credentials.certificate, credentials.root)
-    assert not ca.is_signed_by(credentials.certificate, other)
+    assert roots.leads_to(credentials.certificate, credentials.root)
+    assert not roots.leads_to(credentials.certificate, other)
 
 
 def test_a_certificate_that_is_no_nodes_is_denied() -> None:

@@ -35,6 +35,7 @@ _SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certi
 SHOWN: Mapping[str, Shown] = {
     "Control/UpdateCluster": Shown(more=("version", *_SETTINGS)),
     "Control/RotateToken": Shown("role"),
+    "Control/RotateAuthority": Shown(more=("certificate_expiry",), answer=("digest",)),
     "Control/CreateToken": Shown(
         more=("role", "labels", "availability", "description", "lifetime", "max_uses"), answer=("view.id",)
     ),
@@ -62,6 +63,7 @@ QUIET = frozenset(
     {
         "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
+        "Control/GetAuthority",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",

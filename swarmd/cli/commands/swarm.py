@@ -1,4 +1,4 @@
-"""``swarmctl swarm``: init, join, join-token, update, leave, ca; others in modules of their own."""
+"""``swarmctl swarm``: init, join, join-token, update, leave; others in modules of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from swarmd.cli.files import read_pem
 from swarmd.cli.grammar import Command, Group, Parsed, switch
 from swarmd.cli.session import open_client
 from swarmd.cli.spec_text import parse_count
@@ -42,6 +43,7 @@ def _settings(command: F) -> F:
     cls=Group,
     lazy={
         "audit": "swarmd.cli.commands.audit:audit",
+        "ca": "swarmd.cli.commands.swarm_ca:ca",
         "token": "swarmd.cli.commands.token:group",
         "unlock": f"{_UNLOCKING}:unlock",
         "unlock-key": f"{_UNLOCKING}:unlock_key",
@@ -60,10 +62,14 @@ def group() -> None:
     "--availability", metavar="active|pause|drain", default="active", help="Availability of this node"
 )
 @_settings
+@click.option("--ca-cert", metavar="FILE", default="", help="Begin with this root CA certificate (PEM)")
+@click.option("--ca-key", metavar="FILE", default="", help="The private key of that certificate (PEM)")
 def init(
     advertise_addr: str,
     listen_addr: str,
     availability: str,
+    ca_cert: str,
+    ca_key: str,
     **settings: Any,
 ) -> None:
     """Initialize a swarm."""
@@ -82,6 +88,8 @@ def init(
         task_history=wanted.task_history,
         certificate_expiry=wanted.certificate_expiry,
         autolock=wanted.autolock,
+        ca_cert=read_pem(ca_cert),
+        ca_key=read_pem(ca_key),
     )
     with open_client() as client:
         answer = client.node.InitSwarm(request)
@@ -181,16 +189,6 @@ def leave(force: bool | None) -> None:
     with open_client() as client:
         client.node.LeaveSwarm(node_pb2.LeaveSwarmRequest(force=bool(force)))
     click.echo("Node left the swarm.")
-
-
-@group.command("ca", cls=Command)
-def ca() -> None:
-    """Display the root CA's certificate."""
-    from swarmd.rpc.v1 import control_pb2
-
-    with open_client() as client:
-        cluster = client.control.GetCluster(control_pb2.GetClusterRequest())
-    click.echo(cluster.root_ca.decode("ascii", "replace").rstrip("\n"))
 
 
 def join_address(client: Client) -> str:

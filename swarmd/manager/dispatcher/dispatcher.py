@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from swarmd.kit.clock import Clock
+from swarmd.manager.dispatcher.certificates import Certificates
 from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
 from swarmd.manager.dispatcher.images import ImageIndex
@@ -21,6 +22,7 @@ from swarmd.model.errors import Denied, Invalid, OutOfSequence, Unavailable
 from swarmd.model.objects import (
     Cluster,
     Node,
+    NodeCertificate,
     NodeDescription,
     NodeStatus,
     RemovedNode,
@@ -32,6 +34,7 @@ from swarmd.model.replace import replace
 from swarmd.model.states import Availability, NodeState
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
+from swarmd.security import issuing
 from swarmd.store.core.tables import Event
 from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
@@ -48,13 +51,17 @@ class Dispatcher:
         *,
         gossip: Callable[[], Mapping[str, str]],
         managers: Callable[[], list[agent_pb2.ManagerPeer]],
+        wanted_issuer: Callable[[str], str] = lambda node_id: "",
     ) -> None:
+        """``wanted_issuer(node id)``: the key its certificate is to be signed by, "" when any will do."""
         self._store = store
         self._managers = managers
+        self._wanted_issuer = wanted_issuer
         self.images = ImageIndex()
         self._sessions: dict[str, Session] = {}
         self._judging = Judging(store, clock, gossip)
         self._reporting = Reporting(store)
+        self._certificates = Certificates(store)
         self._over = False
         # A version always means the same mesh: sessions may open before the loops run.
         self._mesh, self._mesh_version = self._built(), store.index
@@ -68,6 +75,7 @@ class Dispatcher:
                 group.create_task(self._follow_store(watch), name="dispatcher: store")
                 group.create_task(self._reporting.run(), name="dispatcher: statuses")
                 group.create_task(self._judging.run(), name="dispatcher: liveness")
+                group.create_task(self._certificates.run(), name="dispatcher: certificates")
         finally:
             self.end()
 
@@ -127,6 +135,8 @@ class Dispatcher:
         elif kind == "images":
             held = {image.ref: image.digest for image in message.images.images}
             self.images.report(session.node_id, held)
+        elif kind == "certificate":
+            self._certificates.take(session.node_id, message.certificate)
 
     def node_left(self, node_id: str) -> None:
         """The node said it leaves the swarm: no need to wait for its silence."""
@@ -140,6 +150,12 @@ class Dispatcher:
             if node is not None:
                 found.append(agent_pb2.ImageHolder(node_id=node_id, address=node.status.address))
         return found
+
+    def wake(self, nodes: Iterable[str]) -> None:
+        """What these nodes have to know may have changed."""
+        for node_id in nodes:
+            if node_id in self._sessions:
+                self._sessions[node_id].wake()
 
     def connected(self) -> Collection[str]:
         """Nodes with a live session."""
@@ -178,7 +194,8 @@ class Dispatcher:
             heartbeat=liveness.heartbeat_period(len(nodes), cluster.spec.heartbeat),
             managers=self._managers(),
             gossip_key=cluster.gossip_key,
-            root_ca=cluster.root_ca,
+            root_ca=issuing.trusted(cluster),
+            wanted_issuer=self._wanted_issuer(node_id),
         )
         for seed in (node for node in nodes if node.id != node_id and node.status.address):
             info.seeds.add(node_id=seed.id, address=seed.status.address)
@@ -203,9 +220,7 @@ class Dispatcher:
         if any(event.kind in (Node, Cluster) for event in events):
             self._wake_all()
         else:
-            for node_id in assignments.touched(_task_pairs(events)):
-                if node_id in self._sessions:
-                    self._sessions[node_id].wake()
+            self.wake(assignments.touched(_task_pairs(events)))
         if any(event.kind in (Node, Service, Task) for event in events):
             self._rebuild_mesh()
         if any(event.kind is Node for event in events):
@@ -244,7 +259,13 @@ def _registered(node: Node, hello: agent_pb2.AgentHello) -> Node:
     spec = node.spec
     if not node.description.hostname and hello.availability:
         spec = replace(spec, availability=_availability(hello.availability))
-    status = replace(node.status, state=NodeState.READY, message="", address=hello.address)
+    status = replace(
+        node.status,
+        state=NodeState.READY,
+        message="",
+        address=hello.address,
+        certificate=codec.from_proto(NodeCertificate, hello.certificate),
+    )
     return replace(node, spec=spec, description=description, status=status, raft_address=hello.raft_address)
 
 

@@ -21,7 +21,7 @@ from swarmd.node.agent.core.reporter import Reporter
 from swarmd.rpc import codec
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.errors import calling
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, types_pb2
 
 ANSWER_LIMIT = 10.0
 """Seconds a manager gets to open a session: it has to store that the node is there."""
@@ -40,6 +40,7 @@ class Handlers(msgspec.Struct, frozen=True):
     info: Callable[[agent_pb2.SessionInfo], Awaitable[None]]
     hello: Callable[[], agent_pb2.AgentHello]
     images: Callable[[], agent_pb2.ImageInventory]
+    certificate: Callable[[], types_pb2.NodeCertificate]
 
 
 class SessionClient:
@@ -63,6 +64,7 @@ class SessionClient:
         self._log = structlog.get_logger()
         self._news = asyncio.Event()
         self._images_due = True
+        self._certificate_due = False
         self._heartbeat = 1.0
         self._connected: Remote | None = None
         self.problem = ""
@@ -84,6 +86,11 @@ class SessionClient:
     def images_changed(self) -> None:
         """The node's image inventory is to be told again."""
         self._images_due = True
+        self._news.set()
+
+    def certificate_changed(self) -> None:
+        """What the hello said of the node's certificate is to be told again."""
+        self._certificate_due = True
         self._news.set()
 
     async def run(self) -> None:
@@ -121,7 +128,11 @@ class SessionClient:
 
     async def _session(self, remote: Remote) -> None:
         """One session; returns after a redirect, raises SwarmError when it fails or ends."""
-        stub = agent_pb2_grpc.DispatcherStub(self._channels.to(remote.address, remote.node_id))
+        with self._channels.using(remote.address, remote.node_id) as channel:
+            await self._session_over(channel, remote)
+
+    async def _session_over(self, channel: grpc.aio.Channel, remote: Remote) -> None:
+        stub = agent_pb2_grpc.DispatcherStub(channel)
         ended = asyncio.Event()
         hello = agent_pb2.AgentMessage(hello=self._handlers.hello())
         stream = stub.Session(self._outgoing(hello, ended))
@@ -202,6 +213,9 @@ class SessionClient:
                 if self._images_due:
                     self._images_due = False
                     yield agent_pb2.AgentMessage(images=self._handlers.images())
+                if self._certificate_due:
+                    self._certificate_due = False
+                    yield agent_pb2.AgentMessage(certificate=self._handlers.certificate())
                 batch = reporter.batch()
                 if batch is not None:
                     yield _status_batch(*batch)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from swarmd.rpc.v1 import peer_pb2 as _peer_pb2
 from swarmd.rpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -27,6 +28,7 @@ class AgentMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___AgentHello: ...
     @_builtins.property
@@ -35,6 +37,10 @@ class AgentMessage(_message.Message):
     def statuses(self) -> Global___StatusBatch: ...
     @_builtins.property
     def images(self) -> Global___ImageInventory: ...
+    @_builtins.property
+    def certificate(self) -> _types_pb2.NodeCertificate:
+        """The node trusts other roots than it said in its hello."""
+
     def __init__(
         self,
         *,
@@ -42,12 +48,13 @@ class AgentMessage(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         statuses: Global___StatusBatch | None = ...,
         images: Global___ImageInventory | None = ...,
+        certificate: _types_pb2.NodeCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "images", b"images", "statuses", b"statuses"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "certificate", b"certificate", "heartbeat", b"heartbeat", "hello", b"hello", "images", b"images", "statuses", b"statuses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "heartbeat", b"heartbeat", "hello", b"hello", "images", b"images", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "certificate", b"certificate", "heartbeat", b"heartbeat", "hello", b"hello", "images", b"images", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "images"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "heartbeat", "statuses", "images", "certificate"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -61,12 +68,15 @@ class AgentHello(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     RAFT_ADDRESS_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     raft_address: _builtins.str
     """Where this node's cluster port listens when it is a manager: "ip:2377"."""
     availability: _builtins.str
     @_builtins.property
     def description(self) -> _types_pb2.NodeDescription: ...
+    @_builtins.property
+    def certificate(self) -> _types_pb2.NodeCertificate: ...
     def __init__(
         self,
         *,
@@ -74,10 +84,11 @@ class AgentHello(_message.Message):
         address: _builtins.str = ...,
         raft_address: _builtins.str = ...,
         availability: _builtins.str = ...,
+        certificate: _types_pb2.NodeCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "availability", b"availability", "description", b"description", "raft_address", b"raft_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "availability", b"availability", "certificate", b"certificate", "description", b"description", "raft_address", b"raft_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,10 +273,14 @@ class SessionInfo(_message.Message):
     GOSSIP_KEY_FIELD_NUMBER: _builtins.int
     ROOT_CA_FIELD_NUMBER: _builtins.int
     SEEDS_FIELD_NUMBER: _builtins.int
+    WANTED_ISSUER_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     heartbeat: _builtins.float
     gossip_key: _builtins.bytes
     root_ca: _builtins.bytes
+    """Every root to trust, one after another."""
+    wanted_issuer: _builtins.str
+    """Not empty: the key that this node's certificate is to be signed by; it asks for a new one until it is."""
     @_builtins.property
     def node(self) -> _types_pb2.Node: ...
     @_builtins.property
@@ -282,10 +297,11 @@ class SessionInfo(_message.Message):
         gossip_key: _builtins.bytes = ...,
         root_ca: _builtins.bytes = ...,
         seeds: _abc.Iterable[Global___GossipSeed] | None = ...,
+        wanted_issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds", "wanted_issuer", b"wanted_issuer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -721,10 +737,13 @@ class ForwardedJoin(_message.Message):
     CSR_PEM_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RENEWAL_FIELD_NUMBER: _builtins.int
     token_secret: _builtins.str
     csr_pem: _builtins.bytes
     node_id: _builtins.str
     address: _builtins.str
+    @_builtins.property
+    def renewal(self) -> _peer_pb2.RenewalProof: ...
     def __init__(
         self,
         *,
@@ -732,10 +751,11 @@ class ForwardedJoin(_message.Message):
         csr_pem: _builtins.bytes = ...,
         node_id: _builtins.str = ...,
         address: _builtins.str = ...,
+        renewal: _peer_pb2.RenewalProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["renewal", b"renewal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "csr_pem", b"csr_pem", "node_id", b"node_id", "token_secret", b"token_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "csr_pem", b"csr_pem", "node_id", b"node_id", "renewal", b"renewal", "token_secret", b"token_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

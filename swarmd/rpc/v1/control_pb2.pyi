@@ -490,6 +490,170 @@ class RemoveTokenResponse(_message.Message):
 Global___RemoveTokenResponse: _TypeAlias = RemoveTokenResponse  # noqa: Y015
 
 @_typing.final
+class Root(_message.Message):
+    """A root certificate; digest: as join tokens carry it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    certificate_pem: _builtins.bytes
+    digest: _builtins.str
+    subject: _builtins.str
+    valid_until: _builtins.float
+    def __init__(
+        self,
+        *,
+        certificate_pem: _builtins.bytes = ...,
+        digest: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        valid_until: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_pem", b"certificate_pem", "digest", b"digest", "subject", b"subject", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Root: _TypeAlias = Root  # noqa: Y015
+
+@_typing.final
+class GetAuthorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorityRequest: _TypeAlias = GetAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class GetAuthorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    TRUSTING_FIELD_NUMBER: _builtins.int
+    CERTIFIED_FIELD_NUMBER: _builtins.int
+    AWAITED_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    """"trust", "issue", or "" when the root does not change."""
+    nodes: _builtins.int
+    trusting: _builtins.int
+    certified: _builtins.int
+    @_builtins.property
+    def root(self) -> Global___Root: ...
+    @_builtins.property
+    def next(self) -> Global___Root:
+        """While the root changes: the new one, how many nodes trust it, how many are certified by it, of how many."""
+
+    @_builtins.property
+    def awaited(self) -> _containers.RepeatedCompositeFieldContainer[Global___AwaitedNode]: ...
+    def __init__(
+        self,
+        *,
+        root: Global___Root | None = ...,
+        next: Global___Root | None = ...,
+        phase: _builtins.str = ...,
+        nodes: _builtins.int = ...,
+        trusting: _builtins.int = ...,
+        certified: _builtins.int = ...,
+        awaited: _abc.Iterable[Global___AwaitedNode] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "root", b"root"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaited", b"awaited", "certified", b"certified", "next", b"next", "nodes", b"nodes", "phase", b"phase", "root", b"root", "trusting", b"trusting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuthorityResponse: _TypeAlias = GetAuthorityResponse  # noqa: Y015
+
+@_typing.final
+class AwaitedNode(_message.Message):
+    """A node that a change of the root waits for, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    hostname: _builtins.str
+    state: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "id", b"id", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitedNode: _TypeAlias = AwaitedNode  # noqa: Y015
+
+@_typing.final
+class RotateAuthorityRequest(_message.Message):
+    """Without a certificate and key the swarm makes a new root.  certificate_expiry: seconds, 0 = as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CA_CERT_FIELD_NUMBER: _builtins.int
+    CA_KEY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRY_FIELD_NUMBER: _builtins.int
+    ca_cert: _builtins.bytes
+    ca_key: _builtins.bytes
+    certificate_expiry: _builtins.float
+    def __init__(
+        self,
+        *,
+        ca_cert: _builtins.bytes = ...,
+        ca_key: _builtins.bytes = ...,
+        certificate_expiry: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateAuthorityRequest: _TypeAlias = RotateAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class RotateAuthorityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateAuthorityResponse: _TypeAlias = RotateAuthorityResponse  # noqa: Y015
+
+@_typing.final
 class NodeView(_message.Message):
     """A node and what only the leader knows of it."""
 
@@ -498,9 +662,12 @@ class NodeView(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     MANAGER_STATUS_FIELD_NUMBER: _builtins.int
     ROOT_CA_FIELD_NUMBER: _builtins.int
+    TLS_STATUS_FIELD_NUMBER: _builtins.int
     manager_status: _builtins.str
     """"", "Leader", "Reachable" or "Unreachable"."""
     root_ca: _builtins.bytes
+    tls_status: _builtins.str
+    """Whether its certificate is of the root that the swarm trusts, or is to trust: "Ready" or "Needs Rotation"."""
     @_builtins.property
     def node(self) -> _types_pb2.Node: ...
     def __init__(
@@ -509,10 +676,11 @@ class NodeView(_message.Message):
         node: _types_pb2.Node | None = ...,
         manager_status: _builtins.str = ...,
         root_ca: _builtins.bytes = ...,
+        tls_status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manager_status", b"manager_status", "node", b"node", "root_ca", b"root_ca"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manager_status", b"manager_status", "node", b"node", "root_ca", b"root_ca", "tls_status", b"tls_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

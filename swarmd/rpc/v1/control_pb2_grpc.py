@@ -59,6 +59,16 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.FromString,
                 _registered_method=True)
+        self.GetAuthority = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/GetAuthority',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityResponse.FromString,
+                _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/RotateAuthority',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityResponse.FromString,
+                _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/swarmd.rpc.v1.Control/CreateToken',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.CreateTokenRequest.SerializeToString,
@@ -169,6 +179,18 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateUnlockKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuthority(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAuthority(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,6 +319,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RotateUnlockKey,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.SerializeToString,
+            ),
+            'GetAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthority,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityResponse.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -514,6 +546,60 @@ class Control:
             '/swarmd.rpc.v1.Control/RotateUnlockKey',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/GetAuthority',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetAuthorityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/RotateAuthority',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

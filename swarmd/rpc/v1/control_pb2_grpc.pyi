@@ -38,6 +38,8 @@ class ControlStub:
     RotateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]
     GetUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.GetUnlockKeyResponse]
     RotateUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateUnlockKeyRequest, _control_pb2.RotateUnlockKeyResponse]
+    GetAuthority: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetAuthorityRequest, _control_pb2.GetAuthorityResponse]
+    RotateAuthority: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateAuthorityRequest, _control_pb2.RotateAuthorityResponse]
     CreateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]
     ListTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]
     GetToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]
@@ -63,6 +65,8 @@ class ControlAsyncStub(ControlStub):
     RotateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]  # type: ignore[assignment]
     GetUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.GetUnlockKeyResponse]  # type: ignore[assignment]
     RotateUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateUnlockKeyRequest, _control_pb2.RotateUnlockKeyResponse]  # type: ignore[assignment]
+    GetAuthority: _aio.UnaryUnaryMultiCallable[_control_pb2.GetAuthorityRequest, _control_pb2.GetAuthorityResponse]  # type: ignore[assignment]
+    RotateAuthority: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateAuthorityRequest, _control_pb2.RotateAuthorityResponse]  # type: ignore[assignment]
     CreateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]  # type: ignore[assignment]
     ListTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]  # type: ignore[assignment]
     GetToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]  # type: ignore[assignment]
@@ -115,6 +119,20 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RotateUnlockKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RotateUnlockKeyResponse, _abc.Awaitable[_control_pb2.RotateUnlockKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetAuthority(
+        self,
+        request: _control_pb2.GetAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetAuthorityResponse, _abc.Awaitable[_control_pb2.GetAuthorityResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateAuthority(
+        self,
+        request: _control_pb2.RotateAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RotateAuthorityResponse, _abc.Awaitable[_control_pb2.RotateAuthorityResponse]]: ...
 
     @_abc_1.abstractmethod
     def CreateToken(

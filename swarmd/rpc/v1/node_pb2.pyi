@@ -104,6 +104,8 @@ class InitSwarmRequest(_message.Message):
     TASK_HISTORY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRY_FIELD_NUMBER: _builtins.int
     AUTOLOCK_FIELD_NUMBER: _builtins.int
+    CA_CERT_FIELD_NUMBER: _builtins.int
+    CA_KEY_FIELD_NUMBER: _builtins.int
     advertise_addr: _builtins.str
     listen_addr: _builtins.str
     availability: _builtins.str
@@ -111,6 +113,9 @@ class InitSwarmRequest(_message.Message):
     task_history: _builtins.int
     certificate_expiry: _builtins.float
     autolock: _builtins.bool
+    ca_cert: _builtins.bytes
+    """A root to begin with instead of one of the swarm's own: certificate and key, PEM."""
+    ca_key: _builtins.bytes
     def __init__(
         self,
         *,
@@ -121,10 +126,12 @@ class InitSwarmRequest(_message.Message):
         task_history: _builtins.int | None = ...,
         certificate_expiry: _builtins.float = ...,
         autolock: _builtins.bool = ...,
+        ca_cert: _builtins.bytes = ...,
+        ca_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "task_history", b"task_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__task_history: _TypeAlias = _typing.Literal["task_history"]  # noqa: Y015
     _WhichOneofArgType__task_history: _TypeAlias = _typing.Literal["_task_history", b"_task_history"]  # noqa: Y015

@@ -709,25 +709,60 @@ class NodeDescription(_message.Message):
 Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
 
 @_typing.final
+class NodeCertificate(_message.Message):
+    """issuer: identifier of the root key that signed a node's certificate; trusts: digests of the roots it trusts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    TRUSTS_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    issuer: _builtins.str
+    valid_from: _builtins.float
+    valid_until: _builtins.float
+    @_builtins.property
+    def trusts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        issuer: _builtins.str = ...,
+        trusts: _abc.Iterable[_builtins.str] | None = ...,
+        valid_from: _builtins.float = ...,
+        valid_until: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "trusts", b"trusts", "valid_from", b"valid_from", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeCertificate: _TypeAlias = NodeCertificate  # noqa: Y015
+
+@_typing.final
 class NodeStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     message: _builtins.str
     address: _builtins.str
+    @_builtins.property
+    def certificate(self) -> Global___NodeCertificate: ...
     def __init__(
         self,
         *,
         state: _builtins.str = ...,
         message: _builtins.str = ...,
         address: _builtins.str = ...,
+        certificate: Global___NodeCertificate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "message", b"message", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "certificate", b"certificate", "message", b"message", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -820,6 +855,39 @@ class ClusterSpec(_message.Message):
 Global___ClusterSpec: _TypeAlias = ClusterSpec  # noqa: Y015
 
 @_typing.final
+class CaRotation(_message.Message):
+    """phase: "trust" (nodes learn the new root) or "issue" (it signs).  cross_signed: its key, certified by the old."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    ROOT_CA_FIELD_NUMBER: _builtins.int
+    CA_KEY_FIELD_NUMBER: _builtins.int
+    CROSS_SIGNED_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    root_ca: _builtins.bytes
+    ca_key: _builtins.bytes
+    cross_signed: _builtins.bytes
+    started_at: _builtins.float
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        root_ca: _builtins.bytes = ...,
+        ca_key: _builtins.bytes = ...,
+        cross_signed: _builtins.bytes = ...,
+        started_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "cross_signed", b"cross_signed", "phase", b"phase", "root_ca", b"root_ca", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaRotation: _TypeAlias = CaRotation  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -833,6 +901,7 @@ class Cluster(_message.Message):
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
     MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     GOSSIP_KEY_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     LONGEST_EXPIRY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -848,6 +917,8 @@ class Cluster(_message.Message):
     longest_expiry: _builtins.float
     @_builtins.property
     def spec(self) -> Global___ClusterSpec: ...
+    @_builtins.property
+    def rotation(self) -> Global___CaRotation: ...
     def __init__(
         self,
         *,
@@ -861,12 +932,13 @@ class Cluster(_message.Message):
         worker_token: _builtins.str = ...,
         manager_token: _builtins.str = ...,
         gossip_key: _builtins.bytes = ...,
+        rotation: Global___CaRotation | None = ...,
         unlock_key: _builtins.bytes = ...,
         longest_expiry: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rotation", b"rotation", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "rotation", b"rotation", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

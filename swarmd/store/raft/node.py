@@ -237,6 +237,10 @@ class RaftNode:
             warnings=self._keeper.warnings(),
         )
 
+    def is_with(self, node_id: str) -> bool:
+        """Whether that node is a member of an epoch that matters still."""
+        return any(node_id in members for members in self._held.groups())
+
     def _announce(self) -> None:
         """Tell who wants to know that role, leader or members are others than before."""
         status = self.status()

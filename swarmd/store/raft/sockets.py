@@ -13,7 +13,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Unavailable
-from swarmd.rpc.peer import ContextSource, PeerServer
+from swarmd.rpc.peer import Check, ContextSource, PeerServer
 from swarmd.rpc.peer_client import PeerClient, fetch_base
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.transport import Receiver
@@ -25,7 +25,8 @@ class PeerTransport:
     """A :class:`~swarmd.store.raft.transport.Transport` over TLS 1.3.
 
     ``server`` listens already, or will; it is its owner's to start and close.  ``context`` gives the client
-    context of the moment, with this node's certificate and the swarm's root.
+    context of the moment, with this node's certificate and the swarm's root; ``check`` is asked about the
+    other end's.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class PeerTransport:
         context: ContextSource,
         clock: Clock,
         fraction: Callable[[], float] = random_fraction,
+        check: Check = lambda node_id, certificate: None,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -44,6 +46,7 @@ class PeerTransport:
         self._context = context
         self._clock = clock
         self._fraction = fraction
+        self._check = check
         self._nursery = Nursery(lambda name, error: _log.error("%s failed", name, exc_info=error))
         self._receiver: Receiver | None = None
         self._clients: dict[str, tuple[PeerClient, asyncio.Task[None]]] = {}
@@ -70,6 +73,11 @@ class PeerTransport:
             if peer not in self._clients:
                 self._open(peer, address)
 
+    def refresh(self) -> None:
+        """This node has another certificate: show it to everybody."""
+        for client, _ in self._clients.values():
+            client.refresh()
+
     def _open(self, peer: str, address: str) -> None:
         def on_link(up: bool) -> None:
             # One that was replaced has been reported down already.
@@ -86,6 +94,7 @@ class PeerTransport:
             on_link=on_link,
             clock=self._clock,
             fraction=self._fraction,
+            check=self._check,
         )
         self._clients[peer] = (client, self._nursery.start(f"way to {peer}", client.run()))
 
@@ -99,4 +108,4 @@ class PeerTransport:
         if entry is None:
             raise Unavailable(f"There is no way to manager {peer} now.")
         hello = pb.PeerHello(cluster_id=self._cluster_id(), node_id=self._node_id, lane=pb.PEER_LANE_SNAPSHOT)
-        return fetch_base(peer, entry[0].address, hello, request, self._context())
+        return fetch_base(peer, entry[0].address, hello, request, self._context(), self._check)
