@@ -11,6 +11,7 @@ import pytest
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, IdentityStore
 from swarmd.security.issuing import Signer
+from swarmd.security.vault import Vault
 from tests.cluster.lab import HOSTNAME_PAGE, Lab
 from tests.cluster.waiting import eventually
 
@@ -88,7 +89,7 @@ def test_a_swarm_that_was_off_for_longer_than_its_certificates_live_comes_back_b
     for node in whole.nodes:
         whole.local("stop", node)
     for node in whole.nodes:
-        _let_expire(IdentityStore(whole.directory(node) / "data" / "identity"), Signer(root, key))
+        _let_expire(whole.directory(node) / "data", Signer(root, key))
     for node in whole.nodes:
         whole.local("start", node)
     eventually("there is a leader", lambda: _leader(whole, "node2"))
@@ -97,8 +98,11 @@ def test_a_swarm_that_was_off_for_longer_than_its_certificates_live_comes_back_b
     assert not [line for line in whole.on("node1", "info").lines if "certificate" in line]
 
 
-def _let_expire(disk: IdentityStore, signer: Signer) -> None:
+def _let_expire(data: Path, signer: Signer) -> None:
     """The same identity as before, whose certificate ended a while ago."""
+    vault = Vault(data / "vault")
+    vault.open_here()
+    disk = IdentityStore(data / "identity", vault)
     held = disk.load()
     assert held is not None
     request = ca.new_request(held.key)
