@@ -141,6 +141,10 @@ class Engine:
         """A leader of this term or later was heard not longer than ``seconds`` ago."""
         return self._patience.heard_within(seconds, core_now())
 
+    def silence(self) -> float | None:
+        """Seconds since a leader was heard; None when none ever was."""
+        return None if self._heard is None else core_now() - self._heard
+
     # -- input -----------------------------------------------------------------------------------
 
     def set_connected(self, node_id: str, connected: bool) -> None:

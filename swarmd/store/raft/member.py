@@ -21,6 +21,7 @@ from swarmd.store.raft.inbox import Inbox
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
 from swarmd.store.raft.proposals import Proposals
+from swarmd.store.raft.reads import Reads
 from swarmd.store.raft.replica import Replica
 from swarmd.store.raft.scribe import Scribe
 from swarmd.store.raft.snapshots import Base
@@ -68,6 +69,9 @@ class Member:
         self._wake = asyncio.Event()
         self._inbox = Inbox()
         self._fetched: Base | None = None
+        self.reads = Reads(
+            held, replica, transport.send, clock, timing, session=proposals.session, leader=self.leader
+        )
 
     def wake(self) -> None:
         """There is something to do before the next tick."""
@@ -75,6 +79,8 @@ class Member:
 
     def frame(self, peer: str, frame: pb.PeerFrame) -> None:
         """A frame of ``peer`` arrived."""
+        if self.reads.hear(peer, frame):
+            return
         self._inbox.put(peer, frame)
         self._wake.set()
 
@@ -139,6 +145,7 @@ class Member:
         elif self._fetched is not None:
             await self._install(self._fetched)
         self._watch_leadership()
+        self.reads.turn()
 
     def _hear(self, peer: str, frame: pb.PeerFrame) -> None:
         kind = frame.WhichOneof("body")

@@ -49,6 +49,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
     peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped, and
     ``warnings`` what a working one cannot do.
+    ``age``: what it holds is what the swarm had agreed upon at most so many seconds ago; None when it has
+    heard of no leader since it started.
     """
 
     role: Role
@@ -61,6 +63,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     has_quorum: bool
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    age: float | None = 0.0
 
 
 class Proposer(Protocol):
@@ -73,8 +76,12 @@ class Proposer(Protocol):
         """
         ...
 
-    async def barrier(self, *, timeout: float = 10.0) -> None:
-        """Return when this leader has applied everything acknowledged before the call, anywhere."""
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        """Return when this member, leader or not, has applied all that was acknowledged before the call.
+
+        Answers how many commands that is; what is read here after that is linearizable.  Raises Unavailable:
+        no leader that a majority follows, this member is far behind, or it stopped.
+        """
         ...
 
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:

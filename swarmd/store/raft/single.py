@@ -23,8 +23,8 @@ class SingleProposer:
         self._applied += 1
         return self._machine.apply(self._applied, command)
 
-    async def barrier(self, *, timeout: float = 10.0) -> None:
-        return
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        return self._applied
 
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
         if set(members) != {self._node_id}:

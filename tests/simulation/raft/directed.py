@@ -17,6 +17,7 @@ from swarmd.store.raft.envelope import Body, Command, Envelope, Seal, encode_env
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.records import RECORD_OVERHEAD, Entry
+from swarmd.store.raft.snapshots import Base
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import LogState, Wal
 from tests.simulation.raft.machine import Machine
@@ -275,6 +276,38 @@ def seal_for_nobody(directory: Path) -> None:
     live(scenario, 3)
 
 
+# -- reads -----------------------------------------------------------------------------------------------
+
+
+def read_in_sealed_epoch(directory: Path) -> None:
+    """A leader that is slow to begin the next epoch does not answer reads from the one it sealed."""
+
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        joiner = world.add()
+        joiner.start(peers=world.addresses(["m1", "m2", "m3"]))
+        assert leader.node is not None
+        held = leader.node._held
+        adopt = held.adopt
+
+        async def slowly(base: Base) -> None:
+            await asyncio.sleep(4.0)
+            await adopt(base)
+
+        held.adopt = slowly  # type: ignore[method-assign]
+        changing = asyncio.ensure_future(change(world, "1234"))
+        others = [machine for name, machine in world.machines.items() if name != "m1"]
+        await until(lambda: [m for m in others if role(world, m.name) == "leader"])
+        await write(next(m for m in others if role(world, m.name) == "leader"), b"later")
+        assert held.newest == 1
+        await leader.call(lambda node: node.read_index(timeout=_PATIENCE), _PATIENCE)
+        assert leader.register is not None
+        world.checker.read("m1", world.checker.newest_known, leader.register.index)
+        await changing
+
+    live(scenario, 3)
+
+
 DIRECTED: dict[str, Callable[[Path], None]] = {
     "forgotten-vote": forgotten_vote,
     "commit-old-terms": commit_old_terms,
@@ -287,4 +320,5 @@ DIRECTED: dict[str, Callable[[Path], None]] = {
     "no-floor": no_floor,
     "old-epoch-dropped": old_epoch_dropped,
     "seal-for-nobody": seal_for_nobody,
+    "read-in-sealed-epoch": read_in_sealed_epoch,
 }

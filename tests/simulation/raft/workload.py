@@ -37,7 +37,8 @@ class Client:
                     )
                 )
             else:
-                await self.read(machine)
+                # Whoever it is: followers answer reads as the leader does.
+                await self.read(self._rng.choice((machine, self._rng.choice(self._world.up()))))
 
     def _choose(self) -> Machine | None:
         up = self._world.up()
@@ -75,12 +76,13 @@ class Client:
 
     async def read(self, machine: Machine) -> None:
         world = self._world
-        known = world.checker.newest_acknowledged
+        known = world.checker.newest_known
         timeout = self._rng.uniform(0.3, 4.0)
 
         async def work(node: RaftNode) -> int:
-            await node.barrier(timeout=timeout)
+            index = await node.read_index(timeout=timeout)
             assert machine.register is not None
+            assert machine.register.index >= index
             return machine.register.index
 
         try:
