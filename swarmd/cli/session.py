@@ -23,7 +23,8 @@ def open_client() -> Client:
     from swarmd.cli.client import connect
 
     root = click.get_current_context().find_root().params
-    return connect(resolve_host(root.get("context"), root.get("host")))
+    host = resolve_host(root.get("context"), root.get("host"))
+    return connect(host, warn_of_age=warn if root.get("stale") else None)
 
 
 def now() -> float:

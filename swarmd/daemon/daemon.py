@@ -37,6 +37,7 @@ from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
 NO_MANAGER = "no manager can be reached at the moment"
@@ -101,7 +102,7 @@ class Daemon:
         server = grpc.aio.server(
             interceptors=[
                 Guard(check_local, self._trail.refused),
-                Forwarding(self._find_leader, self._clock, self._trail.passing_on),
+                Forwarding(self._find_leader, self._replica, self._clock, self._trail.passing_on),
                 Auditing(self._trail),
             ],
             options=SERVER_OPTIONS,
@@ -235,10 +236,15 @@ class Daemon:
     # -- calls for managers ----------------------------------------------------------------------
 
     async def _find_leader(self) -> Leader:
-        member = self._swarm.member
-        if member is None:
+        return await self._member().find_leader()
+
+    def _replica(self) -> RaftNode:
+        return self._member().replica()
+
+    def _member(self) -> Member:
+        if self._swarm.member is None:
             raise self._swarm.absence()
-        return await member.find_leader()
+        return self._swarm.member
 
     def _use_cases(self) -> UseCases:
         if self._swarm.member is None:

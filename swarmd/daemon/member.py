@@ -39,6 +39,7 @@ from swarmd.security.identity import (
     is_manager,
 )
 from swarmd.security.vault import Vault
+from swarmd.store.raft.node import RaftNode
 
 RELEASE_LIMIT = 15.0
 """Seconds a demoted manager waits for the others before it stops answering them."""
@@ -149,6 +150,7 @@ class Member:
             cluster_id=lambda: self._memory.cluster_id,
             store=lambda: self._managing.store if self._managing is not None else None,
             find_leader=self.find_leader,
+            here=self.replica,
             use_cases=self.use_cases,
             dispatcher=self._dispatcher,
             redirect=self._redirect,
@@ -170,6 +172,10 @@ class Member:
     async def find_leader(self) -> Leader:
         """Where a user's call goes; raises NotManager on a worker, Unavailable without a leader."""
         return await self._manager().find_leader()
+
+    def replica(self) -> RaftNode:
+        """This manager's copy of the swarm; raises NotManager on a worker."""
+        return self._manager().raft
 
     def use_cases(self) -> UseCases:
         return self._manager().cases

@@ -13,7 +13,6 @@ from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import LEADER_WAIT, Managing
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Unavailable
 from swarmd.model.objects import Node, NodeStatus
 from swarmd.model.replace import replace
 from swarmd.rpc.channels import Channels
@@ -21,7 +20,7 @@ from swarmd.security.identity import Credentials
 from swarmd.security.vault import Vault
 from swarmd.store.core import transaction
 from swarmd.store.core.transaction import Put
-from swarmd.store.raft.port import NO_LEADER, RaftStatus
+from swarmd.store.raft.port import NO_LEADER, NoLeader, RaftStatus
 from tests.unit.test_control_bed import ManualClock, settle
 
 MEMBERS = {"m1": "10.0.0.1:2377", "m2": "10.0.0.2:2377", "m3": "10.0.0.3:2377"}
@@ -116,7 +115,7 @@ async def test_without_a_leader_that_is_said_in_the_end(rig: Rig) -> None:
         assert failures == []
         rig.clock.advance(0.5)
     await settle()
-    assert [(type(error), str(error)) for error in failures] == [(Unavailable, NO_LEADER)]
+    assert [(type(error), str(error)) for error in failures] == [(NoLeader, NO_LEADER)]
     await nursery.close()
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from swarmd.model.errors import Unavailable
+from swarmd.model.errors import OutcomeUnknown, Unavailable
 
 StateView = Callable[[], Iterable[bytes]]
 """Called in another thread, gives the state in pieces, each of a few milliseconds' work at most."""
@@ -72,7 +72,7 @@ class Proposer(Protocol):
     async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
         """The result of applying ``command`` (at most 1 MiB) here, once it is durable on a majority.
 
-        Raises Unavailable: not the leader, no quorum, disk full, or timed out (may have been applied).
+        Raises Unavailable: not the leader, no quorum, disk full; OutcomeUnknown when it may yet be applied.
         """
         ...
 
@@ -106,9 +106,13 @@ class Proposer(Protocol):
         ...
 
 
-def no_leader() -> Unavailable:
+class NoLeader(Unavailable):
     """Nobody leads, as far as this member knows."""
-    return Unavailable(NO_LEADER)
+
+
+def no_leader() -> NoLeader:
+    """With the sentence for it."""
+    return NoLeader(NO_LEADER)
 
 
 def not_leader(leader: str | None) -> Unavailable:
@@ -118,6 +122,6 @@ def not_leader(leader: str | None) -> Unavailable:
     return Unavailable(f"This manager is not the leader of the swarm; manager {leader} is. Ask that one.")
 
 
-def outcome_unknown(why: str) -> Unavailable:
+def outcome_unknown(why: str) -> OutcomeUnknown:
     """The entry is in a log somewhere and may yet win."""
-    return Unavailable(f"{why} The change may have been applied; look before trying again.")
+    return OutcomeUnknown(f"{why} The change may have been applied; look before trying again.")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from swarmd.model.errors import Invalid, Refused, SwarmError
+from swarmd.model.errors import Invalid, OutcomeUnknown, Refused, SwarmError
 from swarmd.store.raft.node import RaftNode
 from tests.simulation.raft.machine import ConnectionLost, Machine
 from tests.simulation.raft.world import World
 
-_UNKNOWN = "may have been applied"
 _GRACE = 5.0
 
 
@@ -64,7 +63,7 @@ class Client:
         except (ConnectionLost, TimeoutError):
             world.note("lost", machine.name, command)
         except SwarmError as error:
-            sure = _UNKNOWN not in str(error)
+            sure = not isinstance(error, OutcomeUnknown)
             world.note("no" if sure else "unknown", machine.name, command)
             if sure:
                 world.checker.deny(command)
@@ -188,7 +187,7 @@ class Admin:
             return True
         except SwarmError as error:
             world.note("unavailable", machine.name, str(error)[:90])
-            return _UNKNOWN not in str(error)
+            return not isinstance(error, OutcomeUnknown)
         else:
             world.note("done", machine.name)
             return True
