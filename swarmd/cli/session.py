@@ -45,6 +45,12 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
+def warn_all(sentences: Iterable[str]) -> None:
+    """What a daemon warns of, line by line, to standard error."""
+    for sentence in sentences:
+        warn(f"WARNING: {sentence}")
+
+
 def print_listing(form: Layout, rows: Sequence[Row], template: str | None, quiet: bool | None) -> None:
     """A listing, with ``--format`` and ``--quiet``."""
     try:
