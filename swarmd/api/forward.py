@@ -84,9 +84,7 @@ class NotSent(Unavailable):
 class Forwarding(grpc.aio.ServerInterceptor):
     """In front of a node's gRPC servers."""
 
-    def __init__(
-        self, find: Find, here: reading.Here, clock: Clock, passing_on: PassingOn = plainly
-    ) -> None:
+    def __init__(self, find: Find, here: reading.Here, clock: Clock, passing_on: PassingOn = plainly) -> None:
         self._find = find
         self._here = here
         self._clock = clock

@@ -18,6 +18,7 @@ from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.locking import Locking
+from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -110,6 +111,9 @@ class Managing:
         )
         self.store = Store(self._state, self.raft, clock)
         self._terms = Terms(self.raft, clock, self._new_term, lambda: self._changed, self._nursery)
+        self._succession = Succession(
+            node_id, self.store, self.raft, clock, self._terms.hand_on, self.changed
+        )
         self.authority = Authority(self.store, clock, new_id)
         self._join_lane = JoinLane(
             self.authority, self._leader_channel, lambda: credentials().root, self.managers
@@ -142,12 +146,13 @@ class Managing:
         self._takes_part = True
         self._nursery.start("terms", self._terms.run())
         self._nursery.start("locking", self._locking.run(self.store))
+        self._nursery.start("succession", self._succession.run())
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
         self._takes_part = False
         if self.raft.is_leader() and len(self.raft.status().members) > 1:
-            await self._terms.hand_on()
+            await self._terms.hand_on(self._succession.heirs())
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()

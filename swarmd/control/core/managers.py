@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from swarmd.model.errors import Refused
 from swarmd.model.objects import Node
+from swarmd.model.states import Availability
 
 
 def can_lose(members: Collection[str], reachable: Collection[str]) -> int:
@@ -37,6 +38,14 @@ def about_missing(names: Mapping[str, str], reachable: Collection[str]) -> list[
         f"of {len(names)} managers, {', '.join(missing)} cannot be reached: "
         f"the swarm can lose {left or 'no'} more."
     ]
+
+
+def heirs(own: str, members: Collection[str], reachable: Collection[str], rows: Iterable[Node]) -> list[str]:
+    """Who of the others should lead rather than one that is being drained: reachable, and not drained."""
+    others = {member for member in members if member in reachable and member != own}
+    return sorted(
+        row.id for row in rows if row.id in others and row.spec.availability is not Availability.DRAIN
+    )
 
 
 def check_demotion(node: Node, members: Collection[str], reachable: Collection[str]) -> None:

@@ -222,10 +222,11 @@ class Engine:
         if self.term == 0 and self._get("raftLeader") is None:
             self.elect_now()
 
-    def transfer(self) -> bool:
-        """Ask the most current member to take over; False when none is current."""
+    def transfer(self, to: str | None = None) -> bool:
+        """Ask ``to``, or the most current member, to take over; False when it is not current."""
         asked: list[bool] = []
-        self._core.transferLeadership(None, lambda _, error: asked.append(error == 0))
+        node = None if to is None else self._nodes[to]
+        self._core.transferLeadership(node, lambda _, error: asked.append(error == 0))
         return asked == [True]
 
     def tick(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 from swarmd.kit.clock import Clock
@@ -288,8 +288,8 @@ class RaftNode:
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
         await self._changes.change_members(members, timeout)
 
-    async def transfer(self) -> None:
-        await self._changes.transfer()
+    async def transfer(self, among: Collection[str] = ()) -> None:
+        await self._changes.transfer(among)
 
     async def _next_turn(self) -> None:
         async with self._turned:

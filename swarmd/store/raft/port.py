@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -91,8 +91,11 @@ class Proposer(Protocol):
         """
         ...
 
-    async def transfer(self) -> None:
-        """Give leadership to the most current other member; raises Unavailable when that fails."""
+    async def transfer(self, among: Collection[str] = ()) -> None:
+        """Give leadership to the most current other member, or to one of ``among`` when some are named.
+
+        Raises Unavailable when that fails.
+        """
         ...
 
     def status(self) -> RaftStatus: ...

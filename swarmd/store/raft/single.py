@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from swarmd.model.errors import Refused
 from swarmd.store.raft.port import RaftStatus, StateMachine
@@ -34,7 +34,7 @@ class SingleProposer:
         for callback in self._callbacks:
             callback()
 
-    async def transfer(self) -> None:
+    async def transfer(self, among: Collection[str] = ()) -> None:
         raise Refused("There is no other manager to give leadership to.")
 
     def status(self) -> RaftStatus:
