@@ -19,6 +19,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_file: str = ""
     labels: dict[str, str] = {}
     socket_group: str = ""
+    advertise_addr: str = ""
 
     @property
     def data(self) -> Path:

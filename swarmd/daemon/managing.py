@@ -260,6 +260,8 @@ class Managing:
         for node_id, raft_address in sorted(self.raft.status().members.items()):
             node = self.store.get(Node, node_id)
             address = node.status.address if node else raft_address.rpartition(":")[0]
+            # Of one that moved the row says so first, and its change is what has the others told.
+            raft_address = (node.raft_address if node else "") or raft_address
             peers.append(agent_pb2.ManagerPeer(node_id=node_id, address=address, raft_address=raft_address))
         return peers
 

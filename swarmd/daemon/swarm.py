@@ -15,6 +15,7 @@ from swarmd.daemon.joining import Joiner
 from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
+from swarmd.daemon.moving import how_chosen, moved
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address
 from swarmd.daemon.state import NodeMemory
@@ -48,8 +49,18 @@ Abandon = Callable[[], Coroutine[Any, Any, None]]
 class Swarm:
     """At most one membership at a time."""
 
-    def __init__(self, disk: OnDisk, machine: MakeMachine, logs: TaskLogs, abandon: Abandon) -> None:
+    def __init__(
+        self,
+        disk: OnDisk,
+        machine: MakeMachine,
+        logs: TaskLogs,
+        abandon: Abandon,
+        *,
+        advertise_addr: str = "",
+    ) -> None:
+        """``advertise_addr``: the setting; empty = as it was chosen when this node came into its swarm."""
         self._disk = disk
+        self._advertise_addr = advertise_addr
         self._make_machine = machine
         self._logs = logs
         self._abandon = abandon
@@ -113,7 +124,16 @@ class Swarm:
         found = self._disk.load()
         if found is not None:
             credentials, memory = found
+            memory = self._moved(memory)
             await self._begin(credentials, memory, founding=memory.founding)
+
+    def _moved(self, memory: NodeMemory) -> NodeMemory:
+        """With the address that this machine has now, on disk before anybody is told."""
+        now = moved(memory, self._advertise_addr, addresses.interface_addresses())
+        if now != memory:
+            self._disk.memory.save(now)
+            self._log.info("address_changed", before=memory.address, now=now.address)
+        return now
 
     async def _begin(
         self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
@@ -168,6 +188,7 @@ class Swarm:
                 availability=availability.value,
                 managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
                 founding=founding,
+                chosen=how_chosen(request.advertise_addr),
             )
             await self._enter(credentials, memory, founding=founding)
             assert self.member is not None
@@ -194,6 +215,7 @@ class Swarm:
                 listen=listen_address(request.listen_addr),
                 availability=request.availability,  # "": the token says
                 managers=managers,
+                chosen=how_chosen(request.advertise_addr),
             )
             await self._enter(joined.credentials, memory)
             self._joiner.done()

@@ -131,6 +131,16 @@ async def test_calls_are_given_up_for_another_leader_and_for_nothing_else(rig: R
     assert not (await rig.managing.find_leader()).lost.is_set()
 
 
+async def test_a_manager_that_moved_is_told_by_its_row_before_replication_hears_of_it(rig: Rig) -> None:
+    row = Node(id="m2", number=2, status=NodeStatus(address="10.9.9.9"), raft_address="10.9.9.9:2377")
+    before = rig.managing.store.get(Node, "m2")
+    assert before is not None
+    rig.managing._state.apply(2, transaction.encode(0.0, [Put(replace(row, version=before.version))]))
+    told = {one.node_id: (one.address, one.raft_address) for one in rig.managing.managers()}
+    assert told["m2"] == ("10.9.9.9", "10.9.9.9:2377")
+    assert told["m1"] == ("10.0.0.1", "10.0.0.1:2377")
+
+
 async def test_nodes_are_told_the_managers_and_the_leader_if_it_is_another(rig: Rig) -> None:
     rig.raft.change(leader="m2")
     redirect = rig.managing.redirect()
