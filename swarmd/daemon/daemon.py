@@ -54,13 +54,7 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
-        self._swarm = Swarm(
-            OnDisk(config.data),
-            self._machine,
-            self._read_logs,
-            self._abandon,
-            advertise_addr=config.advertise_addr,
-        )
+        self._swarm = Swarm(OnDisk(config.data), self._machine, self._read_logs, self._abandon)
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()

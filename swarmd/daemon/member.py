@@ -18,6 +18,7 @@ from swarmd.api.forward import Leader, not_manager
 from swarmd.control.cluster import Founding
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
+from swarmd.daemon.moving import today
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.daemon.renewal import certificate_problems, renew, renewal_due
 from swarmd.daemon.state import MemoryFile, NodeMemory
@@ -107,6 +108,7 @@ class Member:
 
     async def start(self, *, founding: Founding | None = None) -> None:
         """Open the node port, take part.  Raises SwarmError when a port or the disk cannot be used."""
+        self._memory = today(self._memory, self._machine.config.advertise_addr, self._memory_file.save)
         await self._open_node_port()
         if not is_manager(self._credentials):
             self._locking.release()

@@ -9,12 +9,28 @@ nothing was named        ──► what it had, while it has it; else the only o
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import structlog
 
 from swarmd.daemon.state import NodeMemory
 from swarmd.model.errors import Invalid
 from swarmd.model.replace import replace
 from swarmd.node import addresses
+
+
+def own_address(advertised: str) -> str:
+    """The address that ``--advertise-addr`` means on this machine.  Raises Invalid."""
+    return addresses.resolve(advertised, addresses.interface_addresses())
+
+
+def today(memory: NodeMemory, setting: str, save: Callable[[NodeMemory], None]) -> NodeMemory:
+    """``memory`` as it is on this machine now; saved before anybody is told.  Raises Invalid, Unavailable."""
+    now = moved(memory, setting, addresses.interface_addresses())
+    if now != memory:
+        save(now)
+        structlog.get_logger().info("address_changed", before=memory.address, now=now.address)
+    return now
 
 
 def how_chosen(advertised: str) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import structlog
 
-from swarmd.control.cluster import Clusters, Founding
+from swarmd.control.cluster import Clusters
 from swarmd.daemon import refusals
 from swarmd.daemon.joining import Joiner
 from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
-from swarmd.daemon.moving import how_chosen, moved
+from swarmd.daemon.moving import how_chosen, own_address
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address
 from swarmd.daemon.state import NodeMemory
@@ -24,7 +24,6 @@ from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, caught
 from swarmd.model.errors import NotManager, Refused, SwarmError, Unavailable
 from swarmd.model.states import Role
-from swarmd.node import addresses
 from swarmd.node.agent.core.remotes import Remote
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.v1 import node_pb2
@@ -49,18 +48,8 @@ Abandon = Callable[[], Coroutine[Any, Any, None]]
 class Swarm:
     """At most one membership at a time."""
 
-    def __init__(
-        self,
-        disk: OnDisk,
-        machine: MakeMachine,
-        logs: TaskLogs,
-        abandon: Abandon,
-        *,
-        advertise_addr: str = "",
-    ) -> None:
-        """``advertise_addr``: the setting; empty = as it was chosen when this node came into its swarm."""
+    def __init__(self, disk: OnDisk, machine: MakeMachine, logs: TaskLogs, abandon: Abandon) -> None:
         self._disk = disk
-        self._advertise_addr = advertise_addr
         self._make_machine = machine
         self._logs = logs
         self._abandon = abandon
@@ -123,21 +112,9 @@ class Swarm:
     async def _resume(self) -> None:
         found = self._disk.load()
         if found is not None:
-            credentials, memory = found
-            memory = self._moved(memory)
-            await self._begin(credentials, memory, founding=memory.founding)
+            await self._begin(*found)
 
-    def _moved(self, memory: NodeMemory) -> NodeMemory:
-        """With the address that this machine has now, on disk before anybody is told."""
-        now = moved(memory, self._advertise_addr, addresses.interface_addresses())
-        if now != memory:
-            self._disk.memory.save(now)
-            self._log.info("address_changed", before=memory.address, now=now.address)
-        return now
-
-    async def _begin(
-        self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
-    ) -> None:
+    async def _begin(self, credentials: Credentials, memory: NodeMemory) -> None:
         machine = await self._make_machine(memory.node_id)
         member = Member(
             machine,
@@ -151,7 +128,7 @@ class Swarm:
         )
         self.member, self.machine = member, machine
         try:
-            await member.start(founding=founding)
+            await member.start(founding=memory.founding)
         except BaseException:
             self.member = self.machine = None
             await member.stop()
@@ -177,7 +154,7 @@ class Swarm:
         async with self._change:
             self._check_outside()
             spec = cluster_spec(request)
-            address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
+            address = own_address(request.advertise_addr)
             availability = availability_of(request.availability)
             founding, credentials = found(address, spec, availability, now)
             memory = NodeMemory(
@@ -190,7 +167,7 @@ class Swarm:
                 founding=founding,
                 chosen=how_chosen(request.advertise_addr),
             )
-            await self._enter(credentials, memory, founding=founding)
+            await self._enter(credentials, memory)
             assert self.member is not None
             assert self.member.managing is not None
             return self.member, self.member.managing.cases.clusters
@@ -202,7 +179,7 @@ class Swarm:
             self._check_outside()
             if request.availability:
                 availability_of(request.availability)
-            address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
+            address = own_address(request.advertise_addr)
             joined = await self._joiner.join(request.token, list(request.remote_addrs))
             managers = tuple(
                 Remote(node_id, raft_address.rpartition(":")[0], raft_address)
@@ -221,12 +198,10 @@ class Swarm:
             self._joiner.done()
             return joined.node_id, joined.role
 
-    async def _enter(
-        self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
-    ) -> None:
+    async def _enter(self, credentials: Credentials, memory: NodeMemory) -> None:
         try:
             self._disk.save(credentials, memory)
-            await self._begin(credentials, memory, founding=founding)
+            await self._begin(credentials, memory)
         except BaseException:
             with contextlib.suppress(SwarmError):  # it is the problem then, and the first error is told
                 self._out()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarmd.daemon.moving import how_chosen, moved
+from swarmd.daemon.moving import how_chosen, moved, today
 from swarmd.daemon.state import NodeMemory
 from swarmd.model.errors import Invalid
 
@@ -67,3 +67,12 @@ def test_a_setting_that_cannot_be_followed_is_refused() -> None:
 def test_a_node_that_listened_on_its_own_address_only_goes_on_with_the_new_one() -> None:
     assert moved(memory("auto", BEFORE), "", ONE).listen == "10.0.0.9"
     assert moved(memory("auto"), "", ONE).listen == "0.0.0.0"
+
+
+def test_what_is_told_to_others_is_on_the_disk_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmd.node.addresses.interface_addresses", lambda: dict(ONE))
+    saved: list[NodeMemory] = []
+    assert today(memory("eth0"), "", saved.append).address == "10.0.0.9"
+    assert [one.address for one in saved] == ["10.0.0.9"]
+    assert today(saved[0], "", saved.append) == saved[0]
+    assert len(saved) == 1, "nothing changed, nothing is written"

@@ -121,10 +121,10 @@ class Network:
 
 
 class Rig:
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.abandoned = 0
-        self.swarm = Swarm(OnDisk(directory), self.machine, cast("Any", None), self.abandon, **settings)
+        self.swarm = Swarm(OnDisk(directory), self.machine, cast("Any", None), self.abandon)
 
     async def machine(self, node_id: str) -> Any:
         return type("Machine", (), {"network": Network()})()
@@ -403,19 +403,3 @@ class TestLocked:
         assert (rig.swarm.state, rig.files, rig.abandoned) == ("inactive", set(), 1)
         await rig.init()
         assert rig.swarm.state == "active"
-
-
-async def test_a_machine_with_another_address_takes_part_under_it_and_remembers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = Rig(tmp_path)
-    await first.init()
-    await first.swarm.stop()
-    monkeypatch.setattr("swarmd.node.addresses.interface_addresses", lambda: {"eth0": "10.0.0.2"})
-    again = Rig(tmp_path, advertise_addr="10.0.0.2")
-    await again.swarm.resume()
-    assert again.swarm.member is not None
-    assert again.swarm.member.memory.address == "10.0.0.2"
-    on_disk = OnDisk(tmp_path).load()
-    assert on_disk is not None
-    assert on_disk[1].address == "10.0.0.2"

@@ -47,6 +47,7 @@ class GetClusterResponse(_message.Message):
     WORKER_TOKEN_FIELD_NUMBER: _builtins.int
     MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     CAN_LOSE_MANAGERS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.float
@@ -55,6 +56,7 @@ class GetClusterResponse(_message.Message):
     manager_token: _builtins.str
     can_lose_managers: _builtins.int
     """How many more managers may fail before the swarm stops taking changes."""
+    version: _builtins.int
     @_builtins.property
     def spec(self) -> _types_pb2.ClusterSpec: ...
     @_builtins.property
@@ -71,15 +73,126 @@ class GetClusterResponse(_message.Message):
         worker_token: _builtins.str = ...,
         manager_token: _builtins.str = ...,
         can_lose_managers: _builtins.int = ...,
+        version: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_lose_managers", b"can_lose_managers", "created_at", b"created_at", "id", b"id", "manager_token", b"manager_token", "root_ca", b"root_ca", "spec", b"spec", "warnings", b"warnings", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_lose_managers", b"can_lose_managers", "created_at", b"created_at", "id", b"id", "manager_token", b"manager_token", "root_ca", b"root_ca", "spec", b"spec", "version", b"version", "warnings", b"warnings", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetClusterResponse: _TypeAlias = GetClusterResponse  # noqa: Y015
+
+@_typing.final
+class UpdateClusterRequest(_message.Message):
+    """The whole new settings.  version: the cluster's version they were made from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    @_builtins.property
+    def spec(self) -> _types_pb2.ClusterSpec: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        spec: _types_pb2.ClusterSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateClusterRequest: _TypeAlias = UpdateClusterRequest  # noqa: Y015
+
+@_typing.final
+class UpdateClusterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateClusterResponse: _TypeAlias = UpdateClusterResponse  # noqa: Y015
+
+@_typing.final
+class GetUnlockKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUnlockKeyRequest: _TypeAlias = GetUnlockKeyRequest  # noqa: Y015
+
+@_typing.final
+class GetUnlockKeyResponse(_message.Message):
+    """"" when managers are not locked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    unlock_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        unlock_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unlock_key", b"unlock_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUnlockKeyResponse: _TypeAlias = GetUnlockKeyResponse  # noqa: Y015
+
+@_typing.final
+class RotateUnlockKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateUnlockKeyRequest: _TypeAlias = RotateUnlockKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateUnlockKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    unlock_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        unlock_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unlock_key", b"unlock_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateUnlockKeyResponse: _TypeAlias = RotateUnlockKeyResponse  # noqa: Y015
 
 @_typing.final
 class RotateTokenRequest(_message.Message):

@@ -39,10 +39,25 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetClusterRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetClusterResponse.FromString,
                 _registered_method=True)
+        self.UpdateCluster = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/UpdateCluster',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterResponse.FromString,
+                _registered_method=True)
         self.RotateToken = channel.unary_unary(
                 '/swarmd.rpc.v1.Control/RotateToken',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.FromString,
+                _registered_method=True)
+        self.GetUnlockKey = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/GetUnlockKey',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyResponse.FromString,
+                _registered_method=True)
+        self.RotateUnlockKey = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/RotateUnlockKey',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.FromString,
                 _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/swarmd.rpc.v1.Control/CreateToken',
@@ -135,7 +150,25 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCluster(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUnlockKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateUnlockKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,10 +278,25 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetClusterRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetClusterResponse.SerializeToString,
             ),
+            'UpdateCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCluster,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterResponse.SerializeToString,
+            ),
             'RotateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateToken,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.SerializeToString,
+            ),
+            'GetUnlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUnlockKey,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyResponse.SerializeToString,
+            ),
+            'RotateUnlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateUnlockKey,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -369,6 +417,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def UpdateCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/UpdateCluster',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.UpdateClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RotateToken(request,
             target,
             options=(),
@@ -385,6 +460,60 @@ class Control:
             '/swarmd.rpc.v1.Control/RotateToken',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUnlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/GetUnlockKey',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.GetUnlockKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateUnlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/RotateUnlockKey',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RotateUnlockKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

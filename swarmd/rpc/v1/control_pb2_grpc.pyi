@@ -34,7 +34,10 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetClusterRequest, _control_pb2.GetClusterResponse]
+    UpdateCluster: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterResponse]
     RotateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]
+    GetUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.GetUnlockKeyResponse]
+    RotateUnlockKey: _grpc.UnaryUnaryMultiCallable[_control_pb2.RotateUnlockKeyRequest, _control_pb2.RotateUnlockKeyResponse]
     CreateToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]
     ListTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]
     GetToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]
@@ -56,7 +59,10 @@ class ControlStub:
 class ControlAsyncStub(ControlStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.GetClusterRequest, _control_pb2.GetClusterResponse]  # type: ignore[assignment]
+    UpdateCluster: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateClusterRequest, _control_pb2.UpdateClusterResponse]  # type: ignore[assignment]
     RotateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateTokenRequest, _control_pb2.RotateTokenResponse]  # type: ignore[assignment]
+    GetUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.GetUnlockKeyRequest, _control_pb2.GetUnlockKeyResponse]  # type: ignore[assignment]
+    RotateUnlockKey: _aio.UnaryUnaryMultiCallable[_control_pb2.RotateUnlockKeyRequest, _control_pb2.RotateUnlockKeyResponse]  # type: ignore[assignment]
     CreateToken: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateTokenRequest, _control_pb2.CreateTokenResponse]  # type: ignore[assignment]
     ListTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]  # type: ignore[assignment]
     GetToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]  # type: ignore[assignment]
@@ -83,11 +89,32 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.GetClusterResponse, _abc.Awaitable[_control_pb2.GetClusterResponse]]: ...
 
     @_abc_1.abstractmethod
+    def UpdateCluster(
+        self,
+        request: _control_pb2.UpdateClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.UpdateClusterResponse, _abc.Awaitable[_control_pb2.UpdateClusterResponse]]: ...
+
+    @_abc_1.abstractmethod
     def RotateToken(
         self,
         request: _control_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RotateTokenResponse, _abc.Awaitable[_control_pb2.RotateTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetUnlockKey(
+        self,
+        request: _control_pb2.GetUnlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetUnlockKeyResponse, _abc.Awaitable[_control_pb2.GetUnlockKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateUnlockKey(
+        self,
+        request: _control_pb2.RotateUnlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RotateUnlockKeyResponse, _abc.Awaitable[_control_pb2.RotateUnlockKeyResponse]]: ...
 
     @_abc_1.abstractmethod
     def CreateToken(

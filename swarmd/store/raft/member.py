@@ -109,8 +109,7 @@ class Member:
 
     def _is_stalled(self) -> bool:
         """The disk holds the pump up for so long that the others have given this member up."""
-        alone = len(self.held.members) == 1
-        return not alone and self.clock.monotonic() - self._turned > self.timing.quorum_lost
+        return len(self.held.members) > 1 and self.clock.monotonic() - self._turned > self.timing.quorum_lost
 
     def leader(self) -> str | None:
         """Who leads, as far as this member knows."""
@@ -161,8 +160,8 @@ class Member:
 
     def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
         members = {member.node_id: member.address for member in status.members}
-        now = self.clock.monotonic()
         address = status.address if is_address(status.address) else ""
+        now = self.clock.monotonic()
         base = status.base_epoch or status.newest_epoch  # 0: from swarmd 0.1, which has it when it says so
         view = View(status.newest_epoch, status.started, members, address, now, status.floor, base)
         if view.knows > self.held.newest:
@@ -282,8 +281,7 @@ class Member:
     def tell_status(self) -> None:
         """Tell everybody we know which epoch we hold."""
         now = self.clock.monotonic()
-        seeds = {} if self.held.is_member else self.seeds
-        targets = self.peers.targets([*self.held.groups(), seeds], now)
+        targets = self.peers.targets([*self.held.groups(), {} if self.held.is_member else self.seeds], now)
         self.transport.set_peers(targets)
         frame = own_status(self.held, applied=self.replica.applied, address=self.peers.own_address)
         for peer in targets:
@@ -293,10 +291,9 @@ class Member:
         """Proposals of a member that does not lead any more are answered now."""
         current = self.held.current
         if current is not None:
-            engine = current.engine
-            if engine.term_applied() or engine.leader() not in (None, engine.self_id):
+            if current.engine.term_applied() or current.engine.leader() not in (None, current.engine.self_id):
                 self._lead_until = 0.0
-            if engine.leading or self.rolling:
+            if current.engine.leading or self.rolling:
                 return
         self._lead_until = 0.0
         self._sealing = False
