@@ -248,7 +248,7 @@ MUTANTS = {
     "stale-answers-counted": Mutant([(Engine, "deliver", _count_stale_answers)], None),
     "read-of-what-there-is": Mutant([(RaftNode, "read_index", _read_at_once)], ("links", 3, 1)),
     "read-without-quorum": Mutant([(Probe, "confirmed", True)], ("links", 3, 1)),
-    "read-acked-past-term": Mutant([(Reads, "_follows", _yes)], ("links", 3, 9)),
+    "read-acked-past-term": Mutant([(Reads, "_follows", _yes)], None),
     "read-joins-question": Mutant([(Reads, "_join", _join_under_way)], ("far", 3, 1)),
     "read-before-applied": Mutant([(Reads, "_until_applied", _apply_later)], ("links", 3, 1)),
     "read-any-answer": Mutant([(Reads, "_hear_answer", _answer_of_any_question)], ("far", 3, 10)),
