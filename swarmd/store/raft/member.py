@@ -79,10 +79,9 @@ class Member:
 
     def frame(self, peer: str, frame: pb.PeerFrame) -> None:
         """A frame of ``peer`` arrived."""
-        if self.reads.hear(peer, frame):
-            return
-        self._inbox.put(peer, frame)
-        self._wake.set()
+        if not self.reads.hear(peer, frame):
+            self._inbox.put(peer, frame)
+            self._wake.set()
 
     def link(self, peer: str, up: bool) -> None:
         """The way to ``peer`` opened or closed."""
@@ -245,7 +244,6 @@ class Member:
             current.engine.kick()
         elif led:
             self._kick_another()
-        self._wake.set()
 
     async def _install(self, base: Base) -> None:
         """Jump to a base that was fetched."""

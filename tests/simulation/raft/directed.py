@@ -16,8 +16,7 @@ from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.envelope import Body, Command, Envelope, Seal, encode_envelope
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
-from swarmd.store.raft.records import RECORD_OVERHEAD, Entry
-from swarmd.store.raft.snapshots import Base
+from swarmd.store.raft.records import RECORD_OVERHEAD, Entry, Marker
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import LogState, Wal
 from tests.simulation.raft.machine import Machine
@@ -288,13 +287,13 @@ def read_in_sealed_epoch(directory: Path) -> None:
         joiner.start(peers=world.addresses(["m1", "m2", "m3"]))
         assert leader.node is not None
         held = leader.node._held
-        adopt = held.adopt
+        roll = held.roll
 
-        async def slowly(base: Base) -> None:
+        async def slowly(marker: Marker) -> None:
             await asyncio.sleep(4.0)
-            await adopt(base)
+            await roll(marker)
 
-        held.adopt = slowly  # type: ignore[method-assign]
+        held.roll = slowly  # type: ignore[method-assign]
         changing = asyncio.ensure_future(change(world, "1234"))
         others = [machine for name, machine in world.machines.items() if name != "m1"]
         await until(lambda: [m for m in others if role(world, m.name) == "leader"])
