@@ -66,6 +66,7 @@ class ControlServer(control_pb2_grpc.ControlServicer):
                 manager_token=manager,
                 can_lose_managers=self._cases().nodes.can_lose_managers(),
                 version=cluster.version,
+                warnings=self._cases().nodes.warnings(),
             )
             codec.fill(response.spec, cluster.spec)
             return response
@@ -152,7 +153,8 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
         async def answer() -> pb.ListNodesResponse:
             return pb.ListNodesResponse(
-                nodes=[self._node_view(node) for node in self._cases().store.all(Node)]
+                nodes=[self._node_view(node) for node in self._cases().store.all(Node)],
+                warnings=self._cases().nodes.warnings(),
             )
 
         return await _answer(context, answer)
@@ -172,7 +174,8 @@ class ControlServer(control_pb2_grpc.ControlServicer):
                 label_rm=tuple(request.label_rm),
             )
             node_id, changed = await self._cases().nodes.update(request.ref, change)
-            return pb.UpdateNodeResponse(id=node_id, changed=changed)
+            warnings = self._cases().nodes.warnings_of_role(change) if changed else []
+            return pb.UpdateNodeResponse(id=node_id, changed=changed, warnings=warnings)
 
         return await _answer(context, answer)
 

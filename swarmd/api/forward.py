@@ -2,7 +2,8 @@
 
 Nothing is decoded on the way.  A call that was passed on once is not passed on again.  One that no leader has
 seen is tried again for a while.  When the leader is lost meanwhile, a reading call is asked again of the next
-one; a writing call may have been carried out, so its caller is told.
+one; a writing call may have been carried out, so its caller is told.  Most reading calls are answered here:
+see ``reading``.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from typing import Any
 import grpc
 import msgspec
 
+from swarmd.api import reading
+from swarmd.api.reading import CONTROL, STREAMS
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Interrupted, until
-from swarmd.model.errors import NotManager, SwarmError, Unavailable
+from swarmd.model.errors import NotManager, OutcomeUnknown, SwarmError, Unavailable
 from swarmd.rpc import errors
-from swarmd.store.raft.port import no_leader
+from swarmd.store.raft.port import NoLeader, no_leader
 
 FORWARDED = "swarmd-forwarded"
-PASSED_ON = "/swarmd.rpc.v1.Control/"
-READS = (PASSED_ON + "Get", PASSED_ON + "List")
-STREAMS = frozenset({PASSED_ON + "Logs"})
 PATIENCE = 6.0
 """Seconds for which a call that did not reach a leader is tried again."""
 
@@ -61,6 +61,8 @@ class Leader(msgspec.Struct, frozen=True):
         return contextlib.nullcontext(self.channel) if self.using is None else self.using()
 
 
+HERE = Leader(channel=None, lost=asyncio.Event())
+
 Find = Callable[[], Awaitable[Leader]]
 """Waits a little for a leader; raises SwarmError when this node is no manager or there is none."""
 
@@ -82,8 +84,9 @@ class NotSent(Unavailable):
 class Forwarding(grpc.aio.ServerInterceptor):
     """In front of a node's gRPC servers."""
 
-    def __init__(self, find: Find, clock: Clock, passing_on: PassingOn = plainly) -> None:
+    def __init__(self, find: Find, here: reading.Here, clock: Clock, passing_on: PassingOn = plainly) -> None:
         self._find = find
+        self._here = here
         self._clock = clock
         self._passing_on = passing_on
 
@@ -91,7 +94,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
         """The method's own handler, wrapped when only the leader may answer it."""
         method: str = details.method
         handler = await continuation(details)
-        if handler is None or not method.startswith(PASSED_ON):
+        if handler is None or not method.startswith(CONTROL):
             return handler
         if method in STREAMS:
             return self._streaming(method, handler)
@@ -99,7 +102,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
 
     async def _leader(self, context: Any) -> Leader:
         leader = await self._find()
-        if leader.channel is not None and FORWARDED in dict(context.invocation_metadata() or ()):
+        if leader.channel is not None and _was_passed_on(context):
             raise Unavailable(CHANGING)
         return leader
 
@@ -113,27 +116,53 @@ class Forwarding(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(call)
 
     async def _answer(self, method: str, handler: Any, request: bytes, context: Any) -> Any:
+        if not reading.only_looks(method):
+            return await self._change(method, handler, request, context)
+        try:
+            return await self._look(method, handler, request, context)
+        except NoLeader:
+            raise reading.no_leader_to_read() from None
+
+    async def _change(self, method: str, handler: Any, request: bytes, context: Any) -> Any:
         deadline = self._clock.monotonic() + PATIENCE
         while True:
             leader = await self._leader(context)
             if leader.channel is None:
-                answer = await handler.unary_unary(handler.request_deserializer(request), context)
-                return handler.response_serializer(answer)
-            try:
+                return await _handled(handler, request, context)
+            with contextlib.suppress(NotSent):
                 return await _passed_on(method, request, leader, self._passing_on(context))
-            except NotSent:
-                pass
-            except Unavailable:
-                if not method.startswith(READS):
-                    raise
-            if self._clock.monotonic() >= deadline:
-                raise no_leader()
-            await until(self._clock.sleep(RETRY), leader.lost)
+            await self._again(leader, deadline)
+
+    async def _look(self, method: str, handler: Any, request: bytes, context: Any) -> Any:
+        deadline = self._clock.monotonic() + PATIENCE
+        passed_on = _was_passed_on(context)
+        while True:
+            replica = self._here()
+            if reading.wants_stale(method, context):
+                reading.tell_age(context, replica.status())
+                return await _handled(handler, request, context)
+            if await reading.is_current(method, replica, passed_on=passed_on):
+                return await _handled(handler, request, context)
+            leader = await self._leader(context)
+            if leader.channel is not None:
+                with contextlib.suppress(Unavailable):
+                    return await _passed_on(method, request, leader, self._passing_on(context))
+            await self._again(leader, deadline)
+
+    async def _again(self, leader: Leader, deadline: float) -> None:
+        """Return when it is time to look for a leader again; raises Unavailable when it was enough."""
+        if self._clock.monotonic() >= deadline:
+            raise no_leader()
+        await until(self._clock.sleep(RETRY), leader.lost)
 
     def _streaming(self, method: str, handler: Any) -> Any:
         async def call(request: bytes, context: Any) -> AsyncIterator[bytes]:
             try:
-                leader = await self._leader(context)
+                if reading.wants_stale(method, context):
+                    reading.tell_age(context, self._here().status())
+                    leader = HERE
+                else:
+                    leader = await self._leader(context)
                 if leader.channel is None:
                     async for answer in handler.unary_stream(handler.request_deserializer(request), context):
                         yield handler.response_serializer(answer)
@@ -151,6 +180,15 @@ class Forwarding(grpc.aio.ServerInterceptor):
         return grpc.unary_stream_rpc_method_handler(call)
 
 
+def _was_passed_on(context: Any) -> bool:
+    return FORWARDED in dict(context.invocation_metadata() or ())
+
+
+async def _handled(handler: Any, request: bytes, context: Any) -> Any:
+    answer = await handler.unary_unary(handler.request_deserializer(request), context)
+    return handler.response_serializer(answer)
+
+
 async def _passed_on(method: str, request: bytes, leader: Leader, metadata: Metadata) -> bytes:
     async def work() -> bytes:
         answer: bytes = await leader.channel.unary_unary(method)(request, metadata=metadata, timeout=60)
@@ -162,11 +200,12 @@ async def _passed_on(method: str, request: bytes, leader: Leader, metadata: Meta
         told = errors.from_rpc(error)
         if isinstance(told, Unavailable) and str(told).startswith((NOT_CONNECTED, CHANGING)):
             raise NotSent(str(told)) from error
-        raise told from error
+        # What the leader did not say itself is of the connection: it broke, or the answer is late.
+        raise told if errors.was_told(error) else OutcomeUnknown(LOST) from error
     except Interrupted:
         answer = None  # the channel was closed: this node has a new certificate
     if answer is None:
-        raise Unavailable(LOST)
+        raise OutcomeUnknown(LOST)
     return answer
 
 

@@ -13,6 +13,7 @@ import grpc
 
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
+from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
 
@@ -30,10 +31,11 @@ _OPTIONS = [
 class Client:
     """One daemon.  Calls on ``control`` and ``node`` raise Unreachable or DaemonError, never grpc errors."""
 
-    def __init__(self, host: str, channel: grpc.Channel) -> None:
+    def __init__(self, host: str, channel: grpc.Channel, warn_of_age: Callable[[str], None] | None) -> None:
         self.host = host
         self._channel = channel
-        self.control = cast(ControlStub, _Lane(ControlStub(channel), host, CONTROL_SECONDS))
+        control = _Lane(ControlStub(channel), host, CONTROL_SECONDS, warn_of_age)
+        self.control = cast(ControlStub, control)
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
 
     def close(self) -> None:
@@ -49,22 +51,31 @@ class Client:
         self.close()
 
 
-def connect(host: str) -> Client:
+def connect(host: str, *, warn_of_age: Callable[[str], None] | None = None) -> Client:
     """A client of the daemon at ``unix:///path``.  Nothing is sent before the first call.
 
-    Raises CliError when the address is no unix address.
+    With ``warn_of_age`` the manager answers from what it holds; it is called once, with a sentence on how old
+    that may be.  Raises CliError when the address is no unix address.
     """
     check_host(host)
-    return Client(host, grpc.insecure_channel(host, options=_OPTIONS))
+    return Client(host, grpc.insecure_channel(host, options=_OPTIONS), warn_of_age)
 
 
 class _Lane:
     """A stub whose calls have a deadline and raise our errors."""
 
-    def __init__(self, stub: object, host: str, seconds: float) -> None:
+    def __init__(
+        self,
+        stub: object,
+        host: str,
+        seconds: float,
+        warn_of_age: Callable[[str], None] | None = None,
+    ) -> None:
         self._stub = stub
         self._host = host
         self._seconds = seconds
+        self._warn_of_age = warn_of_age
+        self._metadata = None if warn_of_age is None else ((READ_KEY, STALE),)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._stub, name)
@@ -72,12 +83,22 @@ class _Lane:
 
         def call(request: Any, timeout: float | None = limit) -> Any:
             try:
-                answer = method(request, timeout=timeout)
+                if self._metadata is None or name in _UNLIMITED:
+                    answer = method(request, timeout=timeout, metadata=self._metadata)
+                else:
+                    answer, done = method.with_call(request, timeout=timeout, metadata=self._metadata)
+                    self._tell_age(done)
             except grpc.RpcError as error:
                 raise translate(error, self._host) from error
             return self._stream(answer) if isinstance(answer, grpc.Call) else answer
 
         return call
+
+    def _tell_age(self, done: grpc.Call) -> None:
+        told: dict[Any, Any] = dict(done.trailing_metadata() or ())
+        if self._warn_of_age is not None and LEADER_KEY in told:
+            self._warn_of_age(age_text(told.get(AGE_KEY), led=bool(told[LEADER_KEY])))
+            self._warn_of_age = None
 
     def _stream(self, answers: Any) -> Iterator[Any]:
         try:
@@ -86,6 +107,14 @@ class _Lane:
             raise translate(error, self._host) from error
         finally:
             answers.cancel()
+
+
+def age_text(age: str | None, *, led: bool) -> str:
+    """How old a stale answer may be; ``age`` in seconds, None when the manager does not know."""
+    if age is None:
+        return "WARNING: as this manager last knew it; it has heard of no leader since its daemon started"
+    leader = "" if led else "; it knows of no leader now"
+    return f"WARNING: as this manager knew it {float(age):.1f} s ago{leader}"
 
 
 def translate(error: grpc.RpcError, host: str) -> CliError:

@@ -30,7 +30,8 @@ _COMMANDS = {
 @click.group("swarmctl", cls=Group, lazy=_COMMANDS)
 @click.option("-c", "--context", metavar="NAME", help="Name of the context to use")
 @click.option("-H", "--host", metavar="unix:///PATH", help="Socket of the daemon to connect to")
-def root(context: str | None, host: str | None) -> None:
+@click.option("--stale", is_flag=True, help="Show what this manager knows, however old; needs no leader")
+def root(context: str | None, host: str | None, stale: bool) -> None:
     """A swarm of machines, run like one."""
     click.get_current_context().meta[PORTS] = make_local_ports
 

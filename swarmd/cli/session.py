@@ -23,7 +23,8 @@ def open_client() -> Client:
     from swarmd.cli.client import connect
 
     root = click.get_current_context().find_root().params
-    return connect(resolve_host(root.get("context"), root.get("host")))
+    host = resolve_host(root.get("context"), root.get("host"))
+    return connect(host, warn_of_age=warn if root.get("stale") else None)
 
 
 def now() -> float:
@@ -42,6 +43,12 @@ def print_lines(lines: Iterable[str]) -> None:
 def warn(text: str) -> None:
     """A line to standard error."""
     click.echo(text, err=True)
+
+
+def warn_all(sentences: Iterable[str]) -> None:
+    """What a daemon warns of, line by line, to standard error."""
+    for sentence in sentences:
+        warn(f"WARNING: {sentence}")
 
 
 def print_listing(form: Layout, rows: Sequence[Row], template: str | None, quiet: bool | None) -> None:

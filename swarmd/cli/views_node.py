@@ -89,6 +89,25 @@ def info(answer: node_pb2.InfoResponse) -> Json:
             "Error": answer.error,
             "RemoteManagers": [{"Addr": address} for address in answer.managers],
             **filled(Cluster=filled(ID=answer.cluster_id)),
+            **filled(Group=_group(answer.group) if answer.HasField("group") else None),
         },
         "Warnings": list(answer.warnings),
+    }
+
+
+def _group(group: node_pb2.ManagerGroup) -> Json:
+    return {
+        "Managers": [
+            {
+                "NodeID": manager.node_id,
+                "Hostname": manager.hostname,
+                "Addr": manager.address,
+                "Status": manager.status,
+            }
+            for manager in group.managers
+        ],
+        "CanLose": group.can_lose,
+        "Epoch": group.epoch,
+        "Term": group.term,
+        "Applied": group.applied,
     }

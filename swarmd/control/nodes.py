@@ -52,7 +52,23 @@ class Nodes:
         return managers.status_of(node.id, group.members, group.leader, group.reachable)
 
     def can_lose_managers(self) -> int:
-        return managers.can_lose(len(self._group().members))
+        group = self._group()
+        return managers.can_lose(group.members, group.reachable)
+
+    def warnings(self) -> list[str]:
+        """Sentences: which managers cannot be reached, and what is wrong with how many there are."""
+        group = self._group()
+        names = {member: self._name(member) for member in group.members}
+        return [*managers.about_missing(names, group.reachable), *managers.about_number(len(names))]
+
+    def warnings_of_role(self, change: NodeChange) -> list[str]:
+        """Sentences about the number of managers that users want, after a change of one's role."""
+        wanted = [node for node in self._store.all(Node) if node.spec.role is Role.MANAGER]
+        return managers.about_number(len(wanted)) if change.role is not None else []
+
+    def _name(self, node_id: str) -> str:
+        node = self._store.get(Node, node_id)
+        return (node.description.hostname if node else "") or node_id
 
     async def update(self, ref: str, change: NodeChange) -> tuple[str, bool]:
         """Apply a change; answers (node id, whether anything was different)."""

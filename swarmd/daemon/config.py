@@ -24,6 +24,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     labels: dict[str, str] = {}
     socket_group: str = ""
     reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    advertise_addr: str = ""
 
     @property
     def data(self) -> Path:

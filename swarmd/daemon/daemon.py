@@ -21,6 +21,7 @@ from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.swarm import Swarm
+from swarmd.daemon.telling import about_joining, group_view
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -29,6 +30,7 @@ from swarmd.kit.sd_notify import notify
 from swarmd.kit.supervise import caught
 from swarmd.model import image_ref
 from swarmd.model.errors import Invalid, NotFound, Unavailable
+from swarmd.model.states import Role
 from swarmd.node.describe import describe
 from swarmd.node.network.shell import Network
 from swarmd.node.peer import LogLine
@@ -37,6 +39,7 @@ from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
 NO_MANAGER = "no manager can be reached at the moment"
@@ -101,7 +104,7 @@ class Daemon:
         server = grpc.aio.server(
             interceptors=[
                 Guard(check_local, self._trail.refused),
-                Forwarding(self._find_leader, self._clock, self._trail.passing_on),
+                Forwarding(self._find_leader, self._replica, self._clock, self._trail.passing_on),
                 Auditing(self._trail),
             ],
             options=SERVER_OPTIONS,
@@ -183,6 +186,8 @@ class Daemon:
         response.warnings.extend(member.problems())
         if member.managing is not None:
             response.warnings.extend(member.managing.raft.status().warnings)
+            response.group.CopyFrom(group_view(member.managing.raft.status(), member.managing.cases))
+            response.warnings.extend(member.managing.cases.nodes.warnings())
         if not session.connected:
             # gRPC's own words are for the log.
             unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)
@@ -206,7 +211,9 @@ class Daemon:
 
     async def join_swarm(self, request: node_pb2.JoinSwarmRequest) -> node_pb2.JoinSwarmResponse:
         node_id, role = await self._swarm.join(request)
-        return node_pb2.JoinSwarmResponse(node_id=node_id, role=role.value)
+        known = [remote.node_id for remote in self._member().memory.managers]
+        warnings = about_joining(node_id, known) if role is Role.MANAGER else []
+        return node_pb2.JoinSwarmResponse(node_id=node_id, role=role.value, warnings=warnings)
 
     async def unlock_swarm(self, key: str) -> None:
         await self._swarm.unlock(key)
@@ -235,10 +242,15 @@ class Daemon:
     # -- calls for managers ----------------------------------------------------------------------
 
     async def _find_leader(self) -> Leader:
-        member = self._swarm.member
-        if member is None:
+        return await self._member().find_leader()
+
+    def _replica(self) -> RaftNode:
+        return self._member().replica()
+
+    def _member(self) -> Member:
+        if self._swarm.member is None:
             raise self._swarm.absence()
-        return await member.find_leader()
+        return self._swarm.member
 
     def _use_cases(self) -> UseCases:
         if self._swarm.member is None:

@@ -10,7 +10,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -31,6 +31,7 @@ from swarmd.telemetry import logging
 @click.option("--run-dir", help="Sockets (default /run/swarmd).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-file", help="Where logs go instead of standard error.")
+@click.option("--advertise-addr", help="IP or interface that others reach this node at, from now on.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Engine label of this node.")
 @click.version_option(__version__, prog_name="swarmd")
 def main(
@@ -39,11 +40,13 @@ def main(
     run_dir: str | None,
     log_level: str | None,
     log_file: str | None,
+    advertise_addr: str | None,
     labels: tuple[str, ...],
 ) -> None:
     """The swarmd daemon: one on every machine of the swarm."""
     try:
-        config = _effective(config_file, data_dir, run_dir, log_level, log_file, labels)
+        flags = {"data_dir": data_dir, "run_dir": run_dir, "log_level": log_level, "log_file": log_file}
+        config = _effective(config_file, flags | {"advertise_addr": advertise_addr}, labels)
         if os.geteuid() != 0:
             raise click.ClickException("swarmd needs root: it makes namespaces, cgroups and mounts")
         os.umask(0o022)  # the modes of images' files and of sockets must not depend on who started this
@@ -54,15 +57,9 @@ def main(
 
 
 def _effective(
-    config_file: Path | None,
-    data_dir: str | None,
-    run_dir: str | None,
-    log_level: str | None,
-    log_file: str | None,
-    labels: tuple[str, ...],
+    config_file: Path | None, flags: Mapping[str, str | None], labels: tuple[str, ...]
 ) -> settings.Config:
     config = settings.load(config_file)
-    flags = {"data_dir": data_dir, "run_dir": run_dir, "log_level": log_level, "log_file": log_file}
     given = {name: value for name, value in flags.items() if value is not None}
     more = {key: value for key, _, value in (label.partition("=") for label in labels)}
     return replace(config, **given, labels={**config.labels, **more})

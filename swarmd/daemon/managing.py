@@ -19,6 +19,7 @@ from swarmd.control.services import Locator, Services
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
+from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -122,6 +123,9 @@ class Managing:
         )
         self.store = Store(self._state, self.raft, clock)
         self._terms = Terms(self.raft, clock, self._new_term, lambda: self._changed, self._nursery)
+        self._succession = Succession(
+            node_id, self.store, self.raft, clock, self._terms.hand_on, self.changed
+        )
         self.authority = Authority(self.store, clock, new_id)
         self._join_lane = JoinLane(
             self.authority, self._leader_channel, lambda: self.cases.clusters.get().root_ca, self.managers
@@ -155,12 +159,13 @@ class Managing:
         self._nursery.start("terms", self._terms.run())
         self._nursery.start("locking", self._locking.run(self.store))
         self._nursery.start("open lanes", cut_those_who_may_not(self.store, self._cut))
+        self._nursery.start("succession", self._succession.run())
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
         self._takes_part = False
         if self.raft.is_leader() and len(self.raft.status().members) > 1:
-            await self._terms.hand_on()
+            await self._terms.hand_on(self._succession.heirs())
         await self.raft.stop()
         await self._nursery.close()
         await self.peer_server.close()
@@ -277,6 +282,8 @@ class Managing:
         for node_id, raft_address in sorted(self.raft.status().members.items()):
             node = self.store.get(Node, node_id)
             address = node.status.address if node else raft_address.rpartition(":")[0]
+            # Of one that moved the row says so first, and its change is what has the others told.
+            raft_address = (node.raft_address if node else "") or raft_address
             peers.append(agent_pb2.ManagerPeer(node_id=node_id, address=address, raft_address=raft_address))
         return peers
 

@@ -20,6 +20,7 @@ from swarmd.control.cluster import Founding
 from swarmd.daemon.certificate import OwnCertificate, Ways
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
+from swarmd.daemon.moving import today
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.working import Machine, Working
@@ -40,6 +41,7 @@ from swarmd.security.identity import (
     is_manager,
 )
 from swarmd.security.vault import Vault
+from swarmd.store.raft.node import RaftNode
 
 RELEASE_LIMIT = 15.0
 """Seconds a demoted manager waits for the others before it stops answering them."""
@@ -104,6 +106,7 @@ class Member:
 
     async def start(self, *, founding: Founding | None = None) -> None:
         """Open the node port, take part.  Raises SwarmError when a port or the disk cannot be used."""
+        self._memory = today(self._memory, self._machine.config.advertise_addr, self._memory_file.save)
         await self._open_node_port()
         if not is_manager(self._credentials):
             self._locking.release()
@@ -147,6 +150,7 @@ class Member:
             cluster_id=lambda: self._memory.cluster_id,
             store=lambda: self._managing.store if self._managing is not None else None,
             find_leader=self.find_leader,
+            here=self.replica,
             use_cases=self.use_cases,
             dispatcher=self._dispatcher,
             redirect=self._redirect,
@@ -169,6 +173,10 @@ class Member:
     async def find_leader(self) -> Leader:
         """Where a user's call goes; raises NotManager on a worker, Unavailable without a leader."""
         return await self._manager().find_leader()
+
+    def replica(self) -> RaftNode:
+        """This manager's copy of the swarm; raises NotManager on a worker."""
+        return self._manager().raft
 
     def use_cases(self) -> UseCases:
         return self._manager().cases

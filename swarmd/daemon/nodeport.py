@@ -13,6 +13,7 @@ from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
 from swarmd.api.guard import Guard, node_port_check
 from swarmd.api.open_calls import OpenCalls, certificate_check
+from swarmd.api.reading import Here
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
@@ -37,6 +38,7 @@ class NodePortParts(msgspec.Struct, frozen=True):
     cluster_id: Callable[[], str]
     store: Callable[[], Store | None]
     find_leader: Find
+    here: Here
     use_cases: Callable[[], UseCases]
     dispatcher: Callable[[], Dispatcher | None]
     redirect: Callable[[], agent_pb2.Redirect]
@@ -58,7 +60,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
         interceptors=[
             Guard(check, parts.trail.refused),
             calls,
-            Forwarding(parts.find_leader, parts.clock, parts.trail.passing_on),
+            Forwarding(parts.find_leader, parts.here, parts.clock, parts.trail.passing_on),
             Auditing(parts.trail),
         ],
         options=SERVER_OPTIONS,

@@ -26,6 +26,7 @@ class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[str, ...] = ()
     number: int = 0
     founding: Founding | None = None
+    chosen: str = ""
 
 
 _PLACE = b"node.json"

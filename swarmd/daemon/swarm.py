@@ -9,12 +9,13 @@ from typing import Any
 
 import structlog
 
-from swarmd.control.cluster import Clusters, Founding
+from swarmd.control.cluster import Clusters
 from swarmd.daemon import refusals
 from swarmd.daemon.joining import Joiner
 from swarmd.daemon.leaving import leave_group
 from swarmd.daemon.managing import CLUSTER_PORT
 from swarmd.daemon.member import Member
+from swarmd.daemon.moving import how_chosen, own_address
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address, root_of
 from swarmd.daemon.state import NodeMemory
@@ -23,7 +24,6 @@ from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, caught
 from swarmd.model.errors import NotManager, Refused, SwarmError, Unavailable
 from swarmd.model.states import Role
-from swarmd.node import addresses
 from swarmd.node.agent.core.remotes import Remote
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.v1 import node_pb2
@@ -112,12 +112,9 @@ class Swarm:
     async def _resume(self) -> None:
         found = self._disk.load()
         if found is not None:
-            credentials, memory = found
-            await self._begin(credentials, memory, founding=memory.founding)
+            await self._begin(*found)
 
-    async def _begin(
-        self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
-    ) -> None:
+    async def _begin(self, credentials: Credentials, memory: NodeMemory) -> None:
         machine = await self._make_machine(memory.node_id)
         member = Member(
             machine,
@@ -131,7 +128,7 @@ class Swarm:
         )
         self.member, self.machine = member, machine
         try:
-            await member.start(founding=founding)
+            await member.start(founding=memory.founding)
         except BaseException:
             self.member = self.machine = None
             await member.stop()
@@ -157,7 +154,7 @@ class Swarm:
         async with self._change:
             self._check_outside()
             spec = cluster_spec(request)
-            address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
+            address = own_address(request.advertise_addr)
             availability = availability_of(request.availability)
             founding, credentials = found(address, spec, availability, now, root_of(request, now))
             memory = NodeMemory(
@@ -168,8 +165,9 @@ class Swarm:
                 availability=availability.value,
                 managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
                 founding=founding,
+                chosen=how_chosen(request.advertise_addr),
             )
-            await self._enter(credentials, memory, founding=founding)
+            await self._enter(credentials, memory)
             assert self.member is not None
             assert self.member.managing is not None
             return self.member, self.member.managing.cases.clusters
@@ -181,7 +179,7 @@ class Swarm:
             self._check_outside()
             if request.availability:
                 availability_of(request.availability)
-            address = addresses.resolve(request.advertise_addr, addresses.interface_addresses())
+            address = own_address(request.advertise_addr)
             joined = await self._joiner.join(request.token, list(request.remote_addrs))
             managers = tuple(
                 Remote(node_id, raft_address.rpartition(":")[0], raft_address)
@@ -194,17 +192,16 @@ class Swarm:
                 listen=listen_address(request.listen_addr),
                 availability=request.availability,  # "": the token says
                 managers=managers,
+                chosen=how_chosen(request.advertise_addr),
             )
             await self._enter(joined.credentials, memory)
             self._joiner.done()
             return joined.node_id, joined.role
 
-    async def _enter(
-        self, credentials: Credentials, memory: NodeMemory, *, founding: Founding | None = None
-    ) -> None:
+    async def _enter(self, credentials: Credentials, memory: NodeMemory) -> None:
         try:
             self._disk.save(credentials, memory)
-            await self._begin(credentials, memory, founding=founding)
+            await self._begin(credentials, memory)
         except BaseException:
             with contextlib.suppress(SwarmError):  # it is the problem then, and the first error is told
                 self._out()

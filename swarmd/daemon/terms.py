@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import structlog
@@ -25,7 +25,7 @@ class Leads(Protocol):
 
     def status(self) -> RaftStatus: ...
 
-    async def transfer(self) -> None: ...
+    async def transfer(self, among: Collection[str] = ()) -> None: ...
 
 
 class Terms:
@@ -88,12 +88,14 @@ class Terms:
             await self._changed().wait()
         over.set()
 
-    async def hand_on(self) -> None:
-        """Let another manager lead, if one is current enough."""
+    async def hand_on(self, among: Collection[str] = ()) -> bool:
+        """Let another manager lead, one of ``among`` if some are named; False when none is current enough."""
         try:
-            await self._raft.transfer()
+            await self._raft.transfer(among)
         except SwarmError as error:
             self._log.warning("leadership_kept", reason=str(error))
+            return False
+        return True
 
 
 def _only_unavailable(error: Exception) -> bool:

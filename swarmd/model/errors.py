@@ -62,9 +62,16 @@ class Unavailable(SwarmError):
     kind = "unavailable"
 
 
+class OutcomeUnknown(Unavailable):
+    """Nobody can say whether the change was made, or will be.  Look before trying again."""
+
+    kind = "outcome_unknown"
+
+
 KINDS: dict[str, type[SwarmError]] = {
     error.kind: error
     for error in (
         SwarmError, Invalid, NotFound, Conflict, OutOfSequence, Refused, Denied, NotManager, Unavailable,
+        OutcomeUnknown,
     )
 }  # fmt: skip

@@ -23,6 +23,7 @@ _CODES: dict[str, grpc.StatusCode] = {
     "denied": grpc.StatusCode.PERMISSION_DENIED,
     "not_manager": grpc.StatusCode.FAILED_PRECONDITION,
     "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "outcome_unknown": grpc.StatusCode.UNAVAILABLE,
     "internal": grpc.StatusCode.INTERNAL,
 }
 _MOST_BYTES = 2000
@@ -49,6 +50,12 @@ def from_rpc(error: grpc.RpcError) -> SwarmError:
     if kind is not None:
         return KINDS.get(str(kind), SwarmError)(details)
     return Unavailable(details or str(error))
+
+
+def was_told(error: grpc.RpcError) -> bool:
+    """The other side said what is wrong; otherwise the connection did."""
+    trailing: Any = error.trailing_metadata() or ()
+    return KIND_KEY in dict(trailing)
 
 
 @contextlib.contextmanager

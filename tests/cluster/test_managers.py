@@ -154,6 +154,15 @@ def test_without_a_majority_commands_say_so_and_the_third_heals_it(whole: Lab) -
         for sentence in pool.map(lambda words: whole.refusal(*words, node=left), commands):
             assert "does not have a leader" in sentence
     assert time.monotonic() - began < NO_LEADER_SECONDS
+    assert "swarmctl --stale" in whole.refusal("service", "ls", node=left)
+    stale = whole.on(left, "--stale", "service", "ls", "--format", "{{.Name}}")
+    assert (stale.code, stale.out) == (0, "web\n")
+    assert "as this manager knew it" in stale.err
+    assert "it knows of no leader now" in stale.err
+    assert "before" in json.loads(
+        whole.ask("--stale", "service", "inspect", "--format", "{{json .Spec.Labels}}", "web", node=left)
+    )
+    assert "Managers: 3 (can lose 0)" in whole.ask("info", node=left)
     assert whole.processes(left) == pids, "containers go on without managers"
     eventually(
         "visitors are sent to the node that is left",
@@ -199,7 +208,9 @@ def test_a_cut_off_leader_gives_way_and_follows_when_it_is_healed(whole: Lab) ->
 
 def test_the_leader_is_demoted_and_promoted_again(whole: Lab) -> None:
     leader, (first, second) = _split(whole)
-    assert "demoted" in whole.ask("node", "demote", leader, node=first)
+    demoted = whole.on(first, "node", "demote", leader)
+    assert "demoted" in demoted.out
+    assert "2 managers can lose none" in demoted.err
     eventually(
         "it is a worker",
         lambda: whole.on(first, "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}").lines,
@@ -218,6 +229,17 @@ def test_the_leader_is_demoted_and_promoted_again(whole: Lab) -> None:
     assert whole.ask("service", "ls", "--format", "{{.Name}}", node=leader) == "meanwhile"
 
 
+def test_a_drained_leader_hands_leadership_on(whole: Lab) -> None:
+    leader, others = _split(whole)
+    assert whole.on(others[0], "node", "update", "--availability", "drain", leader) == (0, f"{leader}\n", "")
+    try:
+        eventually("another one leads", lambda: _leader(whole, others[0]) in others)
+        whole.create("meanwhile", "--replicas", "0", node=leader)
+        assert whole.ask("service", "ls", "--format", "{{.Name}}", node=leader) == "meanwhile"
+    finally:
+        whole.ask("node", "update", "--availability", "active", leader, node=others[0])
+
+
 def test_demoting_is_refused_when_it_would_cost_the_majority(whole: Lab) -> None:
     leader, (gone, other) = _split(whole)
     whole.local("kill", gone)
@@ -226,6 +248,9 @@ def test_demoting_is_refused_when_it_would_cost_the_majority(whole: Lab) -> None
         lambda: whole.node_column("ManagerStatus", node=leader),
         lambda statuses: statuses[gone] == "Unreachable",
     )
+    seen = whole.on(other, "node", "ls")
+    assert f"of 3 managers, {gone} cannot be reached: the swarm can lose no more." in seen.err
+    assert "WARNING" not in seen.out
     assert "loss of quorum" in whole.refusal("node", "demote", other, node=leader)
     assert "Without a Raft quorum" in whole.refusal("swarm", "leave", node=other)
     assert whole.node_column("ManagerStatus", node=leader)[other] == "Reachable"

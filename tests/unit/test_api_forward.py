@@ -20,11 +20,11 @@ from swarmd.api.forward import (
     not_manager,
 )
 from swarmd.api.guard import Guard
-from swarmd.model.errors import Denied, NotFound, NotManager, Unavailable
+from swarmd.model.errors import Denied, NotFound, NotManager, OutcomeUnknown, Unavailable
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.rpc.v1 import control_pb2_grpc
-from swarmd.store.raft.port import NO_LEADER
+from swarmd.store.raft.port import NO_LEADER, RaftStatus, no_leader
 
 # gRPC method names are the protocol's.
 # ruff: noqa: N802
@@ -74,6 +74,10 @@ class Control(control_pb2_grpc.ControlServicer):
             await errors.abort(context, NotFound("there is no boss"))
         return pb.RotateTokenResponse(token=f"{self.name}:{request.role}")
 
+    async def ListServices(self, request: pb.ListServicesRequest, context: Any) -> pb.ListServicesResponse:
+        await self._note("services", context)
+        return pb.ListServicesResponse(services=[{"service": {"id": self.name}}])  # type: ignore[list-item]
+
     async def Logs(self, request: pb.LogsRequest, context: Any) -> AsyncIterator[pb.LogsResponse]:
         await self._note("logs", context)
         for line in (b"one", b"two"):
@@ -82,11 +86,43 @@ class Control(control_pb2_grpc.ControlServicer):
             await errors.abort(context, NotFound("no such task or service: nosuch"))
 
 
+class Replica:
+    """What a manager knows of replication; ``index`` None: too far behind, or nobody follows it."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self.index: int | None = 7
+        self.asked = 0
+        self.age: float | None = 3.25
+
+    def _leader(self) -> Leader | None:
+        found = self._manager.leaders[0]
+        return found if isinstance(found, Leader) else None
+
+    def is_leader(self) -> bool:
+        leader = self._leader()
+        return leader is not None and leader.channel is None
+
+    def status(self) -> RaftStatus:
+        leader = "somebody" if self._leader() else None
+        return RaftStatus(
+            role="follower", term=1, epoch=1, leader=leader, members={}, reachable=frozenset(), applied=7,
+            has_quorum=True, age=self.age,
+        )  # fmt: skip
+
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        self.asked += 1
+        if self.index is None:
+            raise Unavailable("This manager is behind.")
+        return self.index
+
+
 class Manager:
     """A gRPC server behind Forwarding; ``leaders``: what it finds, one after another, the last for ever."""
 
     def __init__(self, name: str) -> None:
         self.control = Control(name)  # type: ignore[abstract]
+        self.replica = Replica(self)
         self.leaders: list[Leader | Exception] = []
         self.found = 0
         self.lost = asyncio.Event()
@@ -97,7 +133,7 @@ class Manager:
 
     async def start(self) -> None:
         guard = Guard(lambda method, context: self.check(context))
-        self.server = grpc.aio.server(interceptors=[guard, Forwarding(self.find, self.clock)])
+        self.server = grpc.aio.server(interceptors=[guard, Forwarding(self.find, self.here, self.clock)])
         control_pb2_grpc.add_ControlServicer_to_server(self.control, self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
@@ -115,6 +151,12 @@ class Manager:
         if isinstance(found, Exception):
             raise found
         return found
+
+    def here(self) -> Replica:
+        found = self.leaders[0]
+        if isinstance(found, NotManager):
+            raise found
+        return self.replica
 
     def check(self, context: Any) -> None:
         if self.denied is not None:
@@ -134,6 +176,15 @@ class Manager:
             pb.GetClusterRequest(), timeout=10
         )
         return str(answer.id)
+
+    async def services(self, **metadata: str) -> tuple[str, dict[str, str]]:
+        """Who answered, and what was said with it."""
+        call = control_pb2_grpc.ControlStub(self.channel).ListServices(
+            pb.ListServicesRequest(), timeout=10, metadata=tuple(metadata.items())
+        )
+        answer = await call
+        told: Any = await call.trailing_metadata()
+        return answer.services[0].service.id, {key: value for key, value in told if key.startswith("swarmd")}
 
     async def rotate(self, role: str = "worker") -> str:
         request = pb.RotateTokenRequest(role=role)
@@ -236,7 +287,7 @@ async def test_a_writing_call_whose_leader_is_lost_is_not_repeated(managers: Thr
     await reached(two)
     lost.set()
     error = await told(asking)
-    assert (type(error), str(error)) == (Unavailable, LOST)
+    assert (type(error), str(error)) == (OutcomeUnknown, LOST)
     assert three.control.calls == []
 
 
@@ -313,6 +364,103 @@ async def test_a_stream_is_passed_on_once_too(managers: Three, nowhere: grpc.aio
     two.follows(three.channel)
     three.leads()
     assert isinstance(await told(lines(one)), Unavailable)
+    assert three.control.calls == []
+
+
+STALE = {"swarmd-read": "stale"}
+
+
+async def test_a_follower_that_is_current_answers_a_look_itself(managers: Three) -> None:
+    one, two, _ = managers
+    one.follows(two.channel)
+    two.leads()
+    assert await one.services() == ("one", {})
+    assert (one.replica.asked, two.control.calls) == (1, [])
+
+
+async def test_what_only_the_leader_knows_is_asked_of_the_leader_which_asks_whether_it_leads(
+    managers: Three,
+) -> None:
+    one, two, _ = managers
+    one.follows(two.channel)
+    two.leads()
+    assert await one.get() == "two"
+    assert (one.replica.asked, two.replica.asked) == (0, 1)
+
+
+async def test_a_follower_that_is_behind_passes_a_look_on(managers: Three) -> None:
+    one, two, _ = managers
+    one.follows(two.channel)
+    one.replica.index = None
+    two.leads()
+    assert (await one.services())[0] == "two"
+
+
+async def test_a_leader_that_nobody_follows_any_more_answers_no_look(managers: Three) -> None:
+    one, two, _ = managers
+    one.follows(two.channel)
+    two.leads()
+    two.replica.index = None
+    error = await told(one.get())
+    assert NO_LEADER in str(error)
+    assert two.control.calls == []
+
+
+async def test_without_a_leader_a_look_is_told_what_can_be_had_all_the_same(managers: Three) -> None:
+    one, _, _ = managers
+    one.leaders.append(no_leader())
+    error = await told(one.services())
+    assert str(error).startswith(NO_LEADER)
+    assert "swarmctl --stale" in str(error)
+    assert str(await told(one.rotate())) == NO_LEADER
+
+
+async def test_a_stale_look_asks_nobody_and_says_how_old_it_may_be(managers: Three) -> None:
+    one, _, _ = managers
+    one.leaders.append(no_leader())
+    assert await one.services(**STALE) == ("one", {"swarmd-age": "3.250", "swarmd-leader": ""})
+    one.replica.age = None
+    assert await one.services(**STALE) == ("one", {"swarmd-leader": ""})
+    assert (one.replica.asked, one.found) == (0, 0)
+
+
+async def test_a_stale_stream_is_answered_here_too(managers: Three) -> None:
+    one, _, _ = managers
+    one.leaders.append(no_leader())
+    stub = control_pb2_grpc.ControlStub(one.channel)
+    call = stub.Logs(pb.LogsRequest(ref="web"), timeout=10, metadata=tuple(STALE.items()))
+    assert [message.line async for message in call] == [b"one", b"two"]
+
+
+async def test_nothing_is_changed_by_a_manager_that_does_not_lead_however_stale(managers: Three) -> None:
+    one, two, _ = managers
+    one.follows(two.channel)
+    two.leads()
+    stub = control_pb2_grpc.ControlStub(one.channel)
+    answer = await stub.RotateToken(
+        pb.RotateTokenRequest(role="w"), timeout=10, metadata=tuple(STALE.items())
+    )
+    assert answer.token == "two:w"
+
+
+async def test_a_worker_has_nothing_stale_to_tell(managers: Three) -> None:
+    one, _, _ = managers
+    one.leaders.append(not_manager(in_swarm=True))
+    assert isinstance(await told(one.services(**STALE)), NotManager)
+
+
+async def test_a_write_whose_connection_breaks_is_not_called_undone(managers: Three) -> None:
+    one, two, three = managers
+    one.follows(two.channel)
+    one.follows(three.channel)
+    two.leads()
+    three.leads()
+    two.control.gate.clear()
+    asking = asyncio.ensure_future(one.rotate())
+    await reached(two)
+    await two.server.stop(None)
+    error = await told(asking)
+    assert (type(error), str(error)) == (OutcomeUnknown, LOST)
     assert three.control.calls == []
 
 

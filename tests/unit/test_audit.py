@@ -21,6 +21,7 @@ from swarmd.api.guard import Guard, check_local
 from swarmd.model.errors import Denied, Invalid, NotFound
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import control_pb2, node_pb2, peer_pb2, types_pb2
+from swarmd.store.raft.single import SingleProposer
 from tests.unit.test_control_bed import Bed
 from tests.unit.test_rpc_roles import Port, port
 
@@ -277,7 +278,7 @@ class Socket(Bed):
         self.server = grpc.aio.server(
             interceptors=[
                 Guard(check_local, self.trail.refused),
-                Forwarding(find, self.clock, self.trail.passing_on),
+                Forwarding(find, lambda: SingleProposer(self.state), self.clock, self.trail.passing_on),
                 Auditing(self.trail),
             ]
         )

@@ -77,6 +77,25 @@ def test_info_of_a_locked_manager_knows_nothing_else_of_its_swarm(daemon: FakeDa
     assert out.splitlines()[-1] == " Swarm: locked"
 
 
+def test_info_of_a_manager_shows_the_group_and_what_it_can_lose(daemon: FakeDaemon, cli: Cli) -> None:
+    group = node_pb2.ManagerGroup(can_lose=0, epoch=3, term=2, applied=77, age=12.34)
+    group.managers.add(node_id="x", hostname="n1", address="10.0.0.1:2377", status="Reachable")
+    group.managers.add(node_id="y", hostname="n2", address="10.0.0.2:2377", status="Unreachable")
+    daemon.answers["Info"] = node_pb2.InfoResponse(
+        swarm_state="active",
+        is_manager=True,
+        group=group,
+        managers=["10.0.0.1:2377", "10.0.0.2:2377", "10.0.0.3:2377"],
+    )
+    out = cli("info")[1]
+    assert "  Managers: 2 (can lose 0)\n  Raft: epoch 3, term 2, 77 changes applied, as 12.3 s ago\n" in out
+    assert "\n   10.0.0.1:2377 (Reachable)\n   10.0.0.2:2377 (Unreachable)\n   10.0.0.3:2377\n" in out
+    assert cli("info", "--format", "{{.Swarm.Group.CanLose}} {{.Swarm.Group.Term}}")[1] == "0 2\n"
+    group.age = 0.1
+    daemon.answers["Info"] = node_pb2.InfoResponse(swarm_state="active", is_manager=True, group=group)
+    assert "77 changes applied\n" in cli("info")[1]
+
+
 def test_without_a_daemon_version_still_shows_the_client(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWARMCTL_HOST", "unix:///nowhere/x.sock")
     code, out, err = cli("version")

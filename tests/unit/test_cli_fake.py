@@ -36,6 +36,8 @@ class FakeDaemon:
         self.host = f"unix://{socket}"
         self.answers: dict[str, Any] = {}
         self.requests: list[tuple[str, Any]] = []
+        self.stale: list[str] = []
+        self.told: tuple[tuple[str, str], ...] = ()
         self._server = grpc.server(ThreadPoolExecutor(4))
         control_pb2_grpc.add_ControlServicer_to_server(
             self._servicer(control_pb2_grpc.ControlServicer), self._server
@@ -61,6 +63,9 @@ class FakeDaemon:
         def answer(_: object, request: Any, context: grpc.ServicerContext) -> Any:
             request = list(request) if name in STREAMED else request
             self.requests.append((name, request))
+            if dict(context.invocation_metadata()).get("swarmd-read") == "stale":
+                self.stale.append(name)
+                context.set_trailing_metadata(self.told)
             found = self.answers[name]
             found = found(request) if callable(found) else found
             if isinstance(found, Refusal):
@@ -133,6 +138,35 @@ def test_a_daemon_that_is_unavailable_is_not_taken_for_an_absent_one(daemon: Fak
     daemon.answers["Info"] = Refusal("no leader", "unavailable", grpc.StatusCode.UNAVAILABLE)
     with connect(daemon.host) as client, pytest.raises(DaemonError, match="no leader"):
         client.node.Info(node_pb2.InfoRequest())
+
+
+KNEW = "as this manager knew it"
+HEARD_OF_NONE = "as this manager last knew it; it has heard of no leader since its daemon started"
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"swarmd-leader": "", "swarmd-age": "12.345"}, f"{KNEW} 12.3 s ago; it knows of no leader now"),
+        ({"swarmd-leader": "x", "swarmd-age": "0.04"}, f"{KNEW} 0.0 s ago"),
+        ({"swarmd-leader": ""}, HEARD_OF_NONE),
+    ],
+)
+def test_stale_answers_are_shown_with_their_age_on_standard_error(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str], told: dict[str, str], text: str
+) -> None:
+    daemon.told = tuple(told.items())
+    daemon.answers["ListNodes"] = control_pb2.ListNodesResponse(nodes=[node("n1")])
+    assert run(["--stale", "node", "ls", "-q"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (f"{NODE_ID}\n", f"WARNING: {text}\n")
+    assert daemon.stale == ["ListNodes"]
+
+
+def test_nothing_is_stale_unless_it_is_asked_for(daemon: FakeDaemon) -> None:
+    daemon.answers["ListNodes"] = control_pb2.ListNodesResponse(nodes=[node("n1")])
+    assert run(["node", "ls", "-q"]) == 0
+    assert daemon.stale == []
 
 
 def test_an_absent_daemon_is_said_to_be_absent(tmp_path: Path) -> None:

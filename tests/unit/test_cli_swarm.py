@@ -164,6 +164,32 @@ def test_node_inspect_knows_self_and_fails_for_what_is_missing(daemon: FakeDaemo
     )
 
 
+def test_what_is_wrong_with_the_managers_is_said_beside_the_table(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["ListNodes"] = control_pb2.ListNodesResponse(nodes=[node("n1")], warnings=["one is lost"])
+    code, out, err = cli("node", "ls", "-q")
+    assert (code, out, err) == (0, f"{NODE_ID}\n", "WARNING: one is lost\n")
+
+
+def test_only_the_last_of_several_promotions_is_warned_of(daemon: FakeDaemon, cli: Cli) -> None:
+    def answer(request: control_pb2.UpdateNodeRequest) -> control_pb2.UpdateNodeResponse:
+        warnings = ["2 managers"] if request.ref == "n2" else []
+        return control_pb2.UpdateNodeResponse(id=request.ref, changed=True, warnings=warnings)
+
+    daemon.answers["UpdateNode"] = answer
+    assert cli("node", "promote", "n2", "n3")[2] == ""
+    assert cli("node", "promote", "n2")[2] == "WARNING: 2 managers\n"
+    assert cli("node", "update", "--role", "manager", "n2")[2] == "WARNING: 2 managers\n"
+
+
+def test_a_joining_manager_is_told_what_its_number_means(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["JoinSwarm"] = node_pb2.JoinSwarmResponse(
+        node_id="x", role="manager", warnings=["2 managers"]
+    )
+    code, out, err = cli("swarm", "join", "--token", "t", "10.0.0.1")
+    assert (code, err) == (0, "WARNING: 2 managers\n")
+    assert "joined a swarm as a manager" in out
+
+
 def test_node_promote_and_demote(daemon: FakeDaemon, cli: Cli) -> None:
     def answer(request: control_pb2.UpdateNodeRequest) -> Any:
         if request.ref == "n3":

@@ -61,6 +61,6 @@ def test_a_file_that_is_not_there_or_no_file_is_said_so(tmp_path: Path) -> None:
 
 def test_flags_come_before_the_file_and_labels_are_added(tmp_path: Path) -> None:
     path = a_file(tmp_path, 'data_dir = "/a"\nrun_dir = "/b"\n[labels]\ndisk = "ssd"\nzone = "a"\n')
-    config = _effective(path, "/c", None, None, None, ("zone=b", "gpu"))
+    config = _effective(path, {"data_dir": "/c", "run_dir": None}, ("zone=b", "gpu"))
     assert (config.data_dir, config.run_dir) == ("/c", "/b")
     assert config.labels == {"disk": "ssd", "zone": "b", "gpu": ""}

@@ -7,6 +7,7 @@ import pytest
 from swarmd.control import lookup
 from swarmd.control.again import ATTEMPTS
 from swarmd.control.cluster import Clusters, Founding, first_rows
+from swarmd.control.core import managers
 from swarmd.control.nodes import BLACKLIST_GRACE, Group, NodeChange, Nodes
 from swarmd.model.errors import Invalid, NotFound, OutOfSequence, Refused, Unavailable
 from swarmd.model.objects import (
@@ -167,7 +168,46 @@ async def test_tables_call_managers_by_what_they_are(swarm: Swarm) -> None:
     swarm.members, swarm.reachable = ["m1", "m2", "m3"], ["m1", "m2"]
     called = {name: swarm.nodes.manager_status(a_node(name, name)) for name in ("m1", "m2", "m3", "w1")}
     assert called == {"m1": "Leader", "m2": "Reachable", "m3": "Unreachable", "w1": ""}
+    assert swarm.nodes.can_lose_managers() == 0, "one is lost already"
+    swarm.reachable = ["m1", "m2", "m3"]
     assert swarm.nodes.can_lose_managers() == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "reachable", "left"),
+    [(0, 0, 0), (1, 1, 0), (2, 2, 0), (3, 3, 1), (4, 4, 1), (5, 4, 1), (5, 2, 0)],
+)
+def test_the_lost_count_against_those_that_may_be_lost(members: int, reachable: int, left: int) -> None:
+    names = [str(number) for number in range(members)]
+    assert managers.can_lose(names, names[:reachable]) == left
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5, 7])
+def test_an_odd_number_of_managers_needs_no_word(number: int) -> None:
+    assert managers.about_number(number) == []
+
+
+def test_an_even_number_of_managers_is_advised_against() -> None:
+    assert managers.about_number(4) == ["4 managers can lose 1, as 3 can: add or remove one."]
+    (two,) = managers.about_number(2)
+    assert two.startswith("2 managers can lose none, and there are two that may fail")
+
+
+async def test_it_is_said_which_managers_are_missing_and_what_may_be_lost_still(swarm: Swarm) -> None:
+    assert swarm.nodes.warnings() == []
+    await swarm.put(a_node("m2", "second", spec=MANAGER))
+    swarm.members, swarm.reachable = ["m1", "m2", "m3"], ["m1", "m3"]
+    assert swarm.nodes.warnings() == ["of 3 managers, second cannot be reached: the swarm can lose no more."]
+
+
+async def test_a_change_of_role_is_told_what_its_number_of_managers_means(swarm: Swarm) -> None:
+    promotion = NodeChange(role="manager")
+    await swarm.nodes.update("w1", promotion)
+    (warning,) = swarm.nodes.warnings_of_role(promotion)
+    assert warning.startswith("2 managers can lose none")
+    assert swarm.nodes.warnings_of_role(NodeChange(availability="drain")) == []
+    await swarm.put(a_node("m3", "m3", spec=MANAGER))
+    assert swarm.nodes.warnings_of_role(promotion) == []
 
 
 async def test_a_manager_or_a_ready_node_is_not_removed(swarm: Swarm) -> None:

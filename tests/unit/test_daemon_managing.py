@@ -13,7 +13,6 @@ from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import LEADER_WAIT, Managing
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Unavailable
 from swarmd.model.objects import Node, NodeStatus
 from swarmd.model.replace import replace
 from swarmd.rpc.channels import Channels
@@ -21,7 +20,7 @@ from swarmd.security.identity import Credentials
 from swarmd.security.vault import Vault
 from swarmd.store.core import transaction
 from swarmd.store.core.transaction import Put
-from swarmd.store.raft.port import NO_LEADER, RaftStatus
+from swarmd.store.raft.port import NO_LEADER, NoLeader, RaftStatus
 from tests.unit.test_control_bed import ManualClock, settle
 
 MEMBERS = {"m1": "10.0.0.1:2377", "m2": "10.0.0.2:2377", "m3": "10.0.0.3:2377"}
@@ -118,7 +117,7 @@ async def test_without_a_leader_that_is_said_in_the_end(rig: Rig) -> None:
         assert failures == []
         rig.clock.advance(0.5)
     await settle()
-    assert [(type(error), str(error)) for error in failures] == [(Unavailable, NO_LEADER)]
+    assert [(type(error), str(error)) for error in failures] == [(NoLeader, NO_LEADER)]
     await nursery.close()
 
 
@@ -132,6 +131,16 @@ async def test_calls_are_given_up_for_another_leader_and_for_nothing_else(rig: R
     rig.raft.change(role="leader", leader="m1")
     assert lost.is_set()
     assert not (await rig.managing.find_leader()).lost.is_set()
+
+
+async def test_a_manager_that_moved_is_told_by_its_row_before_replication_hears_of_it(rig: Rig) -> None:
+    row = Node(id="m2", number=2, status=NodeStatus(address="10.9.9.9"), raft_address="10.9.9.9:2377")
+    before = rig.managing.store.get(Node, "m2")
+    assert before is not None
+    rig.managing._state.apply(2, transaction.encode(0.0, [Put(replace(row, version=before.version))]))
+    told = {one.node_id: (one.address, one.raft_address) for one in rig.managing.managers()}
+    assert told["m2"] == ("10.9.9.9", "10.9.9.9:2377")
+    assert told["m1"] == ("10.0.0.1", "10.0.0.1:2377")
 
 
 async def test_nodes_are_told_the_managers_and_the_leader_if_it_is_another(rig: Rig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 from structlog.testing import capture_logs
@@ -40,7 +40,7 @@ class Raft:
             has_quorum=True,
         )  # fmt: skip
 
-    async def transfer(self) -> None:
+    async def transfer(self, among: Collection[str] = ()) -> None:
         self.transfers += 1
         raise Refused("There is no other manager to give leadership to.")
 

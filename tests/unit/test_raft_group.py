@@ -202,8 +202,6 @@ async def test_a_follower_refuses_to_propose_and_names_the_leader(group: Group) 
     await until(lambda: follower.status().leader == group.name_of(leader))
     with pytest.raises(Unavailable, match=f"manager {group.name_of(leader)} is"):
         await follower.propose(b"x")
-    with pytest.raises(Unavailable):
-        await follower.barrier()
 
 
 async def test_a_leader_cut_off_from_the_majority_steps_down_and_acknowledges_nothing(group: Group) -> None:
@@ -448,13 +446,6 @@ async def test_leadership_is_handed_over_on_request(group: Group) -> None:
     assert successor is not leader
     await successor.propose(b"y")
     assert await group.agree("abc") == ["x", "y"]
-
-
-async def test_a_barrier_returns_after_everything_acknowledged_before_it(group: Group) -> None:
-    leader = await group.found("abc")
-    await leader.propose(b"x")
-    await asyncio.gather(*(leader.barrier() for _ in range(50)))
-    assert group.machines[group.name_of(leader)].commands == [(1, "x")]
 
 
 async def test_a_command_that_fails_while_applied_tells_its_proposer_and_harms_nobody(group: Group) -> None:

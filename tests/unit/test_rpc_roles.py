@@ -36,6 +36,7 @@ from swarmd.rpc.channels import OPTIONS
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, grpc_channel_credentials, grpc_server_credentials
+from swarmd.store.raft.single import SingleProposer
 from tests.unit.test_control_bed import Bed
 
 SECRET = "w" * 25
@@ -120,6 +121,7 @@ class Port(Bed):
             cluster_id=lambda: "c1",
             store=lambda: self.store,
             find_leader=self.here,
+            here=lambda: SingleProposer(self.state),
             use_cases=lambda: cases,
             dispatcher=lambda: self.dispatcher,
             redirect=agent_pb2.Redirect,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -36,10 +37,11 @@ def ls(filters: tuple[str, ...], template: str | None, quiet: bool | None) -> No
 
     wanted = session.parse_filters(filters, _FILTERS)
     with session.open_client() as client:
-        views = client.control.ListNodes(control_pb2.ListNodesRequest()).nodes
+        answer = client.control.ListNodes(control_pb2.ListNodesRequest())
         me = client.node.Info(node_pb2.InfoRequest()).node_id
-    rows = node_rows([view for view in views if _wanted(view, wanted)], me)
+    rows = node_rows([view for view in answer.nodes if _wanted(view, wanted)], me)
     session.print_listing(NODES, rows, template, quiet)
+    session.warn_all(answer.warnings)
 
 
 @group.command("inspect", cls=Command)
@@ -84,7 +86,7 @@ def update(
     except ValueError as error:
         raise CliError(str(error)) from None
     with session.open_client() as client:
-        client.control.UpdateNode(
+        answer = client.control.UpdateNode(
             control_pb2.UpdateNodeRequest(
                 ref=resolve(client, ref),
                 availability=availability,
@@ -94,6 +96,7 @@ def update(
             )
         )
     click.echo(ref)
+    session.warn_all(answer.warnings)
 
 
 @group.command("promote", cls=Command)
@@ -150,11 +153,17 @@ def get(client: Client, ref: str) -> control_pb2.NodeView:
 def _change_role(refs: tuple[str, ...], role: str, done: str) -> None:
     from swarmd.rpc.v1 import control_pb2
 
-    with session.open_client() as client:
-        for ref in refs:
-            request = control_pb2.UpdateNodeRequest(ref=resolve(client, ref), role=role)
-            answer = client.control.UpdateNode(request)
-            click.echo(done.format(ref) if answer.changed else f"Node {answer.id} is already a {role}.")
+    warnings: Sequence[str] = ()
+    try:
+        with session.open_client() as client:
+            for ref in refs:
+                request = control_pb2.UpdateNodeRequest(ref=resolve(client, ref), role=role)
+                answer = client.control.UpdateNode(request)
+                click.echo(done.format(ref) if answer.changed else f"Node {answer.id} is already a {role}.")
+                warnings = answer.warnings if answer.changed else warnings
+    finally:
+        # Those of the numbers in between are of no interest.
+        session.warn_all(warnings)
 
 
 def _wanted(view: control_pb2.NodeView, filters: dict[str, set[str]]) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from swarmd.cli.files import read_pem
 from swarmd.cli.grammar import Command, Group, Parsed, switch
-from swarmd.cli.session import open_client
+from swarmd.cli.session import open_client, warn_all
 from swarmd.cli.spec_text import parse_count
 from swarmd.cli.units import parse_duration
 
@@ -130,6 +130,7 @@ def join(token: str, advertise_addr: str, listen_addr: str, availability: str, r
     with open_client() as client:
         answer = client.node.JoinSwarm(request)
     click.echo(f"This node joined a swarm as a {answer.role}.")
+    warn_all(answer.warnings)
 
 
 @group.command("join-token", cls=Command)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from swarmd.rpc.v1 import node_pb2
 
 _SHELLS = ("bash", "zsh", "fish")
+_NOT_NOW = 1.5
+"""Seconds: a manager that has not heard of the leader for so long has lost it."""
 
 
 @click.command("info", cls=Command)
@@ -32,8 +34,7 @@ def info(template: str | None) -> None:
         click.echo(_filled(template, view(answer)))
         return
     session.print_lines(info_lines(answer))
-    for warning in answer.warnings:
-        session.warn(f"WARNING: {warning}")
+    session.warn_all(answer.warnings)
 
 
 @click.command("version", cls=Command)
@@ -95,8 +96,18 @@ def info_lines(answer: node_pb2.InfoResponse) -> list[str]:
     lines.append(f"  Is Manager: {str(answer.is_manager).lower()}")
     if answer.is_manager:
         lines += [f"  Is Leader: {str(answer.is_leader).lower()}", f"  ClusterID: {answer.cluster_id}"]
+    lines += _group_lines(answer.group) if answer.HasField("group") else []
     lines += [f"  Node Address: {answer.node_address}", "  Manager Addresses:"]
-    return [*lines, *(f"   {address}" for address in answer.managers)]
+    status = {manager.address: f" ({manager.status})" for manager in answer.group.managers}
+    return [*lines, *(f"   {address}{status.get(address, '')}" for address in answer.managers)]
+
+
+def _group_lines(group: node_pb2.ManagerGroup) -> list[str]:
+    age = f", as {group.age:.1f} s ago" if group.age >= _NOT_NOW else ""
+    return [
+        f"  Managers: {len(group.managers)} (can lose {group.can_lose})",
+        f"  Raft: epoch {group.epoch}, term {group.term}, {group.applied} changes applied{age}",
+    ]
 
 
 def version_lines(client: Json, server: Json | None) -> list[str]:

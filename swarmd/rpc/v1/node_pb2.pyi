@@ -50,6 +50,7 @@ class InfoResponse(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     hostname: _builtins.str
     swarm_state: _builtins.str
@@ -68,6 +69,10 @@ class InfoResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences: what this node cannot do, and why."""
 
+    @_builtins.property
+    def group(self) -> Global___ManagerGroup:
+        """Set by a manager: the group as it sees it."""
+
     def __init__(
         self,
         *,
@@ -84,14 +89,83 @@ class InfoResponse(_message.Message):
         images: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         error: _builtins.str = ...,
+        group: Global___ManagerGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "error", b"error", "hostname", b"hostname", "images", b"images", "is_leader", b"is_leader", "is_manager", b"is_manager", "managers", b"managers", "node_address", b"node_address", "node_id", b"node_id", "running_containers", b"running_containers", "swarm_state", b"swarm_state", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "error", b"error", "group", b"group", "hostname", b"hostname", "images", b"images", "is_leader", b"is_leader", "is_manager", b"is_manager", "managers", b"managers", "node_address", b"node_address", "node_id", b"node_id", "running_containers", b"running_containers", "swarm_state", b"swarm_state", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InfoResponse: _TypeAlias = InfoResponse  # noqa: Y015
+
+@_typing.final
+class ManagerGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANAGERS_FIELD_NUMBER: _builtins.int
+    CAN_LOSE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    can_lose: _builtins.int
+    """How many more of them may fail before the swarm stops taking changes."""
+    epoch: _builtins.int
+    term: _builtins.int
+    applied: _builtins.int
+    """Commands applied since the swarm began."""
+    age: _builtins.float
+    """Seconds ago for which this manager is known to have held everything; negative: not known."""
+    @_builtins.property
+    def managers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManagerView]: ...
+    def __init__(
+        self,
+        *,
+        managers: _abc.Iterable[Global___ManagerView] | None = ...,
+        can_lose: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        applied: _builtins.int = ...,
+        age: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "applied", b"applied", "can_lose", b"can_lose", "epoch", b"epoch", "managers", b"managers", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ManagerGroup: _TypeAlias = ManagerGroup  # noqa: Y015
+
+@_typing.final
+class ManagerView(_message.Message):
+    """status: "Leader", "Reachable" or "Unreachable"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    hostname: _builtins.str
+    address: _builtins.str
+    status: _builtins.str
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        address: _builtins.str = ...,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "hostname", b"hostname", "node_id", b"node_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ManagerView: _TypeAlias = ManagerView  # noqa: Y015
 
 @_typing.final
 class InitSwarmRequest(_message.Message):
@@ -207,17 +281,23 @@ class JoinSwarmResponse(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     role: _builtins.str
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences about the number of managers."""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         role: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "role", b"role", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,6 +54,10 @@ class PeerFrame(_message.Message):
     PRE_VOTE_REQUEST_FIELD_NUMBER: _builtins.int
     PRE_VOTE_REPLY_FIELD_NUMBER: _builtins.int
     KICK_FIELD_NUMBER: _builtins.int
+    READ_PROBE_FIELD_NUMBER: _builtins.int
+    READ_ACK_FIELD_NUMBER: _builtins.int
+    READ_ASK_FIELD_NUMBER: _builtins.int
+    READ_ANSWER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___PeerHello: ...
     @_builtins.property
@@ -74,6 +78,14 @@ class PeerFrame(_message.Message):
     def pre_vote_reply(self) -> Global___PreVoteReply: ...
     @_builtins.property
     def kick(self) -> Global___Kick: ...
+    @_builtins.property
+    def read_probe(self) -> Global___ReadProbe: ...
+    @_builtins.property
+    def read_ack(self) -> Global___ReadAck: ...
+    @_builtins.property
+    def read_ask(self) -> Global___ReadAsk: ...
+    @_builtins.property
+    def read_answer(self) -> Global___ReadAnswer: ...
     def __init__(
         self,
         *,
@@ -87,12 +99,16 @@ class PeerFrame(_message.Message):
         pre_vote_request: Global___PreVoteRequest | None = ...,
         pre_vote_reply: Global___PreVoteReply | None = ...,
         kick: Global___Kick | None = ...,
+        read_probe: Global___ReadProbe | None = ...,
+        read_ack: Global___ReadAck | None = ...,
+        read_ask: Global___ReadAsk | None = ...,
+        read_answer: Global___ReadAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "raft", "status", "snapshot_request", "snapshot_chunk", "join_request", "join_reply", "pre_vote_request", "pre_vote_reply", "kick"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "raft", "status", "snapshot_request", "snapshot_chunk", "join_request", "join_reply", "pre_vote_request", "pre_vote_reply", "kick", "read_probe", "read_ack", "read_ask", "read_answer"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -523,6 +539,113 @@ class Kick(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Kick: _TypeAlias = Kick  # noqa: Y015
+
+@_typing.final
+class ReadProbe(_message.Message):
+    """The leader of that epoch and term asks whether it is still followed; number is its how-manieth question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    term: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "number", b"number", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadProbe: _TypeAlias = ReadProbe  # noqa: Y015
+
+@_typing.final
+class ReadAck(_message.Message):
+    """The sender knew neither of a later term nor of a later epoch when the question came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    term: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "number", b"number", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAck: _TypeAlias = ReadAck  # noqa: Y015
+
+@_typing.final
+class ReadAsk(_message.Message):
+    """A manager that does not lead asks the leader how far it must have applied to answer a read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAsk: _TypeAlias = ReadAsk  # noqa: Y015
+
+@_typing.final
+class ReadAnswer(_message.Message):
+    """What was acknowledged before the question with that session and number is among the first applied_count
+    commands.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    APPLIED_COUNT_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    number: _builtins.int
+    applied_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        number: _builtins.int = ...,
+        applied_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_count", b"applied_count", "number", b"number", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAnswer: _TypeAlias = ReadAnswer  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):

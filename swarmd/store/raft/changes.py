@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from swarmd.model.errors import Unavailable
 from swarmd.store.raft.envelope import Seal
@@ -73,7 +73,7 @@ class Changes:
         if not self._is_leader():
             raise not_leader(self._member.leader())
 
-    async def transfer(self) -> None:
+    async def transfer(self, among: Collection[str]) -> None:
         """See :meth:`swarmd.store.raft.port.Proposer.transfer`."""
         self._require_leader()
         member = self._member
@@ -84,7 +84,7 @@ class Changes:
             async with asyncio.timeout(2 * member.timing.election_max):
                 while self._is_leader():
                     now = member.clock.monotonic()
-                    if now >= again and self._ask_successor():
+                    if now >= again and self._ask_successor(among):
                         # The answer takes a round trip and two fsyncs; a lost question is put again.
                         again = now + member.timing.heartbeat
                     await self._next_turn()
@@ -93,11 +93,14 @@ class Changes:
         finally:
             member.holding = False
 
-    def _ask_successor(self) -> bool:
-        """Ask the most current member to take over; False when none is current yet."""
+    def _ask_successor(self, among: Collection[str]) -> bool:
+        """Ask the most current member, or one of ``among``, to take over; False when none is current yet."""
         member = self._member
         current = member.held.current
-        if current is None or member.proposals.in_flight or not current.engine.transfer():
+        if current is None or member.proposals.in_flight:
+            return False
+        wanted = sorted(member.links.intersection(among, current.engine.members)) if among else [None]
+        if not any(current.engine.transfer(to) for to in wanted):
             return False
         member.wake()
         return True

@@ -89,7 +89,6 @@ class Engine:
         self._patience = Patience(timing)
         self._told: tuple[int, int] = (len(self._journal), 1)
         self._reset_until = 0.0
-        self._acknowledge: int | None = None
         self.ballot = Ballot(self_id, list(self._nodes))
         if not self._nodes:
             self.elect_now()
@@ -134,12 +133,13 @@ class Engine:
         """Who leads, as far as was heard within the time after which a follower would doubt it."""
         if self.leading:
             return self.self_id
-        node = self._get("raftLeader")
-        return node.id if node is not None and self.heard_within(self._timing.election_max) else None
+        node, silence = self._get("raftLeader"), self.silence()
+        known = node is not None and silence is not None and silence <= self._timing.election_max
+        return node.id if known else None
 
-    def heard_within(self, seconds: float) -> bool:
-        """A leader of this term or later was heard not longer than ``seconds`` ago."""
-        return self._patience.heard_within(seconds, core_now())
+    def silence(self) -> float | None:
+        """Seconds since a leader of this term or later was heard; None when none ever was."""
+        return self._patience.silence(core_now())
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -218,10 +218,10 @@ class Engine:
         if self.term == 0 and self._get("raftLeader") is None:
             self.elect_now()
 
-    def transfer(self) -> bool:
-        """Ask the most current member to take over; False when none is current."""
+    def transfer(self, to: str | None = None) -> bool:
+        """Ask ``to``, or the most current member, to take over; False when it is not current."""
         asked: list[bool] = []
-        self._core.transferLeadership(None, lambda _, error: asked.append(error == 0))
+        self._core.transferLeadership(to and self._nodes[to], lambda _, error: asked.append(error == 0))
         return asked == [True]
 
     def tick(self) -> None:

@@ -25,7 +25,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class Barrier(msgspec.Struct, frozen=True):
-    """Nothing to apply."""
+    """Nothing to apply.  Managers of version 0.1 put it into their logs, which may have to be read still."""
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from swarmd.store.raft.inbox import Inbox
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
 from swarmd.store.raft.proposals import Proposals
+from swarmd.store.raft.reads import Reads
 from swarmd.store.raft.replica import Replica
 from swarmd.store.raft.scribe import Scribe
 from swarmd.store.raft.snapshots import Base
@@ -68,6 +69,9 @@ class Member:
         self._wake = asyncio.Event()
         self._inbox = Inbox()
         self._fetched: Base | None = None
+        self.reads = Reads(
+            held, replica, transport.send, clock, timing, session=proposals.session, leader=self.leader
+        )
 
     def wake(self) -> None:
         """There is something to do before the next tick."""
@@ -75,8 +79,9 @@ class Member:
 
     def frame(self, peer: str, frame: pb.PeerFrame) -> None:
         """A frame of ``peer`` arrived."""
-        self._inbox.put(peer, frame)
-        self._wake.set()
+        if not self.reads.hear(peer, frame):
+            self._inbox.put(peer, frame)
+            self._wake.set()
 
     def link(self, peer: str, up: bool) -> None:
         """The way to ``peer`` opened or closed."""
@@ -103,8 +108,7 @@ class Member:
 
     def _is_stalled(self) -> bool:
         """The disk holds the pump up for so long that the others have given this member up."""
-        alone = len(self.held.members) == 1
-        return not alone and self.clock.monotonic() - self._turned > self.timing.quorum_lost
+        return len(self.held.members) > 1 and self.clock.monotonic() - self._turned > self.timing.quorum_lost
 
     def leader(self) -> str | None:
         """Who leads, as far as this member knows."""
@@ -139,6 +143,7 @@ class Member:
         elif self._fetched is not None:
             await self._install(self._fetched)
         self._watch_leadership()
+        self.reads.turn()
 
     def _hear(self, peer: str, frame: pb.PeerFrame) -> None:
         kind = frame.WhichOneof("body")
@@ -154,8 +159,8 @@ class Member:
 
     def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
         members = {member.node_id: member.address for member in status.members}
-        now = self.clock.monotonic()
         address = status.address if is_address(status.address) else ""
+        now = self.clock.monotonic()
         base = status.base_epoch or status.newest_epoch  # 0: from swarmd 0.1, which has it when it says so
         view = View(status.newest_epoch, status.started, members, address, now, status.floor, base)
         if view.knows > self.held.newest:
@@ -239,7 +244,6 @@ class Member:
             current.engine.kick()
         elif led:
             self._kick_another()
-        self._wake.set()
 
     async def _install(self, base: Base) -> None:
         """Jump to a base that was fetched."""
@@ -275,8 +279,7 @@ class Member:
     def tell_status(self) -> None:
         """Tell everybody we know which epoch we hold."""
         now = self.clock.monotonic()
-        seeds = {} if self.held.is_member else self.seeds
-        targets = self.peers.targets([*self.held.groups(), seeds], now)
+        targets = self.peers.targets([*self.held.groups(), {} if self.held.is_member else self.seeds], now)
         self.transport.set_peers(targets)
         frame = own_status(self.held, applied=self.replica.applied, address=self.peers.own_address)
         for peer in targets:
@@ -286,10 +289,9 @@ class Member:
         """Proposals of a member that does not lead any more are answered now."""
         current = self.held.current
         if current is not None:
-            engine = current.engine
-            if engine.term_applied() or engine.leader() not in (None, engine.self_id):
+            if current.engine.term_applied() or current.engine.leader() not in (None, current.engine.self_id):
                 self._lead_until = 0.0
-            if engine.leading or self.rolling:
+            if current.engine.leading or self.rolling:
                 return
         self._lead_until = 0.0
         self._sealing = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 from swarmd.kit.clock import Clock
@@ -14,7 +14,7 @@ from swarmd.model.errors import Invalid, Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.changes import Changes
-from swarmd.store.raft.envelope import Barrier, Body, Command
+from swarmd.store.raft.envelope import Body, Command
 from swarmd.store.raft.files import Disk, SystemDisk
 from swarmd.store.raft.founding import begin_alone, found
 from swarmd.store.raft.held import Held
@@ -97,7 +97,6 @@ class RaftNode:
         self._announced: object = None
         self._running = False
         self._problem: str | None = None
-        self._barrier: Pending | None = None
         self._turned = asyncio.Condition()
         self._changes = Changes(
             self._member,
@@ -176,7 +175,8 @@ class RaftNode:
             self._problem = f"The replication of this manager failed: {error!r}. Restart the daemon."
             raise
         finally:
-            self._end_proposals(self._problem or "This manager left the group of managers.")
+            end = "left the group of managers" if self._keeper.left else "is shutting down"
+            self._end_proposals(self._problem or f"This manager {end}.")
             self._announce()
         await self._tell_stragglers()
 
@@ -194,6 +194,7 @@ class RaftNode:
 
     def _end_proposals(self, why: str) -> None:
         self._proposals.fail(queued=Unavailable(why), logged=outcome_unknown(why))
+        self._member.reads.end(Unavailable(why))
 
     def on_frame(self, peer: str, frame: pb.PeerFrame) -> None:
         self._member.frame(peer, frame)
@@ -235,6 +236,7 @@ class RaftNode:
             has_quorum=leader is not None,
             problem=self._problem,
             warnings=self._keeper.warnings(),
+            age=0.0 if role == "leader" else self._member.reads.age(),
         )
 
     def is_with(self, node_id: str) -> bool:
@@ -258,10 +260,8 @@ class RaftNode:
         self._space.admit()
         return await self._wait(self._add(Command(command)), timeout)
 
-    async def barrier(self, *, timeout: float = 10.0) -> None:
-        if self._barrier is None or not self._proposals.is_queued(self._barrier):
-            self._barrier = self._add(Barrier())
-        await self._wait(self._barrier, timeout, shared=True)
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        return await self._member.reads.index(timeout)
 
     def _add(self, body: Body) -> Pending:
         if not self.is_leader():
@@ -274,7 +274,7 @@ class RaftNode:
         self._member.wake()
         return pending
 
-    async def _wait(self, pending: Pending, timeout: float, *, shared: bool = False) -> object:
+    async def _wait(self, pending: Pending, timeout: float) -> object:
         """The outcome of ``pending``.  One that its only caller gave up on is not put into a log any more."""
         try:
             async with asyncio.timeout(timeout):
@@ -283,21 +283,18 @@ class RaftNode:
             if pending.future.done():
                 # Decided in the very moment in which the patience ended, as after a pause of the process.
                 return pending.future.result()
-            if shared:
-                raise no_leader() from None
             if self._proposals.abandon(pending):
                 raise outcome_unknown(f"The managers did not agree within {timeout:g} seconds.") from None
             raise no_leader() from None
         except asyncio.CancelledError:
-            if not shared:
-                self._proposals.abandon(pending)
+            self._proposals.abandon(pending)
             raise
 
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
         await self._changes.change_members(members, timeout)
 
-    async def transfer(self) -> None:
-        await self._changes.transfer()
+    async def transfer(self, among: Collection[str] = ()) -> None:
+        await self._changes.transfer(among)
 
     async def _next_turn(self) -> None:
         async with self._turned:

@@ -35,11 +35,12 @@ class Patience:
             return now + timeout
         return now + 2 * self._timing.heartbeat + (timeout - self._timing.election_min) / 2
 
-    def heard_within(self, seconds: float, now: float) -> bool:
-        """A leader was heard not longer than ``seconds`` ago."""
-        return self._heard is not None and now - self._heard <= seconds
+    def silence(self, now: float) -> float | None:
+        """For how long no leader was heard; None when none ever was."""
+        return None if self._heard is None else now - self._heard
 
     def is_over(self, now: float) -> bool:
         """Nobody is known to lead any more: others may be voted for."""
         limit = 2 * self._timing.heartbeat if self._closed else self._timing.election_min
-        return not self.heard_within(limit, now)
+        silence = self.silence(now)
+        return silence is None or silence > limit

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
-from swarmd.model.errors import Unavailable
+from swarmd.model.errors import OutcomeUnknown, Unavailable
 
 StateView = Callable[[], Iterable[bytes]]
 """Called in another thread, gives the state in pieces, each of a few milliseconds' work at most."""
@@ -49,6 +49,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
     peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped, and
     ``warnings`` what a working one cannot do.
+    ``age``: what it holds is what the swarm had agreed upon at most so many seconds ago; None when it has
+    heard of no leader since it started.
     """
 
     role: Role
@@ -61,6 +63,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     has_quorum: bool
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    age: float | None = 0.0
 
 
 class Proposer(Protocol):
@@ -69,12 +72,17 @@ class Proposer(Protocol):
     async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
         """The result of applying ``command`` (at most 1 MiB) here, once it is durable on a majority.
 
-        Raises Unavailable: not the leader, no quorum, disk nearly full, or timed out (may have been applied).
+        Raises Unavailable: not the leader, no quorum, disk nearly full; OutcomeUnknown when it may yet be
+        applied.
         """
         ...
 
-    async def barrier(self, *, timeout: float = 10.0) -> None:
-        """Return when this leader has applied everything acknowledged before the call, anywhere."""
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        """Return when this member, leader or not, has applied all that was acknowledged before the call.
+
+        Answers how many commands that is; what is read here after that is linearizable.  Raises Unavailable:
+        no leader that a majority follows, this member is far behind, or it stopped.
+        """
         ...
 
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
@@ -84,8 +92,11 @@ class Proposer(Protocol):
         """
         ...
 
-    async def transfer(self) -> None:
-        """Give leadership to the most current other member; raises Unavailable when that fails."""
+    async def transfer(self, among: Collection[str] = ()) -> None:
+        """Give leadership to the most current other member, or to one of ``among`` when some are named.
+
+        Raises Unavailable when that fails.
+        """
         ...
 
     def status(self) -> RaftStatus: ...
@@ -99,9 +110,13 @@ class Proposer(Protocol):
         ...
 
 
-def no_leader() -> Unavailable:
+class NoLeader(Unavailable):
     """Nobody leads, as far as this member knows."""
-    return Unavailable(NO_LEADER)
+
+
+def no_leader() -> NoLeader:
+    """With the sentence for it."""
+    return NoLeader(NO_LEADER)
 
 
 def not_leader(leader: str | None) -> Unavailable:
@@ -111,6 +126,6 @@ def not_leader(leader: str | None) -> Unavailable:
     return Unavailable(f"This manager is not the leader of the swarm; manager {leader} is. Ask that one.")
 
 
-def outcome_unknown(why: str) -> Unavailable:
+def outcome_unknown(why: str) -> OutcomeUnknown:
     """The entry is in a log somewhere and may yet win."""
-    return Unavailable(f"{why} The change may have been applied; look before trying again.")
+    return OutcomeUnknown(f"{why} The change may have been applied; look before trying again.")

@@ -31,7 +31,7 @@ class Proposals:
     """A queue of what is not in a log yet, and a table of what is, both in the order of proposing."""
 
     def __init__(self, session: str) -> None:
-        self._session = session
+        self.session = session
         self._sequence = 0
         self._queue: deque[Pending] = deque()
         self._logged: dict[int, Pending] = {}
@@ -48,10 +48,6 @@ class Proposals:
     def in_flight(self) -> int:
         """How many are in the log and not applied yet."""
         return len(self._logged)
-
-    def is_queued(self, pending: Pending) -> bool:
-        """It will be put into the log only from now on."""
-        return pending in self._queue and not pending.future.done()
 
     def add(self, body: Body) -> Pending:
         """Queue ``body`` under a fresh sequence."""
@@ -70,7 +66,7 @@ class Proposals:
         future = asyncio.get_running_loop().create_future()
         # Not everybody stays to hear the outcome, and an unheard error is no defect.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return Pending(Envelope(self._session, self._sequence, body), future)
+        return Pending(Envelope(self.session, self._sequence, body), future)
 
     def take(self, limit: int) -> list[Pending]:
         """The next proposals for the log, about ``limit`` bytes of them, none behind a seal."""
@@ -88,7 +84,7 @@ class Proposals:
 
     def applied(self, envelope: Envelope, result: object) -> None:
         """An entry was applied here; if it is ours, its proposer hears ``result``."""
-        if envelope.session == self._session:
+        if envelope.session == self.session:
             pending = self._logged.pop(envelope.sequence, None)
             if pending is not None:
                 pending.settle(result)

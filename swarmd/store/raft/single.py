@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from swarmd.model.errors import Refused
 from swarmd.store.raft.port import RaftStatus, StateMachine
@@ -23,8 +23,8 @@ class SingleProposer:
         self._applied += 1
         return self._machine.apply(self._applied, command)
 
-    async def barrier(self, *, timeout: float = 10.0) -> None:
-        return
+    async def read_index(self, *, timeout: float = 10.0) -> int:
+        return self._applied
 
     async def change_members(self, members: Mapping[str, str], *, timeout: float = 20.0) -> None:
         if set(members) != {self._node_id}:
@@ -34,7 +34,7 @@ class SingleProposer:
         for callback in self._callbacks:
             callback()
 
-    async def transfer(self) -> None:
+    async def transfer(self, among: Collection[str] = ()) -> None:
         raise Refused("There is no other manager to give leadership to.")
 
     def status(self) -> RaftStatus:

@@ -38,6 +38,7 @@ class Checker:
         self.bases: dict[int, bytes] = {}
         self.asked: Counter[frozenset[str]] = Counter()
         self._believed: set[tuple[str, int, int]] = set()
+        self.newest_read = 0
         self.reads = 0
         self.on_violation: Callable[[Violation], None] = lambda _: None
 
@@ -89,10 +90,16 @@ class Checker:
         self.denied.add(command)
 
     def read(self, name: str, known: int, seen: int) -> None:
-        """A read through ``name`` saw ``seen`` commands, when ``known`` were acknowledged before it."""
+        """A read through ``name`` saw ``seen`` commands, when ``known`` were known before it."""
         self.reads += 1
+        self.newest_read = max(self.newest_read, seen)
         if seen < known:
-            raise self.broken(f"stale read: {name} showed {seen} commands, {known} were acknowledged before")
+            raise self.broken(f"stale read: {name} showed {seen} commands, {known} were known before")
+
+    @property
+    def newest_known(self) -> int:
+        """How many commands somebody outside has seen the effect of."""
+        return max(self.newest_acknowledged, self.newest_read)
 
     # -- Raft ----------------------------------------------------------------------------------------
 

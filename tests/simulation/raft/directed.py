@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from swarmd.model.errors import Refused
+from swarmd.model.errors import Refused, Unavailable
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.envelope import Body, Command, Envelope, Seal, encode_envelope
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
-from swarmd.store.raft.records import RECORD_OVERHEAD, Entry
+from swarmd.store.raft.records import RECORD_OVERHEAD, Entry, Marker
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import LogState, Wal
 from tests.simulation.raft.machine import Machine
@@ -275,6 +275,62 @@ def seal_for_nobody(directory: Path) -> None:
     live(scenario, 3)
 
 
+# -- reads -----------------------------------------------------------------------------------------------
+
+
+def read_in_sealed_epoch(directory: Path) -> None:
+    """A leader that is slow to begin the next epoch does not answer reads from the one it sealed."""
+
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        joiner = world.add()
+        joiner.start(peers=world.addresses(["m1", "m2", "m3"]))
+        assert leader.node is not None
+        held = leader.node._held
+        roll = held.roll
+
+        async def slowly(marker: Marker) -> None:
+            await asyncio.sleep(4.0)
+            await roll(marker)
+
+        held.roll = slowly  # type: ignore[method-assign]
+        changing = asyncio.ensure_future(change(world, "1234"))
+        others = [machine for name, machine in world.machines.items() if name != "m1"]
+        await until(lambda: [m for m in others if role(world, m.name) == "leader"])
+        await write(next(m for m in others if role(world, m.name) == "leader"), b"later")
+        assert held.newest == 1
+        await leader.call(lambda node: node.read_index(timeout=_PATIENCE), _PATIENCE)
+        assert leader.register is not None
+        world.checker.read("m1", world.checker.newest_known, leader.register.index)
+        await changing
+
+    live(scenario, 3)
+
+
+def read_acked_past_term(directory: Path) -> None:
+    """A leader that was cut off is not told by those who voted for another that they follow it still."""
+
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        others = [machine for name, machine in world.machines.items() if name != "m1"]
+        world.network.cut(["m1"], ["m2", "m3"])
+        await until(lambda: [m for m in others if role(world, m.name) == "leader"])
+        heir = next(m for m in others if role(world, m.name) == "leader")
+        await write(heir, b"later")
+        voter = next(m.name for m in others if m is not heir)
+        world.network.cuts -= {("m1", voter), (voter, "m1")}
+        for end in world.network.ends.values():
+            end.flush()
+        with contextlib.suppress(Unavailable):
+            await leader.call(lambda node: node.read_index(timeout=0.5), _PATIENCE)
+            assert leader.register is not None
+            world.checker.read("m1", world.checker.newest_known, leader.register.index)
+
+    # Whether the question comes before what would depose the old leader is chance: one time in six.
+    for seed in range(1, 31):
+        live(scenario, 3, seed)
+
+
 DIRECTED: dict[str, Callable[[Path], None]] = {
     "forgotten-vote": forgotten_vote,
     "commit-old-terms": commit_old_terms,
@@ -287,4 +343,6 @@ DIRECTED: dict[str, Callable[[Path], None]] = {
     "no-floor": no_floor,
     "old-epoch-dropped": old_epoch_dropped,
     "seal-for-nobody": seal_for_nobody,
+    "read-in-sealed-epoch": read_in_sealed_epoch,
+    "read-acked-past-term": read_acked_past_term,
 }

@@ -6,7 +6,7 @@ too seldom, and ``test_directed`` arranges the disaster by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -20,12 +20,14 @@ from swarmd.store.raft.held import Held
 from swarmd.store.raft.journal import Journal
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.node import RaftNode
+from swarmd.store.raft.probe import Probe
 from swarmd.store.raft.proposals import Pending, Proposals
+from swarmd.store.raft.reads import Reads
 from swarmd.store.raft.records import Entry, Item, Marker, encode_record, file_header
 from swarmd.store.raft.sanitize import Append, sanitize_append
 from swarmd.store.raft.wal import LogState, Wal
 
-Patch = tuple[Any, str, Callable[..., Any]]
+Patch = tuple[Any, str, Any]
 Where = tuple[str, int, int]
 
 
@@ -66,6 +68,7 @@ async def _turn_speaks_first(self: Member) -> None:
     elif self._fetched is not None:
         await self._install(self._fetched)
     self._watch_leadership()
+    self.reads.turn()
 
 
 _set_term = Journal.setCurrentTerm
@@ -139,8 +142,38 @@ def _count_stale_answers(self: Engine, sender: str, message: CoreMessage) -> Non
     _deliver(self, sender, message)
 
 
-async def _barrier_at_once(self: RaftNode, *, timeout: float = 10.0) -> None:
+async def _read_at_once(self: RaftNode, *, timeout: float = 10.0) -> int:
     """Whoever is asked answers from what it has."""
+    return self._replica.applied
+
+
+def _join_under_way(self: Reads) -> Any:
+    """A read takes part in a question that is out already."""
+    return self._round.batches[-1] if self._round is not None else _join(self)
+
+
+_join = Reads._join
+
+
+async def _apply_later(self: Reads, index: int) -> None:
+    """What the leader said is not waited for."""
+
+
+def _answer_of_any_question(self: Reads, peer: str, answer: pb.ReadAnswer) -> None:
+    if self._round is not None and self._round.probe is None:
+        self._finish(self._round, answer.applied_count)
+
+
+def _lead_sealed(self: Reads) -> Any:
+    live = self._held.current
+    return live.engine if live is not None and live.engine.term_applied() else None
+
+
+def _ack_old_epoch(self: Reads, peer: str, probe: pb.ReadProbe) -> None:
+    live = self._held.live.get(probe.epoch)
+    if live is not None and live.engine.term == probe.term:
+        ack = pb.ReadAck(epoch=probe.epoch, term=probe.term, number=probe.number)
+        self._send(peer, pb.PeerFrame(read_ack=ack))
 
 
 def _abandon_for_good(self: Proposals, pending: Pending) -> bool:
@@ -213,7 +246,15 @@ MUTANTS = {
     ),
     "commit-old-terms": Mutant([(Engine, "tick", _commit_old_terms)], None),
     "stale-answers-counted": Mutant([(Engine, "deliver", _count_stale_answers)], None),
-    "read-without-quorum": Mutant([(RaftNode, "barrier", _barrier_at_once)], ("links", 3, 1)),
+    "read-of-what-there-is": Mutant([(RaftNode, "read_index", _read_at_once)], ("links", 3, 1)),
+    "read-without-quorum": Mutant([(Probe, "confirmed", True)], ("links", 3, 1)),
+    "read-acked-past-term": Mutant([(Reads, "_follows", _yes)], None),
+    "read-joins-question": Mutant([(Reads, "_join", _join_under_way)], ("far", 3, 1)),
+    "read-before-applied": Mutant([(Reads, "_until_applied", _apply_later)], ("links", 3, 1)),
+    "read-any-answer": Mutant([(Reads, "_hear_answer", _answer_of_any_question)], ("far", 3, 10)),
+    "read-in-sealed-epoch": Mutant(
+        [(Reads, "_leads", _lead_sealed), (Reads, "_hear_probe", _ack_old_epoch)], None
+    ),
     "failure-called-final": Mutant([(Proposals, "abandon", _abandon_for_good)], ("links", 3, 2)),
     "marker-not-written": Mutant([(Held, "roll", _roll_without_marker)], ("forget", 3, 1)),
     "marker-not-synced": Mutant([(Wal, "_begin", _begin_without_sync)], ("forget", 3, 1)),
