@@ -180,7 +180,8 @@ def run(settings: Settings, say: Callable[[str], None] = print) -> Result:
         history.origin = time.monotonic()
         doing = Run(site, history, settings, say)
         asyncio.run(doing.go())
-        found = (*doing.findings, *report.findings(history))
+        crashed = [Finding(f"a daemon crashed: {each}") for each in site.crashes()]
+        found = (*doing.findings, *crashed, *report.findings(history))
         if found:
             keep = Path(tempfile.mkdtemp(prefix="nemesis-"))
             _write_down(keep, history, doing.inflicted)
