@@ -60,11 +60,13 @@ class Trail:
         """The guard let a call not pass."""
         watch = _Watch()
         watch.outcome, watch.text = error.kind, str(error)
-        self._record(audit.short_name(method), context, None, watch, 0.0)
+        self._record(audit.short_name(method), _asked(context), None, watch, 0.0)
 
     @contextlib.contextmanager
     def watching(self, method: str, context: Any, request: object) -> Iterator[_Watch]:
         """Around a method's own code; the answer is put into the watch."""
+        # Now, not at the end: gRPC dies of being asked for the peer of a stream whose connection is gone.
+        asked = _asked(context)
         watch, start = _Watch(), self._clock.monotonic()
         try:
             yield watch
@@ -83,7 +85,7 @@ class Trail:
             raise
         finally:
             duration = self._clock.monotonic() - start
-            self._record(audit.short_name(method), context, request, watch, duration)
+            self._record(audit.short_name(method), asked, request, watch, duration)
 
     def passing_on(self, context: Any) -> tuple[tuple[str, str], ...]:
         """The metadata of a call on its way to the leader."""
@@ -107,14 +109,10 @@ class Trail:
 
         return answered
 
-    def _record(self, name: str, context: Any, request: object, watch: _Watch, duration: float) -> None:
-        caller, request_id = _direct(context), ""
-        if caller.kind == "node":  # what a user of the socket says of himself counts for nothing
-            metadata = dict(context.invocation_metadata() or ())
-            if FORWARDED in metadata:
-                first = _fitting(_CALLER, metadata.get(CALLER)) or "unknown"
-                caller = Caller(kind=first, via=caller.node, address=caller.address)
-                request_id = _fitting(_ID, metadata.get(REQUEST))
+    def _record(
+        self, name: str, asked: tuple[Caller, str], request: object, watch: _Watch, duration: float
+    ) -> None:
+        caller, request_id = asked
         if audit.is_recorded(name, watch.outcome, caller, watch.answer):
             self._line(name, caller, request_id or self._new_id(), request, watch, duration)
 
@@ -187,6 +185,18 @@ class Auditing(grpc.aio.ServerInterceptor):
                         yield answer
 
         return call
+
+
+def _asked(context: Any) -> tuple[Caller, str]:
+    """Who asked, and the id under which another node knows the call ("" when none does)."""
+    caller = _direct(context)
+    if caller.kind == "node":  # what a user of the socket says of himself counts for nothing
+        metadata = dict(context.invocation_metadata() or ())
+        if FORWARDED in metadata:
+            first = _fitting(_CALLER, metadata.get(CALLER)) or "unknown"
+            passed_on = Caller(kind=first, via=caller.node, address=caller.address)
+            return passed_on, _fitting(_ID, metadata.get(REQUEST))
+    return caller, ""
 
 
 def _direct(context: Any) -> Caller:

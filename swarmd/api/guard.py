@@ -97,6 +97,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @contextlib.asynccontextmanager
     async def _net(self, method: str, context: Any) -> AsyncIterator[None]:
+        caller = context.peer()  # while there certainly is one: see api/audit.py
         try:
             self._checked(method, context)
             yield
@@ -105,7 +106,7 @@ class Guard(grpc.aio.ServerInterceptor):
         except SwarmError as error:
             await errors.abort(context, error)
         except Exception as error:  # noqa: BLE001 - the last net: no traceback leaves this machine
-            self._log.error("call_failed", method=method, caller=context.peer(), exc_info=error)
+            self._log.error("call_failed", method=method, caller=caller, exc_info=error)
             await errors.abort(context, SwarmError(INTERNAL))
 
     def _checked(self, method: str, context: Any) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from tests.nemesis import cables
+from tests.nemesis.machine import slowness
 from tests.nemesis.manager import CallFailed
 from tests.nemesis.plan import SHAPES, Fault, Kind
 from tests.nemesis.site import LIBFAKETIME, NotHealed, Site
@@ -183,7 +184,7 @@ async def _demote(site: Site, fault: Fault, node: str) -> None:
 
 async def insist(site: Site, node: str, ask: Callable[[str], Awaitable[None]]) -> None:
     """Ask the other managers in turn until one has done it."""
-    deadline = site.now() + ACCEPT_SECONDS
+    deadline = site.now() + ACCEPT_SECONDS * await asyncio.to_thread(slowness)
     while True:
         for other in _others(site, node):
             try:

@@ -109,13 +109,22 @@ class Run:
         try:
             whom = await inflict(self._site, fault)
             undone = self._history.now()
-            took = await self._site.healed(HEAL_SECONDS)
+            took = await self._heal(fault, undone)
         except NotHealed as error:
             raise NotHealed(f"after {fault.line().strip()}: {error}") from error
         self.inflicted.append(Inflicted(fault, whom, start, undone, self._history.now()))
         waited = f"; last: {self._site.obstacle}" if took > NOTABLE_SECONDS else ""
         line = f"{fault.kind} {fault.target} = {whom}, healed after {took:.1f} s{waited}"
         self._say(f"{start - origin:7.1f}  {line}")
+
+    async def _heal(self, fault: Fault, undone: float) -> float:
+        """Seconds until all was whole again; too many are a finding, after thrice as many the run is over."""
+        try:
+            return await self._site.healed(HEAL_SECONDS)
+        except NotHealed as error:
+            self.findings.append(Finding(f"after {fault.line().strip()}: {error}"))
+            await self._site.healed(2 * HEAL_SECONDS)
+        return self._history.now() - undone
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -171,7 +180,8 @@ def run(settings: Settings, say: Callable[[str], None] = print) -> Result:
         history.origin = time.monotonic()
         doing = Run(site, history, settings, say)
         asyncio.run(doing.go())
-        found = (*doing.findings, *report.findings(history))
+        crashed = [Finding(f"a daemon crashed: {each}") for each in site.crashes()]
+        found = (*doing.findings, *crashed, *report.findings(history))
         if found:
             keep = Path(tempfile.mkdtemp(prefix="nemesis-"))
             _write_down(keep, history, doing.inflicted)

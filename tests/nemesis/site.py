@@ -23,6 +23,13 @@ LIBFAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.
 
 
 _LOOK_SECONDS = 4.0
+_CLOCK = (
+    "FAKETIME_TIMESTAMP_FILE={data}/clock",
+    "FAKETIME_CACHE_DURATION=1",
+    "FAKETIME_DONT_FAKE_MONOTONIC=1",
+)
+_OURS = ("ended by signal 9;", "ended by signal 15;", "ended with exit code 0;")
+"""How a daemon ends when it was told to."""
 
 
 class NotHealed(AssertionError):
@@ -55,25 +62,18 @@ class Site:
         self.lab.up(nodes=self._count, managers=self._count, images=[])
         for node in self.nodes:
             self.lab.local("stop", node)
-        if LIBFAKETIME is not None:
-            self._make_clocks_adjustable(LIBFAKETIME)
+        self._change_environment()
         for node in self.nodes:
             self.disks[node] = SmallDisk(self.lab.directory(node) / "data", self.root / f"{node}.ext4")
             self.disks[node].install()
             self.lab.local("start", node)
 
-    def _make_clocks_adjustable(self, library: Path) -> None:
-        """The daemons' wall clock, and only that, follows a file beside their data."""
+    def _change_environment(self) -> None:
+        """A daemon that crashes writes its stacks to the log of its node; its wall clock follows a file."""
+        adjustable = [] if LIBFAKETIME is None else [f"LD_PRELOAD={LIBFAKETIME}", *_CLOCK]
         record = self.lab.directory("node1").parent / "cluster.json"
         cluster = json.loads(record.read_text())
-        cluster["daemon"] = [
-            "/usr/bin/env",
-            f"LD_PRELOAD={library}",
-            "FAKETIME_TIMESTAMP_FILE={data}/clock",
-            "FAKETIME_CACHE_DURATION=1",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-            *cluster["daemon"],
-        ]
+        cluster["daemon"] = ["/usr/bin/env", "PYTHONFAULTHANDLER=1", *adjustable, *cluster["daemon"]]
         record.write_text(json.dumps(cluster))
         for node in self.nodes:
             self.set_clock(node, 0)
@@ -99,6 +99,18 @@ class Site:
         """Hang up."""
         for manager in self.managers.values():
             await manager.close()
+
+    def crashes(self) -> list[str]:
+        """Daemons that ended by themselves, with what they said about it."""
+        found = []
+        for node in self.lab.nodes:
+            text = (self.lab.directory(node) / "log" / "node.log").read_text(errors="replace")
+            lines = text.splitlines()
+            for number, line in enumerate(lines):
+                if line.startswith("init: the daemon ended") and not any(each in line for each in _OURS):
+                    said = [each.strip() for each in lines[max(0, number - 60) : number] if "File " in each]
+                    found.append(f"{node}: {line.removeprefix('init: ')}: {' < '.join(said[:6])}")
+        return found
 
     # -- looks ---------------------------------------------------------------------------------------
 

@@ -454,3 +454,30 @@ async def test_reading_the_log_is_a_stream_of_lines_since_a_time() -> None:
     request = node_pb2.ReadAuditRequest(tail=5, follow=True, since=15.0)
     found = [answer.line async for answer in server.ReadAudit(request, None)]
     assert found == [b'{"time":"1970-01-01T00:00:20.000Z"}']
+
+
+class Going:
+    """A call's context as gRPC has it: asked for its peer once the connection is gone, it ends the daemon."""
+
+    gone = False
+
+    def peer(self) -> str:
+        assert not self.gone, "asked too late"
+        return "unix:"
+
+    def invocation_metadata(self) -> tuple[()]:
+        assert not self.gone, "asked too late"
+        return ()
+
+
+async def test_who_asked_is_looked_up_before_the_call_not_when_its_connection_may_be_gone(
+    socket: Socket,
+) -> None:
+    context = Going()
+    request = control_pb2.RemoveServiceRequest(ref="web")
+    watching = socket.trail.watching(short("Control/RemoveService"), context, request)
+    watching.__enter__()
+    context.gone = True
+    left = GeneratorExit()
+    assert not watching.__exit__(GeneratorExit, left, left.__traceback__)
+    assert (socket.last()["caller"], socket.last()["outcome"]) == ({"kind": "local socket"}, "cancelled")
