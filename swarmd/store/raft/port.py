@@ -46,9 +46,9 @@ class StateMachine(Protocol):
 class RaftStatus(msgspec.Struct, frozen=True):
     """What a member knows of itself and its group.
 
-    ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
-    peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped, and
-    ``warnings`` what a working one cannot do.
+    ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``concerned`` holds the members
+    of every epoch that matters still, ``reachable`` the peers heard lately; ``applied`` counts commands;
+    ``problem`` says why a stopped member stopped, and ``warnings`` what a working one cannot do.
     """
 
     role: Role
@@ -61,6 +61,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     has_quorum: bool
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    concerned: frozenset[str] = frozenset()
 
 
 class Proposer(Protocol):
