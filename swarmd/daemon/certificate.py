@@ -43,7 +43,10 @@ class Ways(msgspec.Struct, frozen=True):
 
 
 class OwnCertificate:
-    """Key, certificate and trusted roots, in memory and on disk."""
+    """Key, certificate and trusted roots, in memory and on disk.
+
+    ``replaced_expired``: whether the present certificate took the place of one that was of no use any more.
+    """
 
     def __init__(self, credentials: Credentials, store: IdentityStore, clock: Clock, ways: Ways) -> None:
         self.credentials = credentials
@@ -51,6 +54,7 @@ class OwnCertificate:
         self._clock = clock
         self._ways = ways
         self._due = renewal_due(credentials, random_fraction())
+        self.replaced_expired = False
         self._wanted = ""
         self._problem = ""
         self._poked = asyncio.Event()
@@ -80,13 +84,14 @@ class OwnCertificate:
 
     async def renew(self) -> None:
         """A new certificate, with the role that this node's row asks for.  Raises SwarmError."""
+        expired = self._has_expired()
         fresh = await self._renewed()
         # Other roots may be trusted since it was asked for.
         fresh = Credentials(key=fresh.key, certificate=fresh.certificate, root=self.credentials.root)
         if self._steps_back(fresh) or not roots.leads_to(fresh.certificate, fresh.root):
             raise Denied("the renewed certificate is of an older root than the present one")
         self._store.save(fresh)
-        self.credentials = fresh
+        self.credentials, self.replaced_expired = fresh, expired
         self._due = renewal_due(fresh, random_fraction())
         self._log.info("certificate_renewed", role=fresh.identity.role.value)
 

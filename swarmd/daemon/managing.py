@@ -93,7 +93,7 @@ class Managing:
         self._lane_rule = LaneRule(
             lambda: self.store,
             clock,
-            is_with=lambda node_id: self.raft.is_with(node_id),
+            is_with=lambda node_id: node_id in self.raft.status().concerned,
             trusted=lambda: credentials().root,
         )
         self.peer_server = PeerServer(

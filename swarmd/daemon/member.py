@@ -31,7 +31,7 @@ from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.replace import replace
 from swarmd.model.states import Role
 from swarmd.node.peer import TaskLogs
-from swarmd.rpc.channels import Channels, host_port
+from swarmd.rpc.channels import GRACE, Channels, host_port
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.security.identity import (
     Credentials,
@@ -301,7 +301,9 @@ class Member:
         if self._managing is not None:
             self._managing.show_certificate()
         self._calls.recheck()
-        self._nursery.start("channels of the old certificate", self._channels.retire())
+        # Nothing comes about any more over channels that show an expired certificate: gRPC would only try.
+        grace = 0.0 if self._certificate.replaced_expired else GRACE
+        self._nursery.start("channels of the old certificate", self._channels.retire(grace=grace))
 
     # -- small parts -----------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ async def test_a_good_certificate_is_renewed_by_the_leader_in_the_second_half_of
     assert (await rig.keep(CHECK), rig.asked) == (0, [])
     rig.clock.advance(29 * DAYS)
     assert (await rig.keep(CHECK), rig.asked) == (1, ["leader"])
+    assert not rig.own.replaced_expired
 
 
 async def test_an_expired_one_is_renewed_at_once_and_only_by_the_join_lane(rig: Rig) -> None:
@@ -97,6 +98,7 @@ async def test_an_expired_one_is_renewed_at_once_and_only_by_the_join_lane(rig: 
     saved = rig.disk.load()
     assert saved is not None
     assert ca.validity(saved.certificate)[1] > rig.clock.now()
+    assert rig.own.replaced_expired, "channels that show the old one are of no use"
 
 
 async def test_a_manager_renews_its_expired_certificate_itself(rig: Rig) -> None:

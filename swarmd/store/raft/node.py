@@ -222,8 +222,7 @@ class RaftNode:
         return "candidate" if current.engine.electing else "follower"
 
     def status(self) -> RaftStatus:
-        role = self._role()
-        current = self._held.current
+        role, current = self._role(), self._held.current
         leader = None if role == "stopped" else self._member.leader()
         return RaftStatus(
             role=role,
@@ -231,6 +230,7 @@ class RaftNode:
             epoch=self._held.newest,
             leader=leader,
             members=self._member.peers.located(self._held.members),
+            concerned=frozenset().union(*self._held.groups()),
             reachable=frozenset(self._keeper.views()),
             applied=self._replica.applied,
             has_quorum=leader is not None,
@@ -238,10 +238,6 @@ class RaftNode:
             warnings=self._keeper.warnings(),
             age=0.0 if role == "leader" else self._member.reads.age(),
         )
-
-    def is_with(self, node_id: str) -> bool:
-        """Whether that node is a member of an epoch that matters still."""
-        return any(node_id in members for members in self._held.groups())
 
     def _announce(self) -> None:
         """Tell who wants to know that role, leader or members are others than before."""

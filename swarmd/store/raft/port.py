@@ -46,9 +46,9 @@ class StateMachine(Protocol):
 class RaftStatus(msgspec.Struct, frozen=True):
     """What a member knows of itself and its group.
 
-    ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``reachable`` holds the
-    peers heard lately; ``applied`` counts commands; ``problem`` says why a stopped member stopped, and
-    ``warnings`` what a working one cannot do.
+    ``term`` counts within ``epoch``; ``members`` maps node id to ``ip:port``; ``concerned`` holds the members
+    of every epoch that matters still, ``reachable`` the peers heard lately; ``applied`` counts commands;
+    ``problem`` says why a stopped member stopped, and ``warnings`` what a working one cannot do.
     ``age``: what it holds is what the swarm had agreed upon at most so many seconds ago; None when it has
     heard of no leader since it started.
     """
@@ -64,6 +64,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     problem: str | None = None
     warnings: tuple[str, ...] = ()
     age: float | None = 0.0
+    concerned: frozenset[str] = frozenset()
 
 
 class Proposer(Protocol):
