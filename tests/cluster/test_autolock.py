@@ -92,6 +92,9 @@ def test_locked_managers_come_back_with_the_key_of_before_they_went(unlocked: La
     assert lab.on("node3", "swarm", "unlock", stdin=first.encode()).err == WRONG, "it followed the rotation"
     lab.ask("swarm", "unlock", node="node3", stdin=f"{second}\n".encode())
     _managers(lab)
+    audit = lab.ask("swarm", "audit", node="node3")
+    assert "UnlockSwarm" in audit
+    assert "SWMKEY" not in audit
     for node in lab.nodes:
         for log in (lab.directory(node) / "log").glob("*.log"):
             assert not re.search("SWMKEY|SWMTKN", log.read_text()), log
