@@ -62,6 +62,10 @@ class Unavailable(SwarmError):
     kind = "unavailable"
 
 
+class NotUnderstood(SwarmError):
+    """The log or a snapshot holds what this version does not know: going on would diverge."""
+
+
 KINDS: dict[str, type[SwarmError]] = {
     error.kind: error
     for error in (
