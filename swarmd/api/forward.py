@@ -24,6 +24,9 @@ from swarmd.store.raft.port import no_leader
 FORWARDED = "swarmd-forwarded"
 PASSED_ON = "/swarmd.rpc.v1.Control/"
 READS = (PASSED_ON + "Get", PASSED_ON + "List")
+LOCAL = frozenset({PASSED_ON + "Watch"})
+"""Answered by whichever manager is asked."""
+
 STREAMS = frozenset({PASSED_ON + "Logs"})
 PATIENCE = 6.0
 """Seconds for which a call that did not reach a leader is tried again."""
@@ -91,7 +94,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
         """The method's own handler, wrapped when only the leader may answer it."""
         method: str = details.method
         handler = await continuation(details)
-        if handler is None or not method.startswith(PASSED_ON):
+        if handler is None or not method.startswith(PASSED_ON) or method in LOCAL:
             return handler
         if method in STREAMS:
             return self._streaming(method, handler)

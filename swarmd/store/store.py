@@ -72,7 +72,7 @@ class StoreState:
         if data:
             _, rows = transaction.decode_rows(data, self.level)
         self.tables.load(index, rows)
-        self.events.reset()
+        self.events.reset(index)
 
 
 class Store:
@@ -119,9 +119,14 @@ class Store:
         """The one cluster row, once the swarm is initialised."""
         return next(iter(self.all(Cluster)), None)
 
-    def watch(self) -> Watch:
-        """Events from the present state on."""
-        return self._state.events.watch()
+    def watch(self, after: int | None = None) -> Watch:
+        """Events from the present state on, or those after transaction ``after`` (on any manager)."""
+        return self._state.events.watch(after)
+
+    def index_before(self, at: float) -> int:
+        """The index after which all that the ring holds happened at ``at`` (seconds since 1970) or later."""
+        first = next((event.index for event in self._state.events.held() if event.at >= at), self.index + 1)
+        return max(first - 1, self._state.events.floor)
 
     async def commit(self, changes: Sequence[Change], *, timeout: float = 10.0) -> int:
         """All of ``changes`` or none; answers the index.

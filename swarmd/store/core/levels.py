@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from swarmd.model import objects, spec
+from swarmd.model import objects
 from swarmd.model.errors import NotUnderstood, Unavailable
 from swarmd.model.objects import FEATURE_LEVEL, Row
 
@@ -64,7 +64,8 @@ KNOWN: Sequence[Mapping[str, str]] = (
 _ABOUT_LEVELS = {("Cluster", "feature_level"), ("NodeDescription", "feature_level")}
 """Written at any level: a manager that does not know them loses them, and nothing with them."""
 
-_USERS = {kind.__name__ for kind in vars(spec).values() if isinstance(kind, type)}
+_NOTED = {"Node", "NodeDescription", "NodeStatus", "Task", "TaskStatus", "UpdateStatus"}
+"""Kinds whose newer fields managers note for themselves; all others hold what a user asked for."""
 
 
 def check_readable(written_at: int, understood: int) -> None:
@@ -99,7 +100,7 @@ def _fit(struct: S, level: int) -> S:
             if fitting is not value:
                 changes[field.name] = fitting
         elif (kind, field.name) not in _ABOUT_LEVELS and value != _default(field):
-            if kind in _USERS:
+            if kind not in _NOTED:
                 raise _too_new(f"{field.name} of a {kind}", level)
             changes[field.name] = _default(field)
     return msgspec.structs.replace(struct, **changes) if changes else struct
