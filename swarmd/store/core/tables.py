@@ -66,6 +66,10 @@ class Tables:
         """Every row of every kind, for a snapshot."""
         return [row for table in self._rows.values() for row in table.values()]
 
+    def indexes(self) -> dict[tuple[str, str], frozenset[str]]:
+        """Ids by index and value, for whoever checks them."""
+        return {(name, value): frozenset(ids) for name, by in self._by.items() for value, ids in by.items()}
+
     def load(self, index: int, rows: Iterable[Row]) -> None:
         """Start again from a snapshot."""
         self.__init__()  # type: ignore[misc]
