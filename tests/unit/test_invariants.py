@@ -45,10 +45,6 @@ def test_a_sound_store_breaks_no_rule() -> None:
         ([replace(VERSION, id="s.9")], "is number 1 of service s"),
         ([replace(TASK, spec_version=4)], "is of spec version 4, which is gone"),
         ([replace(TASK, id="u")], "slot 1 of service web has 2 live tasks"),
-        (
-            [PortAllocation(id="tcp/1", version=1, service_id="x", service_name="x")],
-            "service x, which is gone",
-        ),
     ],
 )
 def test_each_broken_rule_is_told(rows: list[Row], told: str) -> None:

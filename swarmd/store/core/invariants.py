@@ -1,7 +1,7 @@
 """What is true of the tables after every transaction, whoever wrote it.  Pure; for tests and ``raft verify``.
 
-:func:`structural` holds whatever is committed: the tables see to it.  :func:`referential` holds because the use
-cases and control loops write what they write; a row that others refer to may go first where the loops end
+:func:`structural` holds whatever is committed: the tables see to it.  :func:`referential` holds because the
+use cases and control loops write what they write; a row that others refer to may go first where the loops end
 those afterwards (tasks and port claims of a removed service, tasks of a removed node).
 """
 
