@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from swarmd.api import tokens
+from swarmd.api import events, tokens
 from swarmd.api.authority_view import authority_view
 from swarmd.api.views import log_line, task_view
 from swarmd.control import lookup
@@ -255,6 +255,10 @@ class ControlServer(control_pb2_grpc.ControlServicer):
                     yield log_line(item)
         except SwarmError as error:
             await errors.abort(context, error)
+
+    async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
+        async for response in events.watch(self._cases().store, request):
+            yield response
 
     def _tasks(self, request: pb.ListTasksRequest) -> list[Task]:
         if request.task_ref:

@@ -19,6 +19,9 @@ from swarmd.store.raft.port import NO_LEADER, RaftStatus
 CONTROL = "/swarmd.rpc.v1.Control/"
 READS = (CONTROL + "Get", CONTROL + "List")
 STREAMS = frozenset({CONTROL + "Logs"})
+ANYWHERE = frozenset({CONTROL + "Watch"})
+"""Answered by whichever manager is asked, as far as it is."""
+
 OF_THE_LEADER = frozenset({CONTROL + "GetCluster", CONTROL + "GetNode", CONTROL + "ListNodes"})
 """They tell who of the managers can be reached."""
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "node": "swarmd.cli.commands.node:group",
     "service": "swarmd.cli.commands.service:group",
     "image": "swarmd.cli.commands.image:group",
+    "events": "swarmd.cli.commands.events:events",
     "context": "swarmd.cli.commands.context:group",
     "info": "swarmd.cli.commands.system:info",
     "version": "swarmd.cli.commands.system:version",

@@ -68,6 +68,10 @@ class OutcomeUnknown(Unavailable):
     kind = "outcome_unknown"
 
 
+class NotUnderstood(SwarmError):
+    """The log or a snapshot holds what this version does not know: going on would diverge."""
+
+
 KINDS: dict[str, type[SwarmError]] = {
     error.kind: error
     for error in (

@@ -12,6 +12,9 @@ import msgspec
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
+FEATURE_LEVEL = 1
+"""What this version understands of replicated state; ``store.core.levels`` says which level brought what."""
+
 R = TypeVar("R", bound="Row")
 
 
@@ -104,7 +107,7 @@ class Task(Row, frozen=True, kw_only=True):
 
 
 class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node says of itself."""
+    """What a node says of itself.  ``feature_level``: what its version understands of replicated state."""
 
     hostname: str = ""
     os: str = "linux"
@@ -113,6 +116,7 @@ class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
     memory: int = 0
     engine_version: str = ""
     labels: dict[str, str] = {}
+    feature_level: int = 0
 
 
 class NodeCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +174,7 @@ class Cluster(Row, frozen=True, kw_only=True):
 
     ``unlock_key``: of managers, while they are locked.  ``longest_expiry``: no certificate lives longer,
     seconds; one that was issued keeps its life when the setting is lowered.
+    ``feature_level``: what all its managers understand, see ``store.core.levels``; of a row of 0.1.0 it is 0.
     """
 
     spec: ClusterSpec = ClusterSpec()
@@ -181,6 +186,7 @@ class Cluster(Row, frozen=True, kw_only=True):
     rotation: CaRotation | None = None
     unlock_key: bytes = b""
     longest_expiry: float = 0.0
+    feature_level: int = FEATURE_LEVEL
 
 
 class Network(Row, frozen=True, kw_only=True):

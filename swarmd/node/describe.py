@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from swarmd.model.objects import NodeDescription
+from swarmd.model.objects import FEATURE_LEVEL, NodeDescription
 
 
 def describe(engine_version: str, labels: Mapping[str, str]) -> NodeDescription:
@@ -21,6 +21,7 @@ def describe(engine_version: str, labels: Mapping[str, str]) -> NodeDescription:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         engine_version=engine_version,
         labels=dict(labels),
+        feature_level=FEATURE_LEVEL,
     )
 
 

@@ -9,10 +9,21 @@ from google.protobuf.message import DecodeError
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS as ERROR_KINDS
-from swarmd.model.objects import Cluster, JoinToken, Node, Row, Service, SpecVersion, Task, spec_version_id
+from swarmd.model.objects import (
+    FEATURE_LEVEL,
+    Cluster,
+    JoinToken,
+    Node,
+    Row,
+    Service,
+    SpecVersion,
+    Task,
+    spec_version_id,
+)
 from swarmd.store.core import transaction
+from swarmd.store.core.levels import fit
 from swarmd.store.core.tables import Event, Outcome, Tables
-from swarmd.store.core.transaction import Change
+from swarmd.store.core.transaction import Change, Put
 from swarmd.store.raft.port import StateView
 from swarmd.store.watch import EventLog, Watch
 
@@ -26,17 +37,24 @@ class Proposes(Protocol):
 
 
 class StoreState:
-    """The state machine behind the log: applies entries, keeps the event ring."""
+    """The state machine behind the log: applies entries, keeps the event ring.
 
-    def __init__(self) -> None:
+    ``level``: the feature level it understands; a lower one makes it behave as an earlier version.
+    """
+
+    def __init__(self, *, level: int = FEATURE_LEVEL) -> None:
+        self.level = level
         self.tables = Tables()
         self.events = EventLog()
 
     def apply(self, index: int, command: bytes) -> Outcome:
-        """Apply one entry.  Never raises: an entry that cannot be read is refused by every replica alike."""
+        """Apply one entry; one that nobody can read is refused by every replica alike.
+
+        Raises NotUnderstood for one that a newer version can read.
+        """
         try:
-            parsed = transaction.decode(command)
-        except (DecodeError, KeyError, ValueError) as error:
+            parsed = transaction.decode(command, self.level)
+        except (DecodeError, ValueError) as error:
             return Outcome(index=index, error_kind="internal", error=f"unreadable transaction: {error}")
         outcome = self.tables.apply(index, parsed)
         self.events.add(outcome.events)
@@ -45,15 +63,16 @@ class StoreState:
     def view(self) -> StateView:
         """All rows as they are now: rows never change, so a list of them is a copy of the state."""
         index, rows = self.tables.index, self.tables.rows()
-        return lambda: transaction.encode_rows(index, rows)
+        level = max((cluster.feature_level for cluster in self.tables.all(Cluster)), default=0)
+        return lambda: transaction.encode_rows(index, rows, level)
 
     def restore(self, index: int, data: bytes) -> None:
-        """Replace everything by a snapshot; empty bytes are the empty store."""
+        """Replace everything by a snapshot; empty bytes are the empty store.  Raises NotUnderstood."""
         rows: list[Row] = []
         if data:
-            _, rows = transaction.decode_rows(data)
+            _, rows = transaction.decode_rows(data, self.level)
         self.tables.load(index, rows)
-        self.events.reset()
+        self.events.reset(index)
 
 
 class Store:
@@ -100,25 +119,37 @@ class Store:
         """The one cluster row, once the swarm is initialised."""
         return next(iter(self.all(Cluster)), None)
 
-    def watch(self) -> Watch:
-        """Events from the present state on."""
-        return self._state.events.watch()
+    def watch(self, after: int | None = None) -> Watch:
+        """Events from the present state on, or those after transaction ``after`` (on any manager)."""
+        return self._state.events.watch(after)
+
+    def index_before(self, at: float) -> int:
+        """The index after which all that the ring holds happened at ``at`` (seconds since 1970) or later."""
+        first = next((event.index for event in self._state.events.held() if event.at >= at), self.index + 1)
+        return max(first - 1, self._state.events.floor)
 
     async def commit(self, changes: Sequence[Change], *, timeout: float = 10.0) -> int:
         """All of ``changes`` or none; answers the index.
 
         Raises OutOfSequence when a row changed meanwhile, Conflict when a name or port is taken,
-        Unavailable when there is no leader, quorum or disk.
+        Unavailable when there is no leader, quorum or disk, or a manager too old for what is asked.
         """
         if not changes:
             return self.index
-        outcome = await self._proposer.propose(
-            transaction.encode(self._clock.now(), changes), timeout=timeout
-        )
+        level = self._level()
+        if level < FEATURE_LEVEL:
+            changes = [Put(fit(one.row, level)) if isinstance(one, Put) else one for one in changes]
+        command = transaction.encode(self._clock.now(), changes, level)
+        outcome = await self._proposer.propose(command, timeout=timeout)
         assert isinstance(outcome, Outcome)
         if outcome.error_kind:
             raise ERROR_KINDS[outcome.error_kind](outcome.error)
         return outcome.index
+
+    def _level(self) -> int:
+        """The feature level to write at; a swarm that is being founded begins with ours."""
+        cluster = self.cluster()
+        return self._state.level if cluster is None else min(cluster.feature_level, self._state.level)
 
 
 __all__ = ["Event", "Store", "StoreState"]

@@ -40,6 +40,7 @@ from swarmd.model.spec import (
 )
 from swarmd.model.states import Availability, NodeState, Role, TaskState
 from swarmd.model.versions import number_for
+from swarmd.store.core.invariants import invariants
 from swarmd.store.core.tables import Outcome
 from swarmd.store.core.transaction import Change, Delete, Put, Transaction
 from swarmd.store.store import Store, StoreState
@@ -115,10 +116,15 @@ class Sim:
 
     # rows
 
-    def commit(self, changes: Iterable[Change]) -> Outcome:
-        """Store changes, as the log would; every planner hears of them."""
+    def commit(self, changes: Iterable[Change], *, by_hand: bool = False) -> Outcome:
+        """Store changes, as the log would; every planner hears of them.
+
+        No planner breaks a rule of the tables; what a test writes ``by_hand`` may.
+        """
+        before = set(invariants(self.state.tables))
         transaction = Transaction(self.now, tuple(changes))
         outcome = self.state.tables.apply(self.store.index + 1, transaction)
+        assert by_hand or set(invariants(self.state.tables)) <= before
         for event in outcome.events:
             for name, planner in self.planners.items():
                 self.dirty[name].update(dict.fromkeys(planner.touched(event)))
@@ -126,7 +132,7 @@ class Sim:
 
     def put(self, *rows: Row) -> None:
         """Store rows; anything but success is an error of the test."""
-        outcome = self.commit(Put(row) for row in rows)
+        outcome = self.commit((Put(row) for row in rows), by_hand=True)
         assert not outcome.error_kind, outcome.error
 
     def service(self, name: str) -> Service:

@@ -16,7 +16,7 @@ import pytest
 
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.supervise import caught
-from swarmd.model.errors import Invalid, Refused, Unavailable
+from swarmd.model.errors import Invalid, NotUnderstood, Refused, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.envelope import Command, Envelope, Seal, encode_envelope
 from swarmd.store.raft.files import SystemDisk
@@ -38,10 +38,13 @@ class Journal:
     def __init__(self) -> None:
         self.commands: list[tuple[int, str]] = []
         self.restored = 0
+        self.is_old = False
 
     def apply(self, index: int, command: bytes) -> object:
         if command == b"explode":
             raise ValueError("boom")
+        if command == b"newer" and self.is_old:
+            raise NotUnderstood("Upgrade this manager.")
         self.commands.append((index, command.decode()))
         return f"{index}:{command.decode()}"
 
@@ -656,6 +659,19 @@ async def test_a_leader_whose_disk_hangs_does_not_pass_for_leader_any_longer(gro
     # The others had it before the disk: they may have kept it, and then it is said so.
     assert isinstance(outcome, Unavailable) or "hangs" in history
     assert history[-1] == "goes on"
+
+
+async def test_a_manager_that_does_not_understand_an_entry_stops_and_the_others_go_on(group: Group) -> None:
+    leader = await group.found("abc")
+    old = next(name for name, node in group.nodes.items() if node is not leader)
+    group.machines[old].is_old = True
+    await leader.propose(b"newer")
+    await until(lambda: group.nodes[old].status().role == "stopped")
+    assert group.nodes[old].status().problem == "Upgrade this manager."
+    await leader.propose(b"after")
+    await group.kill(old)
+    await group.restart(old)
+    assert await group.agree("abc") == ["newer", "after"]
 
 
 async def test_a_crash_between_a_base_and_its_floor_leaves_no_hole(group: Group) -> None:

@@ -181,15 +181,16 @@ def test_a_leader_whose_connection_ended_is_given_up_after_two_heartbeats() -> N
     patience = Patience(Timing())
     patience.hear(10.0)
     assert patience.next_try(10.05, 1.2) == 10.05 + 1.2
-    patience.way_closed()
-    assert 10.2 < patience.next_try(10.05, 1.0) <= patience.next_try(10.05, 1.5) < 10.6
+    first, second = patience.way_closed(10.05, 0), patience.way_closed(10.05, 1)
+    assert 10.2 < first < second - 0.1 < 10.6
+    assert 10.2 < patience.next_try(10.05, 1.0) < patience.next_try(10.05, 1.5) < 10.8
     assert not patience.is_over(10.19)
     assert patience.is_over(10.21)
 
 
 def test_a_leader_heard_after_its_connection_ended_is_trusted_as_before() -> None:
     patience = Patience(Timing())
-    patience.way_closed()
+    patience.way_closed(10.0, 0)
     patience.hear(10.1)
     assert not patience.is_over(11.0)
 

@@ -10,7 +10,10 @@ import structlog
 from swarmd.kit.clock import Clock
 from swarmd.manager.roles.core.members import plan
 from swarmd.model.errors import OutOfSequence, Refused, Unavailable
-from swarmd.model.objects import Node
+from swarmd.model.objects import Node, Row
+from swarmd.model.replace import replace
+from swarmd.model.states import Role
+from swarmd.store.core.levels import next_level
 from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
 
@@ -51,9 +54,18 @@ class RoleLoop:
             await self._clock.sleep(POLL)
 
     async def _step(self) -> None:
-        todo = plan(self._store.all(Node), self._members(), self._connected())
+        nodes, members, cluster = self._store.all(Node), self._members(), self._store.cluster()
+        level = cluster.feature_level if cluster else 0
+        todo = plan(nodes, members, self._connected(), level=level)
+        rows: list[Row] = list(todo.rows)
+        managers = [
+            node for node in nodes if node.id in members or Role.MANAGER in (node.role, node.spec.role)
+        ]
+        if cluster and (risen := next_level(level, managers)) > level:
+            rows.append(replace(cluster, feature_level=risen))
+            self._log.info("feature_level_rises", before=level, level=risen)
         try:
-            await self._store.commit([Put(row) for row in todo.rows])
+            await self._store.commit([Put(row) for row in rows])
         except OutOfSequence:
             return
         if todo.members is None:

@@ -149,6 +149,11 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/swarmd.rpc.v1.Control/Watch',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer:
@@ -292,6 +297,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Answered by any manager from what it has applied itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -409,6 +421,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1032,6 +1049,33 @@ class Control:
             '/swarmd.rpc.v1.Control/Logs',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/Watch',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

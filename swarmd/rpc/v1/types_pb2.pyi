@@ -681,12 +681,14 @@ class NodeDescription(_message.Message):
     MEMORY_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     os: _builtins.str
     arch: _builtins.str
     nano_cpus: _builtins.int
     memory: _builtins.int
     engine_version: _builtins.str
+    feature_level: _builtins.int
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -699,10 +701,11 @@ class NodeDescription(_message.Message):
         memory: _builtins.int = ...,
         engine_version: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        feature_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "engine_version", b"engine_version", "hostname", b"hostname", "labels", b"labels", "memory", b"memory", "nano_cpus", b"nano_cpus", "os", b"os"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arch", b"arch", "engine_version", b"engine_version", "feature_level", b"feature_level", "hostname", b"hostname", "labels", b"labels", "memory", b"memory", "nano_cpus", b"nano_cpus", "os", b"os"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -904,6 +907,7 @@ class Cluster(_message.Message):
     ROTATION_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     LONGEST_EXPIRY_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
     created_at: _builtins.float
@@ -915,6 +919,7 @@ class Cluster(_message.Message):
     gossip_key: _builtins.bytes
     unlock_key: _builtins.bytes
     longest_expiry: _builtins.float
+    feature_level: _builtins.int
     @_builtins.property
     def spec(self) -> Global___ClusterSpec: ...
     @_builtins.property
@@ -935,10 +940,11 @@ class Cluster(_message.Message):
         rotation: Global___CaRotation | None = ...,
         unlock_key: _builtins.bytes = ...,
         longest_expiry: _builtins.float = ...,
+        feature_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rotation", b"rotation", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "rotation", b"rotation", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "feature_level", b"feature_level", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "rotation", b"rotation", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1133,7 +1139,10 @@ class Transaction(_message.Message):
 
     AT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     at: _builtins.float
+    level: _builtins.int
+    """Whoever does not understand this feature level must not apply it."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]: ...
     def __init__(
@@ -1141,10 +1150,11 @@ class Transaction(_message.Message):
         *,
         at: _builtins.float = ...,
         changes: _abc.Iterable[Global___Change] | None = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "changes", b"changes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "changes", b"changes", "level", b"level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1188,7 +1198,9 @@ class StoreSnapshot(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     index: _builtins.int
+    level: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]: ...
     def __init__(
@@ -1196,10 +1208,11 @@ class StoreSnapshot(_message.Message):
         *,
         index: _builtins.int = ...,
         rows: _abc.Iterable[Global___Change] | None = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "level", b"level", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

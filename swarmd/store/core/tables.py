@@ -18,11 +18,15 @@ R = TypeVar("R", bound=Row)
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What happened to a row.  create: ``old`` is None; delete: ``new`` is None."""
+    """What happened to a row.  create: ``old`` is None; delete: ``new`` is None.
+
+    ``index`` and ``at`` (seconds since 1970) are the transaction's, the same on every replica.
+    """
 
     index: int
     old: Row | None
     new: Row | None
+    at: float = 0.0
 
     @property
     def kind(self) -> type[Row]:
@@ -62,6 +66,10 @@ class Tables:
         """Every row of every kind, for a snapshot."""
         return [row for table in self._rows.values() for row in table.values()]
 
+    def indexes(self) -> dict[tuple[str, str], frozenset[str]]:
+        """Ids by index and value, for whoever checks them."""
+        return {(name, value): frozenset(ids) for name, by in self._by.items() for value, ids in by.items()}
+
     def load(self, index: int, rows: Iterable[Row]) -> None:
         """Start again from a snapshot."""
         self.__init__()  # type: ignore[misc]
@@ -82,13 +90,13 @@ class Tables:
         if isinstance(change, Delete):
             old = self._rows[change.kind].pop(change.id)
             self._unindex(old, _keys(old))
-            return Event(index, old, None)
+            return Event(index, old, None, at)
         before = self._rows[type(change.row)].get(change.row.id)
         row = msgspec.structs.replace(
             change.row, version=index, created_at=before.created_at if before else at, updated_at=at
         )
         self._put(before, row)
-        return Event(index, before, row)
+        return Event(index, before, row, at)
 
     def _refusal(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
         seen: set[tuple[type[Row], str]] = set()

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from swarmd.model import objects
-from swarmd.model.objects import Row
+from swarmd.model.errors import NotUnderstood
+from swarmd.model.objects import FEATURE_LEVEL, Row
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import types_pb2
+from swarmd.store.core.levels import check_readable
 
 KINDS: dict[str, type[Row]] = {
     "service": objects.Service,
@@ -48,30 +50,39 @@ Change = Put | Delete
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """Changes that happen together or not at all.  ``at``: seconds since 1970, the proposer's clock."""
+    """Changes that happen together or not at all.
+
+    ``at``: seconds since 1970, the proposer's clock.  ``level``: the feature level they were written at.
+    """
 
     at: float
     changes: tuple[Change, ...]
+    level: int = 0
 
 
-def encode(at: float, changes: Sequence[Change]) -> bytes:
+def encode(at: float, changes: Sequence[Change], level: int = 0) -> bytes:
     """A transaction as the log keeps it."""
-    message = types_pb2.Transaction(at=at)
+    message = types_pb2.Transaction(at=at, level=level)
     for change in changes:
         message.changes.append(_change_to_proto(change))
     data: bytes = message.SerializeToString()
     return data
 
 
-def decode(data: bytes) -> Transaction:
-    """A log entry as a transaction; raises google.protobuf.message.DecodeError or KeyError on garbage."""
+def decode(data: bytes, understood: int = FEATURE_LEVEL) -> Transaction:
+    """A log entry as a transaction.
+
+    Raises NotUnderstood for one of a newer version, google.protobuf.message.DecodeError on garbage.
+    """
     message = types_pb2.Transaction.FromString(data)
-    return Transaction(at=message.at, changes=tuple(_change_from_proto(one) for one in message.changes))
+    check_readable(message.level, understood)
+    changes = tuple(_change_from_proto(one) for one in message.changes)
+    return Transaction(at=message.at, changes=changes, level=message.level)
 
 
-def encode_rows(index: int, rows: Sequence[Row]) -> Iterator[bytes]:
+def encode_rows(index: int, rows: Sequence[Row], level: int = 0) -> Iterator[bytes]:
     """Every row, as a snapshot, in pieces: protobuf messages that follow one another are one."""
-    yield types_pb2.StoreSnapshot(index=index).SerializeToString()
+    yield types_pb2.StoreSnapshot(index=index, level=level).SerializeToString()
     for start in range(0, len(rows), _ROWS_PER_PIECE):
         message = types_pb2.StoreSnapshot()
         for row in rows[start : start + _ROWS_PER_PIECE]:
@@ -79,10 +90,11 @@ def encode_rows(index: int, rows: Sequence[Row]) -> Iterator[bytes]:
         yield message.SerializeToString()
 
 
-def decode_rows(data: bytes) -> tuple[int, list[Row]]:
-    """Index and rows of a snapshot."""
+def decode_rows(data: bytes, understood: int = FEATURE_LEVEL) -> tuple[int, list[Row]]:
+    """Index and rows of a snapshot.  Raises NotUnderstood for one of a newer version."""
     message = types_pb2.StoreSnapshot.FromString(data)
-    return message.index, [codec.decode(KINDS[one.kind], one.object) for one in message.rows]
+    check_readable(message.level, understood)
+    return message.index, [codec.decode(_kind(one.kind), one.object) for one in message.rows]
 
 
 def _change_to_proto(change: Change) -> types_pb2.Change:
@@ -92,7 +104,17 @@ def _change_to_proto(change: Change) -> types_pb2.Change:
 
 
 def _change_from_proto(message: types_pb2.Change) -> Change:
-    kind = KINDS[message.kind]
+    kind = _kind(message.kind)
     if message.delete_id:
         return Delete(kind, message.delete_id, message.delete_version)
     return Put(codec.decode(kind, message.object))
+
+
+def _kind(name: str) -> type[Row]:
+    kind = KINDS.get(name)
+    if kind is None:
+        raise NotUnderstood(
+            f"The managers have agreed on a row of the kind {name!r}, which this version of swarmd does not "
+            "know. Upgrade this manager to the version the others run."
+        )
+    return kind

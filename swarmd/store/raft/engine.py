@@ -150,8 +150,9 @@ class Engine:
             notify = self._outbox._onNodeConnected if connected else self._outbox._onNodeDisconnected
             notify(node)
             if node == self._get("raftLeader") and not connected:
-                self._patience.way_closed()
-                self._put("raftElectionDeadline", min(self._get("raftElectionDeadline"), self._next_try()))
+                rank = sorted(other for other in self.members if other != node_id).index(self.self_id)
+                soon = self._patience.way_closed(core_now(), rank)
+                self._put("raftElectionDeadline", min(self._get("raftElectionDeadline"), soon))
 
     def append(self, command: bytes) -> int | None:
         """Put ``command`` at the end of the leader's log and answer its index; None when not leading."""
@@ -243,11 +244,9 @@ class Engine:
         if self.ballot.won(self.term):
             self.elect_now()
         elif deadline < now:
-            self._put("raftElectionDeadline", self._next_try())
+            again = self._patience.next_try(now, self._core._SyncObj__generateRaftTimeout())
+            self._put("raftElectionDeadline", again)
             self.ballot.open(self.term)
-
-    def _next_try(self) -> float:
-        return self._patience.next_try(core_now(), self._core._SyncObj__generateRaftTimeout())
 
     def would_vote(self, last: int, last_term: int) -> bool:
         """The answer to another member's question whether it could win an election now."""

@@ -22,18 +22,22 @@ class Patience:
         self._heard = now
         self._closed = False
 
-    def way_closed(self) -> None:
-        """The connection to the leader ended."""
+    def way_closed(self, now: float, rank: int) -> float:
+        """The connection to the leader ended: when to ask for votes unless it is heard again.
+
+        ``rank``, this member's place among those who are left, keeps them from standing at the same time.
+        """
         self._closed = True
+        return now + 2 * (1 + rank) * self._timing.heartbeat
 
     def next_try(self, now: float, timeout: float) -> float:
-        """When to ask for votes (again) unless the leader is heard before.
+        """When to ask for votes again unless the leader is heard before.
 
         ``timeout`` is the core's random election timeout; its random part keeps the members apart.
         """
         if not self._closed:
             return now + timeout
-        return now + 2 * self._timing.heartbeat + (timeout - self._timing.election_min) / 2
+        return now + 2 * self._timing.heartbeat + timeout - self._timing.election_min
 
     def silence(self, now: float) -> float | None:
         """For how long no leader was heard; None when none ever was."""

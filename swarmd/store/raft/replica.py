@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from swarmd.model.errors import SwarmError
+from swarmd.model.errors import NotUnderstood, SwarmError
 from swarmd.store.raft.envelope import Barrier, Command, Envelope, Ledger, Seal, decode_envelope
 from swarmd.store.raft.port import StateMachine, StateView
 from swarmd.store.raft.records import Corrupt, Marker
@@ -82,6 +82,8 @@ class Replica:
     def _guarded(self, index: int, data: bytes) -> object:
         try:
             return self._machine.apply(index, data)
+        except NotUnderstood:
+            raise  # a newer manager will apply it: this one must not go on without
         except SwarmError as error:
             return error
         except Exception as error:  # noqa: BLE001 - one command must not end the member

@@ -1,0 +1,91 @@
+"""What is true of the tables after every transaction, whoever wrote it.  Pure; for tests and ``raft verify``.
+
+:func:`structural` holds whatever is committed: the tables see to it.  :func:`referential` holds because the
+use cases and control loops write what they write; a row that others refer to may go first where the loops end
+those afterwards (tasks and port claims of a removed service, tasks of a removed node).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from swarmd.model.objects import (
+    Cluster,
+    JoinToken,
+    Node,
+    Row,
+    Service,
+    SpecVersion,
+    Task,
+    spec_version_id,
+)
+from swarmd.store.core.tables import Tables
+from swarmd.store.core.transaction import NAMES
+
+START_FIRST = "start-first"
+
+
+def invariants(tables: Tables) -> list[str]:
+    """A sentence for each rule that is broken; empty when all is well."""
+    return [*structural(tables), *referential(tables)]
+
+
+def structural(tables: Tables) -> list[str]:
+    """Rules of single rows, of what must be unique, and of the indexes."""
+    broken: list[str] = []
+    rows = tables.rows()
+    for row in rows:
+        if not 0 < row.version <= tables.index:
+            broken.append(f"{_called(row)} has version {row.version}, of {tables.index} transactions")
+        if tables.get(type(row), row.id) is not row:
+            broken.append(f"{_called(row)} is kept under another id")
+    if len(tables.all(Cluster)) > 1:
+        broken.append(f"there are {len(tables.all(Cluster))} cluster rows")
+    broken += _repeated("service name", [row.spec.name.lower() for row in tables.all(Service)])
+    broken += _repeated("node number", [str(row.number) for row in tables.all(Node) if row.number])
+    broken += _repeated("join key", [row.join_key for row in tables.all(Node) if row.join_key])
+    broken += _repeated("token", [row.secret_hash for row in tables.all(JoinToken)])
+    anew = Tables()
+    anew.load(tables.index, rows)
+    if anew.indexes() != tables.indexes():
+        broken.append("the indexes are not those of the rows")
+    return broken
+
+
+def referential(tables: Tables) -> list[str]:
+    """Rules between rows."""
+    broken = [
+        f"{_called(version)} is number {version.number} of service {version.service_id}"
+        for version in tables.all(SpecVersion)
+        if version.id != spec_version_id(version.service_id, version.number)
+    ]
+    for service in tables.all(Service):
+        if tables.get(SpecVersion, spec_version_id(service.id, service.spec_version)) is None:
+            broken.append(f"{_called(service)} names spec version {service.spec_version}, which is gone")
+        broken += _slots(service, tables)
+    return broken
+
+
+def _slots(service: Service, tables: Tables) -> list[str]:
+    """Each task's spec version is there, and no slot has more live tasks than its updates allow."""
+    broken: list[str] = []
+    live: Counter[str] = Counter()
+    for task in tables.where(Task, "service", service.id):
+        if tables.get(SpecVersion, spec_version_id(service.id, task.spec_version)) is None:
+            broken.append(f"{_called(task)} is of spec version {task.spec_version}, which is gone")
+        if task.is_live:
+            live[str(task.slot or task.node_id)] += 1
+    specs = [service.spec, *([service.previous_spec] if service.previous_spec else [])]
+    overlap = any(START_FIRST in (spec.update.order, spec.rollback.order) for spec in specs)
+    for slot, count in live.items():
+        if count > (2 if overlap else 1):
+            broken.append(f"slot {slot} of service {service.spec.name} has {count} live tasks")
+    return broken
+
+
+def _repeated(what: str, values: list[str]) -> list[str]:
+    return [f"the {what} {value} is there {n} times" for value, n in Counter(values).items() if n > 1]
+
+
+def _called(row: Row) -> str:
+    return f"{NAMES[type(row)]} {row.id}"

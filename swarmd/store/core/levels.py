@@ -1,0 +1,133 @@
+"""What may be written while managers of different versions share a swarm.  Pure.
+
+Every replica has to understand what it applies, or the replicas differ.  So a swarm has a feature level, the
+least of what its managers understand, in its cluster row; it rises when the last manager is upgraded and
+never falls.  What is newer than the level is not written: what a user asked for is refused with the reason,
+what the managers merely note is left out.  A transaction says which level it was written at, and a replica
+that does not know that level stops before it applies it.
+
+Level 0 is version 0.1.0.  What no list below names belongs to the newest level: a release that adds rows or
+fields after it appends a list of this level's, and raises
+``model.objects.FEATURE_LEVEL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from swarmd.model import objects
+from swarmd.model.errors import NotUnderstood, Unavailable
+from swarmd.model.objects import FEATURE_LEVEL, Row
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+KNOWN: Sequence[Mapping[str, str]] = (
+    {
+        "PortSpec": "protocol target published mode",
+        "MountSpec": "kind source target readonly tmpfs_size tmpfs_mode",
+        "ContainerSpec": (
+            "image command args env hostname workdir user labels mounts stop_signal stop_grace init "
+            "read_only cap_add cap_drop no_new_privileges"
+        ),
+        "Resources": "nano_cpus memory pids",
+        "RestartPolicy": "condition delay max_attempts window",
+        "Placement": "constraints max_replicas",
+        "TaskTemplate": "container limits reservations restart placement force_update",
+        "UpdateConfig": "parallelism delay failure_action monitor max_failure_ratio order",
+        "ServiceSpec": "name labels template mode replicas update rollback ports",
+        "NodeSpec": "labels role availability",
+        "ClusterSpec": "task_history heartbeat certificate_expiry",
+        "UpdateStatus": "state started_at completed_at message failed_tasks",
+        "Service": ("id version created_at updated_at spec spec_version previous_spec ports update_status"),
+        "SpecVersion": "id version created_at updated_at service_id number template ports",
+        "TaskStatus": "state at message error container_id pid exit_code address",
+        "Task": (
+            "id version created_at updated_at service_id service_name spec_version slot node_id "
+            "desired_state status start_at running_since"
+        ),
+        "NodeDescription": "hostname os arch nano_cpus memory engine_version labels",
+        "NodeStatus": "state message address",
+        "Node": ("id version created_at updated_at spec role description status number raft_address removed"),
+        "Cluster": (
+            "id version created_at updated_at spec root_ca ca_key worker_token manager_token gossip_key"
+        ),
+        "Network": "id version created_at updated_at name driver ingress subnet",
+        "PortAllocation": "id version created_at updated_at service_id service_name mode",
+        "RemovedNode": "id version created_at updated_at until",
+    },
+)
+"""For each level but the newest: kind → the fields it brought."""
+
+_ABOUT_LEVELS = {("Cluster", "feature_level"), ("NodeDescription", "feature_level")}
+"""Written at any level: a manager that does not know them loses them, and nothing with them."""
+
+_NOTED = {"Node", "NodeDescription", "NodeStatus", "Task", "TaskStatus", "UpdateStatus"}
+"""Kinds whose newer fields managers note for themselves; all others hold what a user asked for."""
+
+
+def check_readable(written_at: int, understood: int) -> None:
+    """Raises NotUnderstood for what a newer version wrote."""
+    if written_at > understood:
+        raise NotUnderstood(
+            f"The managers have agreed on feature level {written_at}, and this version of swarmd understands "
+            f"{understood}. Upgrade this manager to the version the others run."
+        )
+
+
+def fit(row: Row, level: int) -> Row:
+    """``row`` as a manager of ``level`` understands it.
+
+    Raises Unavailable, naming the field, when a user asked for something newer.
+    """
+    if level >= FEATURE_LEVEL:
+        return row
+    if not any(type(row).__name__ in known for known in KNOWN[: level + 1]):
+        raise _too_new(f"a {type(row).__name__}", level)
+    return _fit(row, level)
+
+
+def _fit(struct: S, level: int) -> S:
+    kind = type(struct).__name__
+    known = {name for fields in KNOWN[: level + 1] for name in fields.get(kind, "").split()}
+    changes: dict[str, object] = {}
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if field.name in known:
+            fitting = _fit_value(value, level)
+            if fitting is not value:
+                changes[field.name] = fitting
+        elif (kind, field.name) not in _ABOUT_LEVELS and value != _default(field):
+            if kind not in _NOTED:
+                raise _too_new(f"{field.name} of a {kind}", level)
+            changes[field.name] = _default(field)
+    return msgspec.structs.replace(struct, **changes) if changes else struct
+
+
+def _fit_value(value: object, level: int) -> object:
+    if isinstance(value, msgspec.Struct):
+        return _fit(value, level)
+    if isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
+        return tuple(_fit(one, level) for one in value)
+    return value
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _too_new(what: str, level: int) -> Unavailable:
+    return Unavailable(
+        f"{what} needs managers of feature level {FEATURE_LEVEL}, and this swarm is at level {level}: "
+        "upgrade every manager (`swarmctl node ls` shows their versions), then try again"
+    )
+
+
+def next_level(present: int, managers: Sequence[objects.Node]) -> int:
+    """The level a swarm can rise to: what all ``managers`` said they understand, at least ``present``."""
+    said = [node.description.feature_level for node in managers]
+    return max(present, min([*said, FEATURE_LEVEL])) if said else present
