@@ -15,7 +15,7 @@ from tests.cluster.waiting import eventually, throughout
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
-NO_LEADER_SECONDS = 8.0
+NO_LEADER_SECONDS = 15.0
 TAKE_OVER_SECONDS = 10.0
 
 
