@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import tempfile
 import time
 from pathlib import Path
 
 from swarmd.kit.clock import SystemClock
+from swarmd.model.errors import Unavailable
 from swarmd.model.objects import Task, TaskStatus
 from swarmd.model.states import TaskState
 from swarmd.store.core.transaction import Put, encode
@@ -86,20 +88,21 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def make(network: MemoryNetwork, directory: Path, name: str, *, roll_entries: int) -> RaftNode:
+    return RaftNode(
+        node_id=name,
+        address=ADDRESSES[name],
+        data_dir=directory / name,
+        state_machine=StoreState(),
+        transport=network.transport(name),
+        clock=SystemClock(),
+        roll_entries=roll_entries,
+    )
+
+
 async def measure(directory: Path, *, tasks: int, rolls: int, entries: int) -> None:
     network = MemoryNetwork()
-    nodes = [
-        RaftNode(
-            node_id=name,
-            address=address,
-            data_dir=directory / name,
-            state_machine=StoreState(),
-            transport=network.transport(name),
-            clock=SystemClock(),
-            roll_entries=entries,
-        )
-        for name, address in ADDRESSES.items()
-    ]
+    nodes = [make(network, directory, name, roll_entries=entries) for name in ADDRESSES]
     for node in nodes:
         await node.start(bootstrap_members=ADDRESSES)
     probes = [Probe(node) for node in nodes]
@@ -144,12 +147,34 @@ async def measure(directory: Path, *, tasks: int, rolls: int, entries: int) -> N
         )
 
 
+async def grow(directory: Path, *, tasks: int) -> None:
+    """From one manager to two: the second holds the base of the epoch, and then the epoch ends."""
+    network = MemoryNetwork()
+    nodes = [make(network, directory / "grow", name, roll_entries=1 << 30) for name in "ab"]
+    first, second = nodes
+    await first.start(bootstrap_members={"a": ADDRESSES["a"]})
+    for number in range(0, tasks, _PER_TRANSACTION):
+        await propose(
+            nodes, encode(time.time(), [Put(a_task(n)) for n in range(number, number + _PER_TRANSACTION)])
+        )
+    await second.start(peers={"a": ADDRESSES["a"]})
+    began = time.perf_counter()
+    await first.change_members({name: ADDRESSES[name] for name in "ab"})
+    changed = time.perf_counter()
+    await propose(nodes, encode(time.time(), [Put(a_task(tasks))]))
+    ended = time.perf_counter()
+    for node in nodes:
+        await node.stop()
+    print(f"1 -> 2 managers: agreed after {changed - began:.2f} s, next write {ended - changed:.2f} s later")
+
+
 async def propose(nodes: list[RaftNode], command: bytes) -> None:
     while True:
-        for node in nodes:
-            if node.is_leader():
-                await node.propose(command)
-                return
+        with contextlib.suppress(Unavailable):
+            for node in nodes:
+                if node.is_leader():
+                    await node.propose(command)
+                    return
         await asyncio.sleep(0.01)
 
 
@@ -162,6 +187,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.directory) as directory:
         asyncio.run(measure(Path(directory), tasks=chosen.tasks, rolls=chosen.rolls, entries=chosen.entries))
+        asyncio.run(grow(Path(directory), tasks=chosen.tasks))
 
 
 if __name__ == "__main__":

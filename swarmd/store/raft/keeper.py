@@ -29,6 +29,7 @@ class Keeper:
         self.self_id = self_id
         self._nursery = nursery
         self._due = 0.0
+        self._offered = 0
         self._fetching = False
         self._download = Download()
         self._avoid: str | None = None
@@ -63,8 +64,10 @@ class Keeper:
         now = member.clock.monotonic()
         member.scribe.turn()
         self._fetch_if_behind(now)
-        if now < self._due:
+        if now < self._due and member.held.base_epoch == self._offered:
             return
+        # Those who lack a base that was written just now should not wait to learn of it.
+        self._offered = member.held.base_epoch
         self._due = now + member.timing.status
         member.tell_status()
         held = member.held

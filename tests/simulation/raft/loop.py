@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
+import itertools
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -69,6 +70,7 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.spinning: Callable[[], BaseException] = lambda: RuntimeError("time does not move on")
         self._still = 0
+        self._asked = itertools.count()
         self.now = 1000.0
         self.steps = 0
         self.failures: list[str] = []
@@ -79,6 +81,15 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self.now
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> events.TimerHandle:
+        """As the base has it, but with tuples in the heap: they compare faster, and keep the order."""
+        timer = events.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, (when, next(self._asked), timer))
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def again(self, handles: list[events.Handle]) -> None:
         self._ready.extend(handles)
@@ -125,7 +136,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def _advance(self) -> None:
         """Move on to the next timer."""
         while self._scheduled:
-            timer = heapq.heappop(self._scheduled)
+            _, _, timer = heapq.heappop(self._scheduled)
             timer._scheduled = False
             if not timer._cancelled:
                 self._still = 0 if timer._when > self.now else self._still
