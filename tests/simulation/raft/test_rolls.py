@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from unittest import mock
+
 import pytest
 
 from swarmd.model.errors import Unavailable
+from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.snapshots import SnapshotStore
 from tests.simulation.raft.directed import change, founded, live, settled, until, write
 from tests.simulation.raft.machine import Machine
+from tests.simulation.raft.network import SimTransport
 from tests.simulation.raft.world import World
 
 ROOM_FOR_LOGS = 500
@@ -136,3 +141,35 @@ def test_a_manager_with_little_space_left_takes_no_changes_but_new_members_and_t
         await settled(world)
 
     live(scenario, 3)
+
+
+def test_a_transfer_that_breaks_off_goes_on_at_another_manager_with_what_is_missing() -> None:
+    asked: list[tuple[str, int]] = []
+    fetch = SimTransport.fetch_base
+
+    async def breaking(
+        self: SimTransport, peer: str, request: pb.SnapshotRequest
+    ) -> AsyncIterator[pb.SnapshotChunk]:
+        asked.append((peer, request.offset))
+        number = 0
+        async for chunk in fetch(self, peer, request):
+            yield chunk
+            number += 1
+            if len(asked) == 1 and number == 2:
+                raise ConnectionResetError("cut")
+
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        await write(leader, b"first")
+        joiner = world.add()
+        joiner.start(peers=world.addresses(["m1", "m2"]))
+        await until(lambda: joiner.node is not None and joiner.node.status().epoch == 1)
+        await change(world, "1234")
+        await settled(world)
+
+    with mock.patch.object(SimTransport, "fetch_base", breaking):
+        live(scenario, 3)
+    (first, nothing), (second, offset) = asked[:2]
+    assert first != second
+    assert nothing == 0
+    assert offset == 600
