@@ -10,6 +10,7 @@ import shutil
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -174,15 +175,26 @@ def joiner_context(root_pem: bytes | None) -> ssl.SSLContext:
 
 def grpc_server_credentials(current: Callable[[], Credentials]) -> grpc.ServerCredentials:
     """Mutual TLS for the node port; asked for at every handshake, so a new certificate needs no restart."""
+    shown = current()
 
-    def configuration() -> grpc.ServerCertificateConfiguration:
+    def changed() -> Any:
+        # gRPC replaces what its handshakes stand on by what it is given here, while others of its threads
+        # may be in the middle of one: that ended the process now and then.  None: it stays as it is.
+        nonlocal shown
         now = current()
-        return grpc.ssl_server_certificate_configuration(
-            [(now.key, now.certificate)], root_certificates=now.root
-        )
+        if now is shown:
+            return None
+        shown = now
+        return _server_configuration(now)
 
     return grpc.dynamic_ssl_server_credentials(
-        configuration(), configuration, require_client_authentication=True
+        _server_configuration(shown), changed, require_client_authentication=True
+    )
+
+
+def _server_configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(credentials.key, credentials.certificate)], root_certificates=credentials.root
     )
 
 

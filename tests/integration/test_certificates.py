@@ -467,3 +467,45 @@ async def test_an_open_stream_is_cut_when_its_caller_is_removed(node_port: Port)
     with pytest.raises(grpc.aio.AioRpcError, match="not part of this swarm any more"):
         await read_all()
     assert not node_port.calls._open
+
+
+async def test_a_port_shows_a_new_certificate_at_the_next_handshake_and_is_given_none_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """gRPC replaces what it is given while other handshakes of its threads use it: as seldom as can be."""
+    made = Roots("P-256")
+    shown = made.credentials("old", "old")
+    given: list[object] = []
+    make = grpc.ssl_server_certificate_configuration
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        given.append(arguments)
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(grpc, "ssl_server_certificate_configuration", counted)
+    server = grpc.aio.server()
+    port = server.add_secure_port("127.0.0.1:0", grpc_server_credentials(lambda: shown))
+    await server.start()
+
+    async def trusts(root: str) -> bool:
+        """Whether a node that trusts that root alone gets through the handshake."""
+        options = (("grpc.ssl_target_name_override", "m2"), ("grpc.use_local_subchannel_pool", 1))
+        own = grpc_channel_credentials(made.credentials("new", root))
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", own, options=options) as channel:
+            try:
+                await agent_pb2_grpc.NodePeerStub(channel).GetManifest(
+                    agent_pb2.GetManifestRequest(), timeout=10
+                )
+            except grpc.aio.AioRpcError as error:
+                return error.code() is grpc.StatusCode.UNIMPLEMENTED
+        return True
+
+    try:
+        shown = made.credentials("old", "both")
+        assert [await trusts("old") for _ in range(3)] == [True] * 3
+        assert not await trusts("new")
+        shown = made.credentials("new", "both")
+        assert [await trusts("new") for _ in range(3)] == [True] * 3
+        assert len(given) == 3, "the first, and the two others once each"
+    finally:
+        await server.stop(None)
