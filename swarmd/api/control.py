@@ -10,17 +10,17 @@ import msgspec
 
 from swarmd.api import tokens
 from swarmd.api.authority_view import authority_view
+from swarmd.api.task_view import log_line, task_view
 from swarmd.control import lookup
 from swarmd.control.authority import Authorities, NewRoot
 from swarmd.control.cluster import Clusters
-from swarmd.control.logs import LogItem, LogOptions, Logs
+from swarmd.control.logs import LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.services import Services
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import ClusterSpec, ServiceSpec
-from swarmd.model.states import TaskState
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.rpc.v1 import control_pb2_grpc
@@ -238,7 +238,9 @@ class ControlServer(control_pb2_grpc.ControlServicer):
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
         async def answer() -> pb.ListTasksResponse:
-            return pb.ListTasksResponse(tasks=[self._task_view(task) for task in self._tasks(request)])
+            return pb.ListTasksResponse(
+                tasks=[task_view(self._cases().store, task) for task in self._tasks(request)]
+            )
 
         return await _answer(context, answer)
 
@@ -247,7 +249,7 @@ class ControlServer(control_pb2_grpc.ControlServicer):
         try:
             async with contextlib.aclosing(self._cases().logs.stream(request.ref, options)) as items:
                 async for item in items:
-                    yield _log_line(item)
+                    yield log_line(item)
         except SwarmError as error:
             await errors.abort(context, error)
 
@@ -280,34 +282,6 @@ class ControlServer(control_pb2_grpc.ControlServicer):
         view = pb.ServiceView(running=running, desired=desired)
         codec.fill(view.service, service)
         return view
-
-    def _task_view(self, task: Task) -> pb.TaskView:
-        version = self._cases().store.spec_version(task.service_id, task.spec_version)
-        service = self._cases().store.get(Service, task.service_id)
-        node = self._cases().store.get(Node, task.node_id) if task.node_id else None
-        view = pb.TaskView(
-            image=version.template.container.image if version else "",
-            node_hostname=node.description.hostname if node else "",
-            up_to_date=service is not None and service.spec_version == task.spec_version,
-        )
-        codec.fill(view.task, task)
-        for port in version.ports if version and task.state is TaskState.RUNNING else ():
-            if port.mode == "host":
-                codec.fill(view.ports.add(), port)
-        return view
-
-
-def _log_line(item: LogItem) -> pb.LogsResponse:
-    response = pb.LogsResponse(
-        task_id=item.task.id,
-        task_name=item.task.name,
-        node_id=item.task.node_id,
-        node_hostname=item.node.description.hostname if item.node else "",
-        warning=item.warning,
-    )
-    if item.line is not None:
-        response.at, response.stderr, response.line = item.line.at, item.line.stderr, item.line.data
-    return response
 
 
 async def _answer(context: Any, answer: Callable[[], Awaitable[T]]) -> T:
