@@ -10,7 +10,7 @@ from pathlib import Path
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId, new_id
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Invalid, Refused, SwarmError, Unavailable
+from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.changes import Changes
@@ -22,10 +22,10 @@ from swarmd.store.raft.keeper import Keeper
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import (
-    MAX_COMMAND_BYTES,
     RaftStatus,
     Role,
     StateMachine,
+    check_size,
     no_leader,
     not_leader,
     outcome_unknown,
@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 ROLL_ENTRIES = 10_000
 ROLL_BYTES = 64 << 20
 _MOST_QUEUED = 20_000
+_TOO_MANY = "Too many changes are waiting for the managers to agree. Try again in a moment."
 
 
 class RaftNode:
@@ -249,10 +250,7 @@ class RaftNode:
                 callback()
 
     async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
-        if len(command) > MAX_COMMAND_BYTES:
-            raise Invalid(
-                f"The change has {len(command)} bytes; at most {MAX_COMMAND_BYTES} fit into one. Split it."
-            )
+        check_size(command)
         self._space.admit()
         return await self._wait(self._add(Command(command)), timeout)
 
@@ -263,9 +261,7 @@ class RaftNode:
         if not self.is_leader():
             raise Unavailable(self._problem) if self._problem else not_leader(self._member.leader())
         if self._proposals.queued >= _MOST_QUEUED:
-            raise Unavailable(
-                "Too many changes are waiting for the managers to agree. Try again in a moment."
-            )
+            raise Unavailable(_TOO_MANY)
         pending = self._proposals.add(body)
         self._member.wake()
         return pending

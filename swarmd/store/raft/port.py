@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from swarmd.model.errors import OutcomeUnknown, Unavailable
+from swarmd.model.errors import Invalid, OutcomeUnknown, Unavailable
 
 StateView = Callable[[], Iterable[bytes]]
 """Called in another thread, gives the state in pieces, each of a few milliseconds' work at most."""
@@ -109,6 +109,14 @@ class Proposer(Protocol):
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` on the loop whenever role, leader or members changed."""
         ...
+
+
+def check_size(command: bytes) -> None:
+    """Raises Invalid for one that is too large."""
+    if len(command) > MAX_COMMAND_BYTES:
+        raise Invalid(
+            f"The change has {len(command)} bytes; at most {MAX_COMMAND_BYTES} fit into one. Split it."
+        )
 
 
 class NoLeader(Unavailable):
