@@ -35,7 +35,7 @@ def structural(tables: Tables) -> list[str]:
     broken: list[str] = []
     rows = tables.rows()
     for row in rows:
-        if not 0 < row.version <= tables.index:
+        if row.version > tables.index:
             broken.append(f"{_called(row)} has version {row.version}, of {tables.index} transactions")
         if tables.get(type(row), row.id) is not row:
             broken.append(f"{_called(row)} is kept under another id")
@@ -53,12 +53,13 @@ def structural(tables: Tables) -> list[str]:
 
 
 def referential(tables: Tables) -> list[str]:
-    """Rules between rows."""
+    """Rules between rows, and that each was written by a transaction."""
     broken = [
         f"{_called(version)} is number {version.number} of service {version.service_id}"
         for version in tables.all(SpecVersion)
         if version.id != spec_version_id(version.service_id, version.number)
     ]
+    broken += [f"{_called(row)} has version 0" for row in tables.rows() if row.version == 0]
     for service in tables.all(Service):
         if tables.get(SpecVersion, spec_version_id(service.id, service.spec_version)) is None:
             broken.append(f"{_called(service)} names spec version {service.spec_version}, which is gone")
