@@ -17,11 +17,12 @@ from swarmd.control.cluster import Clusters
 from swarmd.control.logs import LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.services import Services
+from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import ClusterSpec, ServiceSpec
-from swarmd.rpc import codec, errors
+from swarmd.rpc import codec, errors, snapshot_file
 from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.rpc.v1 import control_pb2_grpc
 from swarmd.security import issuing
@@ -43,6 +44,7 @@ class UseCases(msgspec.Struct, frozen=True):
     nodes: Nodes
     services: Services
     logs: Logs
+    snapshots: Snapshots
 
 
 class ControlServer(control_pb2_grpc.ControlServicer):
@@ -260,20 +262,19 @@ class ControlServer(control_pb2_grpc.ControlServicer):
         async for response in events.watch(self._cases().store, request):
             yield response
 
+    async def SaveSnapshot(self, request: Any, context: Any) -> AsyncIterator[pb.SaveSnapshotResponse]:
+        for piece in snapshot_file.pieces(await self._cases().snapshots.take()):
+            yield pb.SaveSnapshotResponse(data=piece)
+
     def _tasks(self, request: pb.ListTasksRequest) -> list[Task]:
+        store = self._cases().store
         if request.task_ref:
-            return [lookup.task(self._cases().store, request.task_ref)]
+            return [lookup.task(store, request.task_ref)]
         if request.service_id:
-            return list(
-                self._cases().store.tasks_of_service(
-                    lookup.service(self._cases().store, request.service_id).id
-                )
-            )
+            return list(store.tasks_of_service(lookup.service(store, request.service_id).id))
         if request.node_id:
-            return list(
-                self._cases().store.tasks_of_node(lookup.node(self._cases().store, request.node_id).id)
-            )
-        return list(self._cases().store.all(Task))
+            return list(store.tasks_of_node(lookup.node(store, request.node_id).id))
+        return list(store.all(Task))
 
     def _node_view(self, node: Node) -> pb.NodeView:
         view = pb.NodeView(

@@ -27,6 +27,9 @@ class NodeActions(Protocol):
     async def init_swarm(self, request: pb.InitSwarmRequest) -> pb.InitSwarmResponse: ...
     async def join_swarm(self, request: pb.JoinSwarmRequest) -> pb.JoinSwarmResponse: ...
     async def unlock_swarm(self, key: str) -> None: ...
+    async def restore_swarm(
+        self, request: pb.RestoreSwarmRequest, snapshot: bytes
+    ) -> pb.RestoreSwarmResponse: ...
     async def leave_swarm(self, *, force: bool) -> None: ...
     def audit(self, *, tail: int, follow: bool) -> AsyncGenerator[bytes, None]: ...
     def images_changed(self) -> None: ...
@@ -74,6 +77,20 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
                         yield pb.ReadAuditResponse(line=line)
         except SwarmError as error:
             await errors.abort(context, error)
+
+    async def RestoreSwarm(
+        self, request_iterator: AsyncIterator[pb.RestoreSwarmRequest], context: Any
+    ) -> pb.RestoreSwarmResponse:
+        async def restore() -> pb.RestoreSwarmResponse:
+            first = await anext(request_iterator, None)
+            if first is None:
+                raise Invalid("a restore begins with the address to use")
+            snapshot = bytearray(first.data)
+            async for message in request_iterator:
+                snapshot += message.data
+            return await self._actions.restore_swarm(first, bytes(snapshot))
+
+        return await _answer(context, restore)
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         return pb.ListImagesResponse(images=[_image(info) for info in self._images.list()])

@@ -20,7 +20,15 @@ from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
 CONTROL_SECONDS = 30.0
 NODE_SECONDS = 90.0
 KIND_KEY = "swarmd-kind"
-_UNLIMITED = ("Logs", "Watch", "ReadAudit", "LoadImages", "ImportImage")
+_UNLIMITED = (
+    "Logs",
+    "Watch",
+    "ReadAudit",
+    "LoadImages",
+    "ImportImage",
+    "SaveSnapshot",
+    "RestoreSwarm",
+)
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", 64 << 20),

@@ -18,6 +18,7 @@ _COMMANDS = {
     "swarm": "swarmd.cli.commands.swarm:group",
     "node": "swarmd.cli.commands.node:group",
     "service": "swarmd.cli.commands.service:group",
+    "cluster": "swarmd.cli.commands.cluster:group",
     "image": "swarmd.cli.commands.image:group",
     "events": "swarmd.cli.commands.events:events",
     "context": "swarmd.cli.commands.context:group",

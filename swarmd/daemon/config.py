@@ -10,6 +10,17 @@ import msgspec
 from swarmd.model.errors import Invalid
 
 
+class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Snapshots of the swarm that the leading manager makes by itself, below ``<data_dir>/backups``.
+
+    Every ``interval_hours`` (0: never), of which the newest ``keep`` stay.  ``passphrase_file``: seal them.
+    """
+
+    interval_hours: Annotated[float, msgspec.Meta(ge=0.0)] = 12.0
+    keep: Annotated[int, msgspec.Meta(ge=1)] = 5
+    passphrase_file: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node.
 
@@ -25,6 +36,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket_group: str = ""
     reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
     advertise_addr: str = ""
+    backup: Backup = Backup()
 
     @property
     def data(self) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import shutil
 from collections.abc import AsyncGenerator
 
@@ -18,10 +16,14 @@ from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
+from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.swarm import Swarm
 from swarmd.daemon.telling import about_joining, group_view
+from swarmd.daemon.tools.anew import Recovery
+from swarmd.daemon.tools.backups import BackupFolder
+from swarmd.daemon.tools.recovering import Recovering
 from swarmd.daemon.working import Machine
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -54,7 +56,10 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
-        self._swarm = Swarm(OnDisk(config.data), self._machine, self._read_logs, self._abandon)
+        disk = OnDisk(config.data)
+        self._swarm = Swarm(disk, self._machine, self._read_logs, self._abandon)
+        folder = BackupFolder(config.data, config.backup)
+        self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()
@@ -72,7 +77,7 @@ class Daemon:
         self._config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config.data.chmod(0o700)  # keys, tasks' environments and logs lie in it
         self._config.run.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock_fd = take_lock(self._config.data)
         self._audit.start()
         await self._images.open()
         await self._runtime.start_up()
@@ -90,15 +95,6 @@ class Daemon:
         await self._runtime.shut_down(stop_containers=False)
         self._config.socket.unlink(missing_ok=True)
         await self._audit.close()
-
-    def _take_lock(self) -> None:
-        self._lock_fd = os.open(self._config.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Unavailable(
-                f"another daemon uses the data directory {self._config.data_dir}: stop it first"
-            ) from error
 
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
@@ -201,7 +197,10 @@ class Daemon:
         return self._swarm.member.memory.node_id if self._swarm.member is not None else ""
 
     async def init_swarm(self, request: node_pb2.InitSwarmRequest) -> node_pb2.InitSwarmResponse:
-        member, clusters = await self._swarm.init(request, self._clock.now())
+        if request.force_new_cluster:
+            member, clusters = await self._recovering.force_new(request)
+        else:
+            member, clusters = await self._swarm.init(request, self._clock.now())
         return node_pb2.InitSwarmResponse(
             node_id=member.memory.node_id,
             worker_token=clusters.tokens()[0],
@@ -217,6 +216,11 @@ class Daemon:
 
     async def unlock_swarm(self, key: str) -> None:
         await self._swarm.unlock(key)
+
+    async def restore_swarm(
+        self, request: node_pb2.RestoreSwarmRequest, snapshot: bytes
+    ) -> node_pb2.RestoreSwarmResponse:
+        return await self._recovering.restore(request, snapshot)
 
     async def leave_swarm(self, *, force: bool) -> None:
         await self._swarm.leave(force=force)

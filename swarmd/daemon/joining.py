@@ -9,8 +9,10 @@ from typing import TypeVar
 
 import msgspec
 
+from swarmd.daemon.state import NodeMemory
 from swarmd.model.errors import Denied, Invalid, SwarmError, Unavailable
 from swarmd.model.states import Role
+from swarmd.node.agent.core.remotes import Remote
 from swarmd.rpc.peer_client import ask_to_join
 from swarmd.rpc.v1 import peer_pb2
 from swarmd.security import ca, roots, tokens
@@ -100,6 +102,23 @@ async def _first_of(remotes: list[str], ask: Callable[[str, int], Awaitable[T]])
             problem = error
     assert problem is not None
     raise problem
+
+
+def joiner_memory(joined: Joined, *, address: str, listen: str, availability: str, chosen: str) -> NodeMemory:
+    """What a node that has joined remembers at first.  ``availability`` "": the token says."""
+    managers = tuple(
+        Remote(node_id, raft_address.rpartition(":")[0], raft_address)
+        for node_id, raft_address in joined.managers.items()
+    )
+    return NodeMemory(
+        node_id=joined.node_id,
+        cluster_id=joined.cluster_id,
+        address=address,
+        listen=listen,
+        availability=availability,
+        managers=managers,
+        chosen=chosen,
+    )
 
 
 async def _join_one(token: tokens.TokenText, host: str, port: int, key: bytes) -> Joined:

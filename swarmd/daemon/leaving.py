@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from swarmd.control.nodes import NodeChange
 from swarmd.daemon.managing import Managing
+from swarmd.daemon.working import Machine
 from swarmd.kit.supervise import caught
 from swarmd.model.errors import Refused, Unavailable
 from swarmd.model.states import Role
@@ -36,6 +39,20 @@ async def leave_group(managing: Managing, node_id: str, *, force: bool) -> None:
     error = await caught(_part(managing, node_id))
     if error is not None:
         structlog.get_logger().warning("left_without_the_others", reason=str(error))
+
+
+async def clean_network(
+    make_machine: Callable[[str], Awaitable[Machine]], report: Callable[[str, BaseException], None]
+) -> None:
+    """Take away what a membership that cannot be taken up again left in the kernel's network."""
+
+    async def work() -> None:
+        machine = await make_machine("")
+        await machine.network.stop(clean=True)
+
+    error = await caught(work())
+    if error is not None:
+        report("end of the network", error)
 
 
 async def _part(managing: Managing, node_id: str) -> None:

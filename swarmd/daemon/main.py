@@ -19,13 +19,14 @@ import structlog
 from swarmd import __version__
 from swarmd.daemon import config as settings
 from swarmd.daemon.daemon import run
+from swarmd.daemon.tools.commands import raft, recover
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import SwarmError
 from swarmd.model.replace import replace
 from swarmd.telemetry import logging
 
 
-@click.command(context_settings={"auto_envvar_prefix": "SWARMD"})
+@click.group(invoke_without_command=True, context_settings={"auto_envvar_prefix": "SWARMD"})
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with settings.")
 @click.option("--data-dir", help="What survives reboots (default /var/lib/swarmd).")
 @click.option("--run-dir", help="Sockets (default /run/swarmd).")
@@ -34,7 +35,9 @@ from swarmd.telemetry import logging
 @click.option("--advertise-addr", help="IP or interface that others reach this node at, from now on.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Engine label of this node.")
 @click.version_option(__version__, prog_name="swarmd")
+@click.pass_context
 def main(
+    context: click.Context,
     config_file: Path | None,
     data_dir: str | None,
     run_dir: str | None,
@@ -43,10 +46,13 @@ def main(
     advertise_addr: str | None,
     labels: tuple[str, ...],
 ) -> None:
-    """The swarmd daemon: one on every machine of the swarm."""
+    """The swarmd daemon: one on every machine of the swarm.  The commands work on its data directory."""
     try:
         flags = {"data_dir": data_dir, "run_dir": run_dir, "log_level": log_level, "log_file": log_file}
         config = _effective(config_file, flags | {"advertise_addr": advertise_addr}, labels)
+        context.obj = config
+        if context.invoked_subcommand is not None:
+            return
         if os.geteuid() != 0:
             raise click.ClickException("swarmd needs root: it makes namespaces, cgroups and mounts")
         os.umask(0o022)  # the modes of images' files and of sockets must not depend on who started this
@@ -86,6 +92,9 @@ async def _main(config: settings.Config) -> None:
         loop.add_signal_handler(number, stop.set)
     await run(config, SystemClock(), stop)
 
+
+main.add_command(recover)
+main.add_command(raft)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,11 +16,13 @@ from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.services import Locator, Services
+from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
+from swarmd.daemon.tools.backups import BackupFolder, Saving
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, until
@@ -66,6 +68,7 @@ class Managing:
         gossip: Callable[[], Mapping[str, str]],
         clock: Clock,
         new_id: NewId,
+        backups: BackupFolder,
         on_left: Callable[[], None],
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
@@ -131,6 +134,13 @@ class Managing:
             self.authority, self._leader_channel, lambda: self.cases.clusters.get().root_ca, self.managers
         )
         self.cases = self._use_cases()
+        self.saving = Saving(
+            backups,
+            take=self.cases.snapshots.take,
+            store=self.store,
+            is_leader=self.raft.is_leader,
+            clock=clock,
+        )
 
     @property
     def raft_address(self) -> str:
@@ -160,6 +170,7 @@ class Managing:
         self._nursery.start("locking", self._locking.run(self.store))
         self._nursery.start("open lanes", cut_those_who_may_not(self.store, self._cut))
         self._nursery.start("succession", self._succession.run())
+        self._nursery.start("backups", self.saving.run())
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
@@ -217,7 +228,8 @@ class Managing:
                 return found
             left = deadline - self._clock.monotonic()
             if left <= 0:
-                raise no_leader()
+                problem = self.raft.status().problem
+                raise Unavailable(problem) if problem else no_leader()
             await self.changed(min(left, 0.5))
 
     async def changed(self, limit: float) -> None:
@@ -308,6 +320,9 @@ class Managing:
             nodes=Nodes(self.store, self._clock, self._group),
             services=Services(self.store, self._clock, self._new_id, self._locator),
             logs=Logs(self.store, self._read_log, self._report),
+            snapshots=Snapshots(
+                self.store, self.raft.read_index, lambda: self.raft.status().epoch, self._clock
+            ),
         )
 
     def _group(self) -> Group:

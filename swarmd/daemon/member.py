@@ -23,6 +23,7 @@ from swarmd.daemon.managing import Managing
 from swarmd.daemon.moving import today
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.daemon.state import MemoryFile, NodeMemory
+from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.daemon.working import Machine, Working
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, caught
@@ -196,6 +197,7 @@ class Member:
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
             new_id=self._new_id,
+            backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             on_left=self._let_go,
             joins=self._machine.trail.joins,
             recheck=lambda: self._calls.recheck(),
@@ -336,7 +338,9 @@ class Member:
 
     def problems(self) -> list[str]:
         """Sentences about what is wrong with this membership, for a person."""
-        return [*self._certificate.problems(), *self._locking.problems()]
+        saving = self._managing.saving.problem if self._managing is not None else ""
+        found = [*self._certificate.problems(), *self._locking.problems()]
+        return [*found, saving] if saving else found
 
     def _failed(self, event: str, error: Exception, **more: object) -> None:
         known = isinstance(error, SwarmError)

@@ -71,6 +71,9 @@ class OnDisk:
 
     def _load(self) -> tuple[Credentials, NodeMemory] | None:
         credentials, memory = self.identity.load(), self.memory.load()
+        if memory is not None and memory.restoring:
+            self.wipe()
+            return None
         if memory is None:
             self._check_outside()
             return None

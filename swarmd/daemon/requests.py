@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from swarmd.control.cluster import Founding, check_spec
 from swarmd.daemon.managing import CLUSTER_PORT
+from swarmd.daemon.moving import how_chosen, own_address
+from swarmd.daemon.state import NodeMemory
 from swarmd.kit.ids import new_id, random_bytes
 from swarmd.model.errors import Invalid
+from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec
 from swarmd.model.states import Availability, Role
 from swarmd.node import addresses
+from swarmd.node.agent.core.remotes import Remote
 from swarmd.rpc.v1 import node_pb2
 from swarmd.security import ca, roots
 from swarmd.security.identity import Credentials
@@ -55,6 +59,31 @@ def found(
         life=spec.certificate_expiry,
     )
     return founding, Credentials(key=key, certificate=certificate, root=root)
+
+
+def prepared(request: node_pb2.InitSwarmRequest, now: float) -> tuple[Credentials, NodeMemory]:
+    """What a node needs to begin a swarm.  Raises Invalid."""
+    spec = cluster_spec(request)
+    address = own_address(request.advertise_addr)
+    founding, credentials = found(
+        address, spec, availability_of(request.availability), now, root_of(request, now)
+    )
+    memory = founder_memory(founding, listen_address(request.listen_addr))
+    return credentials, replace(memory, chosen=how_chosen(request.advertise_addr))
+
+
+def founder_memory(founding: Founding, listen: str) -> NodeMemory:
+    """What the first node of a swarm remembers at first."""
+    address = founding.address
+    return NodeMemory(
+        node_id=founding.node_id,
+        cluster_id=founding.cluster_id,
+        address=address,
+        listen=listen,
+        availability=founding.availability.value,
+        managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
+        founding=founding,
+    )
 
 
 def cluster_spec(request: node_pb2.InitSwarmRequest) -> ClusterSpec:

@@ -14,7 +14,10 @@ from swarmd.security.sealing import PLAIN, CannotOpen, Sealer, key_id_of
 
 
 class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """``founding``: the first rows of a swarm that this node began and has not stored yet."""
+    """``founding``: the first rows of a swarm that this node began and has not stored yet.
+
+    ``restoring``: a snapshot is being restored here; a node found so after a crash is in no swarm.
+    """
 
     node_id: str
     cluster_id: str
@@ -27,6 +30,7 @@ class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
     founding: Founding | None = None
     chosen: str = ""
+    restoring: bool = False
 
 
 _PLACE = b"node.json"

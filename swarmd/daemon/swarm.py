@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from swarmd.control.cluster import Clusters
 from swarmd.daemon import refusals
-from swarmd.daemon.joining import Joiner
-from swarmd.daemon.leaving import leave_group
-from swarmd.daemon.managing import CLUSTER_PORT
+from swarmd.daemon.joining import Joiner, joiner_memory
+from swarmd.daemon.leaving import clean_network, leave_group
 from swarmd.daemon.member import Member
 from swarmd.daemon.moving import how_chosen, own_address
 from swarmd.daemon.ondisk import OnDisk
-from swarmd.daemon.requests import availability_of, cluster_spec, found, listen_address, root_of
+from swarmd.daemon.requests import availability_of, listen_address, prepared
 from swarmd.daemon.state import NodeMemory
 from swarmd.daemon.working import Machine
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, caught
 from swarmd.model.errors import NotManager, Refused, SwarmError, Unavailable
 from swarmd.model.states import Role
-from swarmd.node.agent.core.remotes import Remote
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.v1 import node_pb2
 from swarmd.security.identity import Credentials
@@ -62,7 +60,7 @@ class Swarm:
         self.problem = ""
         self.locked = False
         self._resumed = asyncio.Event()
-        self._leaving: asyncio.Task[object] | None = None
+        self._under_way: dict[str, asyncio.Task[object]] = {}
 
     @property
     def state(self) -> str:
@@ -101,6 +99,7 @@ class Swarm:
                 raise Unavailable(self.problem)
 
     async def _take_up(self) -> None:
+        self.problem = ""
         error = await caught(self._resume())
         self.locked = isinstance(error, Locked)
         if self.locked:
@@ -141,6 +140,9 @@ class Swarm:
             async with asyncio.timeout(STOP_LIMIT), self._change:
                 pass
         await self._nursery.close()
+        await self._rest()
+
+    async def _rest(self) -> None:
         if self.member is not None:
             await self.member.stop()
         if self.machine is not None:
@@ -152,22 +154,9 @@ class Swarm:
         """Begin a swarm with this node as its manager."""
         await self._started()
         async with self._change:
-            self._check_outside()
-            spec = cluster_spec(request)
-            address = own_address(request.advertise_addr)
-            availability = availability_of(request.availability)
-            founding, credentials = found(address, spec, availability, now, root_of(request, now))
-            memory = NodeMemory(
-                node_id=founding.node_id,
-                cluster_id=founding.cluster_id,
-                address=address,
-                listen=listen_address(request.listen_addr),
-                availability=availability.value,
-                managers=(Remote(founding.node_id, address, f"{address}:{CLUSTER_PORT}"),),
-                founding=founding,
-                chosen=how_chosen(request.advertise_addr),
-            )
-            await self._enter(credentials, memory)
+            self.check_outside()
+            credentials, memory = prepared(request, now)
+            await self.enter(credentials, memory)
             assert self.member is not None
             assert self.member.managing is not None
             return self.member, self.member.managing.cases.clusters
@@ -176,36 +165,68 @@ class Swarm:
         """Join with a token; answers the node's id and role."""
         await self._started()
         async with self._change:
-            self._check_outside()
+            self.check_outside()
             if request.availability:
                 availability_of(request.availability)
             address = own_address(request.advertise_addr)
             joined = await self._joiner.join(request.token, list(request.remote_addrs))
-            managers = tuple(
-                Remote(node_id, raft_address.rpartition(":")[0], raft_address)
-                for node_id, raft_address in joined.managers.items()
-            )
-            memory = NodeMemory(
-                node_id=joined.node_id,
-                cluster_id=joined.cluster_id,
+            memory = joiner_memory(
+                joined,
                 address=address,
                 listen=listen_address(request.listen_addr),
-                availability=request.availability,  # "": the token says
-                managers=managers,
+                availability=request.availability,
                 chosen=how_chosen(request.advertise_addr),
             )
-            await self._enter(joined.credentials, memory)
+            await self.enter(joined.credentials, memory)
             self._joiner.done()
             return joined.node_id, joined.role
 
-    async def _enter(self, credentials: Credentials, memory: NodeMemory) -> None:
+    async def enter(
+        self,
+        credentials: Credentials,
+        memory: NodeMemory,
+        *,
+        prepare: Callable[[NodeMemory], Awaitable[NodeMemory]] | None = None,
+    ) -> None:
+        """Take part as a new member; ``prepare`` does what the disk needs first.  Undone when it fails."""
         try:
             self._disk.save(credentials, memory)
+            if prepare is not None:
+                memory = await prepare(memory)
             await self._begin(credentials, memory)
         except BaseException:
             with contextlib.suppress(SwarmError):  # it is the problem then, and the first error is told
                 self._out()
             raise
+
+    # -- recovery --------------------------------------------------------------------------------
+
+    async def insist(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do ``work`` as the one change of this membership, to its end, whoever waits for it or not."""
+        failed: list[Exception] = []
+
+        async def change() -> None:
+            async with self._change:
+                error = await caught(work())
+            failed.extend([] if error is None else [error])
+
+        await self._started()
+        task = self._under_way[name] = self._nursery.start(name, change())
+        await asyncio.shield(task)
+        for error in failed:
+            raise error
+
+    @contextlib.asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Take no part meanwhile, and then again, if the disk allows it.  Containers run on."""
+        self._resumed.clear()
+        try:
+            await self._rest()
+            self.member = self.machine = None
+            yield
+        finally:
+            await self._take_up()
+            self._resumed.set()
 
     # -- leave -----------------------------------------------------------------------------------
 
@@ -214,58 +235,36 @@ class Swarm:
 
         Once begun it goes on to the end, also when the caller does not wait for it; one by force takes over.
         """
-        await self._started()
-        if force and self._leaving is not None:
-            self._leaving.cancel()
-        failed: list[Exception] = []
-
-        async def work() -> None:
-            error = await caught(self._leave(force=force))
-            if error is not None:
-                failed.append(error)
-
-        self._leaving = self._nursery.start("leave", work())
-        await asyncio.shield(self._leaving)
-        for error in failed:
-            raise error
+        if force and "leave" in self._under_way:
+            self._under_way["leave"].cancel()
+        await self.insist("leave", lambda: self._leave(force=force))
 
     async def _leave(self, *, force: bool) -> None:
-        async with self._change:
-            if self.member is None:
-                await self._give_up(force=force)
-                return
-            if self.member.managing is not None:
-                await leave_group(self.member.managing, self.member.memory.node_id, force=force)
-            await self.member.stop(leave=True, limit=TASKS_LIMIT if force else None)
-            await self._abandon()
-            assert self.machine is not None
-            error = await caught(self.machine.network.stop(clean=True))
-            if error is not None:
-                self._report("end of the network", error)
-            self.member = self.machine = None
-            self._out()
-            self._log.info("left_swarm")
+        if self.member is None:
+            await self._give_up(force=force)
+            return
+        if self.member.managing is not None:
+            await leave_group(self.member.managing, self.member.memory.node_id, force=force)
+        await self.member.stop(leave=True, limit=TASKS_LIMIT if force else None)
+        await self._abandon()
+        assert self.machine is not None
+        error = await caught(self.machine.network.stop(clean=True))
+        if error is not None:
+            self._report("end of the network", error)
+        self.member = self.machine = None
+        self._out()
+        self._log.info("left_swarm")
 
     async def _give_up(self, *, force: bool) -> None:
         """A membership that cannot be taken up again."""
         if not self.problem and not self.locked:
             raise NotManager("This node is not part of a swarm")
         if not force:
-            raise Refused(
-                refusals.LOCKED_LEAVE
-                if self.locked
-                else refusals.BROKEN.format(problem=self.problem.rstrip("."))
-            )
+            raise refusals.staying(locked=self.locked, problem=self.problem)
         await self._abandon()
-        error = await caught(self._clean_network())
-        if error is not None:
-            self._report("end of the network", error)
+        await clean_network(self._make_machine, self._report)
         self._out()
         self._log.info("membership_given_up")
-
-    async def _clean_network(self) -> None:
-        machine = await self._make_machine("")
-        await machine.network.stop(clean=True)
 
     def _out(self) -> None:
         try:
@@ -279,7 +278,8 @@ class Swarm:
         """Why there is no member that could answer."""
         return refusals.absence(locked=self.locked, problem=self.problem, resumed=self.resumed)
 
-    def _check_outside(self) -> None:
+    def check_outside(self) -> None:
+        """Raises Refused where there is a membership already."""
         if self.locked:
             raise Locked(LOCKED)
         if self.member is not None or self.problem:

@@ -94,6 +94,10 @@ class Store:
     def all(self, kind: type[R]) -> Collection[R]:
         return self._state.tables.all(kind)
 
+    def rows(self) -> list[Row]:
+        """Every row there is, at this moment."""
+        return self._state.tables.rows()
+
     def tasks_of_service(self, service_id: str) -> Collection[Task]:
         return self._state.tables.where(Task, "service", service_id)
 

@@ -12,6 +12,7 @@ from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.snapshots import Snapshots, unpack
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused, SwarmError
 from swarmd.model.objects import Node, NodeDescription
@@ -29,6 +30,7 @@ class Leader(Bed):
     def __init__(self) -> None:
         super().__init__()
         self.group = Group(["m1"], ["m1"], "m1")
+        self.confirmations = 0
         self.cases = UseCases(
             store=self.store,
             clusters=Clusters(self.store, self.new_id),
@@ -37,7 +39,11 @@ class Leader(Bed):
             nodes=Nodes(self.store, self.clock, lambda: self.group),
             services=self.services,
             logs=Logs(self.store, self.read, lambda name, error: None),
+            snapshots=Snapshots(self.store, self.confirmed, lambda: 3, self.clock),
         )
+
+    async def confirmed(self) -> None:
+        self.confirmations += 1
 
     async def read(self, node: Node, task_id: str, options: LogOptions) -> AsyncIterator[Line]:
         yield Line(at=options.since, stderr=True, data=f"{task_id} {options.tail}".encode())
@@ -210,3 +216,21 @@ async def test_logs_are_streamed_with_their_origin(leader: Leader) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         await anext(aiter(leader.ask.Logs(pb.LogsRequest(ref="nosuch"))))
     assert str(told(caught)) == "no such task or service: nosuch"
+
+
+async def test_a_snapshot_is_of_everything_that_was_acknowledged(leader: Leader) -> None:
+    await leader.create("web")
+    pieces = [piece.data async for piece in leader.ask.SaveSnapshot(pb.SaveSnapshotRequest())]
+    contents = unpack(b"".join(pieces), "f")
+    assert leader.confirmations == 1, "the leader asked whether it still leads"
+    assert contents.header.index == leader.store.index
+    assert (contents.header.epoch, contents.header.cluster_id) == (3, "c1")
+    assert contents.header.counts["service"] == 1
+    assert sorted(row.id for row in contents.rows) == sorted(row.id for row in leader.store.rows())
+
+
+async def test_a_large_snapshot_comes_in_pieces(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmd.rpc.snapshot_file.PIECE", 100)
+    pieces = [piece.data async for piece in leader.ask.SaveSnapshot(pb.SaveSnapshotRequest())]
+    assert len(pieces) > 3
+    assert unpack(b"".join(pieces), "f").header.cluster_id == "c1"

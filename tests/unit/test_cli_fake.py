@@ -16,7 +16,7 @@ from swarmd.cli.errors import DaemonError, Unreachable
 from swarmd.cli.main import run
 from swarmd.rpc.v1 import control_pb2, control_pb2_grpc, node_pb2, node_pb2_grpc, types_pb2
 
-STREAMED = ("LoadImages", "ImportImage")
+STREAMED = ("LoadImages", "ImportImage", "RestoreSwarm")
 NODE_ID = "cik8i1ye88sc6audh2puec6ye"
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -9,8 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
+from swarmd.daemon.config import Backup
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import LEADER_WAIT, Managing
+from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
 from swarmd.model.objects import Node, NodeStatus
@@ -68,6 +70,7 @@ class Rig:
             gossip=dict,
             clock=self.clock,
             new_id=new_id,
+            backups=BackupFolder(directory, Backup()),
             on_left=lambda: None,
             recheck=lambda: None,
         )
@@ -118,6 +121,19 @@ async def test_without_a_leader_that_is_said_in_the_end(rig: Rig) -> None:
         rig.clock.advance(0.5)
     await settle()
     assert [(type(error), str(error)) for error in failures] == [(NoLeader, NO_LEADER)]
+    await nursery.close()
+
+
+async def test_a_manager_that_cannot_take_part_says_why(rig: Rig) -> None:
+    rig.raft.change(role="stopped", problem="its disk holds nothing of that")
+    failures: list[BaseException] = []
+    nursery = Nursery(lambda name, error: failures.append(error))
+    nursery.start("find", rig.managing.find_leader())
+    for _ in range(int(LEADER_WAIT / 0.5)):
+        await settle()
+        rig.clock.advance(0.5)
+    await settle()
+    assert [str(error) for error in failures] == ["its disk holds nothing of that"]
     await nursery.close()
 
 

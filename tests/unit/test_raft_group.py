@@ -22,6 +22,7 @@ from swarmd.store.raft.envelope import Command, Envelope, Seal, encode_envelope
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.memory import MemoryNetwork
 from swarmd.store.raft.node import RaftNode
+from swarmd.store.raft.offline import take_over
 from swarmd.store.raft.port import StateView
 from swarmd.store.raft.records import Entry, Hard, Truncate, recover
 from swarmd.store.raft.snapshots import Floor, SnapshotStore, encode_floor
@@ -510,11 +511,16 @@ async def test_a_swarm_that_lost_its_majority_for_good_is_begun_anew_by_a_surviv
     survivor, back = [name for name in "abc" if group.nodes[name] is not leader]
     for name in "abc":
         await group.kill(name)
-    node = group.make(survivor)
-    await node.start(force_new=True)
+    base = await take_over(
+        group.directory / survivor, survivor, ADDRESSES[survivor], Journal(), lambda found, index: found.state
+    )
+    assert base.members == {survivor: ADDRESSES[survivor]}
+    node = await group.restart(survivor)
     await group.led()
     await node.propose(b"y")
-    assert await group.agree(survivor) == ["x", "y"]
+    after_lost_ones = base.applied + 1
+    assert group.machines[survivor].commands == [(1, "x"), (after_lost_ones, "y")]
+    assert after_lost_ones > 1_000_000
     assert set(node.status().members) == {survivor}
     returned = await group.restart(back)
     await until(lambda: returned.status().role == "stopped")

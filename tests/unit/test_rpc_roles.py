@@ -22,6 +22,7 @@ from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.kit.supervise import Nursery
@@ -110,6 +111,7 @@ class Port(Bed):
             nodes=Nodes(self.store, self.clock, lambda: Group(("manager",), {"manager"}, "manager")),
             services=self.services,
             logs=Logs(self.store, cast("Any", no_logs), lambda name, error: None),
+            snapshots=Snapshots(self.store, lambda: asyncio.sleep(0), lambda: 1, self.clock),
         )
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(

@@ -46,7 +46,11 @@ SHOWN: Mapping[str, Shown] = {
     "Control/UpdateService": Shown("ref", ("version", *_SERVICE)),
     "Control/RollbackService": Shown("ref"),
     "Control/RemoveService": Shown("ref"),
-    "NodeApi/InitSwarm": Shown(more=(*_ADDRESSES, "autolock"), answer=("node_id",)),
+    "Control/SaveSnapshot": Shown(),
+    "NodeApi/InitSwarm": Shown(
+        more=(*_ADDRESSES, "autolock", "force_new_cluster", "force"), answer=("node_id",)
+    ),
+    "NodeApi/RestoreSwarm": Shown(answer=("node_id", "cluster_id")),
     "NodeApi/JoinSwarm": Shown("remote_addrs", _ADDRESSES, ("node_id", "role")),
     "NodeApi/LeaveSwarm": Shown(more=("force",)),
     "NodeApi/LoadImages": Shown(answer=("refs",)),

@@ -15,7 +15,7 @@ from swarmd.cli.units import parse_duration
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client
-    from swarmd.rpc.v1 import types_pb2
+    from swarmd.rpc.v1 import node_pb2, types_pb2
 
 MANAGER_PORT = 2377
 _DURATION = Parsed("duration", parse_duration)
@@ -64,12 +64,16 @@ def group() -> None:
 @_settings
 @click.option("--ca-cert", metavar="FILE", default="", help="Begin with this root CA certificate (PEM)")
 @click.option("--ca-key", metavar="FILE", default="", help="The private key of that certificate (PEM)")
+@switch("--force-new-cluster", text="Go on with the swarm this manager is in, as its only manager")
+@switch("--force", text="With --force-new-cluster: also while a majority of the managers can be reached")
 def init(
     advertise_addr: str,
     listen_addr: str,
     availability: str,
     ca_cert: str,
     ca_key: str,
+    force_new_cluster: bool | None,
+    force: bool | None,
     **settings: Any,
 ) -> None:
     """Initialize a swarm."""
@@ -90,17 +94,25 @@ def init(
         autolock=wanted.autolock,
         ca_cert=read_pem(ca_cert),
         ca_key=read_pem(ca_key),
+        force_new_cluster=bool(force_new_cluster),
+        force=bool(force),
     )
     with open_client() as client:
         answer = client.node.InitSwarm(request)
-    click.echo(
-        f"Swarm initialized: current node ({answer.node_id}) is now a manager.\n\n"
+    click.echo(_begun_text(answer, anew=bool(force_new_cluster)))
+    if answer.unlock_key:
+        click.echo(unlock_text(answer.unlock_key))
+
+
+def _begun_text(answer: node_pb2.InitSwarmResponse, *, anew: bool) -> str:
+    begun = "Swarm begun anew" if anew else "Swarm initialized"
+    is_now = "its only manager" if anew else "a manager"
+    return (
+        f"{begun}: current node ({answer.node_id}) is now {is_now}.\n\n"
         f"{join_text('worker', answer.worker_token, answer.address)}\n"
         "To add a manager to this swarm, run 'swarmctl swarm join-token manager' "
         "and follow the instructions.\n"
     )
-    if answer.unlock_key:
-        click.echo(unlock_text(answer.unlock_key))
 
 
 @group.command("join", cls=Command)

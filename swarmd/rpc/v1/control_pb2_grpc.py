@@ -149,6 +149,11 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.FromString,
                 _registered_method=True)
+        self.SaveSnapshot = channel.unary_stream(
+                '/swarmd.rpc.v1.Control/SaveSnapshot',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/swarmd.rpc.v1.Control/Watch',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
@@ -297,6 +302,12 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SaveSnapshot(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Answered by any manager from what it has applied itself.
         """
@@ -421,6 +432,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.SerializeToString,
+            ),
+            'SaveSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.SaveSnapshot,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -1049,6 +1065,33 @@ class Control:
             '/swarmd.rpc.v1.Control/Logs',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.LogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/SaveSnapshot',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,7 @@ class ControlStub:
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]
+    SaveSnapshot: _grpc.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]
     Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]
     """Answered by any manager from what it has applied itself."""
 
@@ -85,6 +86,7 @@ class ControlAsyncStub(ControlStub):
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]  # type: ignore[assignment]
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]  # type: ignore[assignment]
+    SaveSnapshot: _aio.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]  # type: ignore[assignment]
     """Answered by any manager from what it has applied itself."""
 
@@ -249,6 +251,13 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.LogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.LogsResponse], _abc.AsyncIterator[_control_pb2.LogsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SaveSnapshot(
+        self,
+        request: _control_pb2.SaveSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.SaveSnapshotResponse], _abc.AsyncIterator[_control_pb2.SaveSnapshotResponse]]: ...
 
     @_abc_1.abstractmethod
     def Watch(

@@ -178,6 +178,8 @@ class InitSwarmRequest(_message.Message):
     TASK_HISTORY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRY_FIELD_NUMBER: _builtins.int
     AUTOLOCK_FIELD_NUMBER: _builtins.int
+    FORCE_NEW_CLUSTER_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     CA_CERT_FIELD_NUMBER: _builtins.int
     CA_KEY_FIELD_NUMBER: _builtins.int
     advertise_addr: _builtins.str
@@ -187,6 +189,9 @@ class InitSwarmRequest(_message.Message):
     task_history: _builtins.int
     certificate_expiry: _builtins.float
     autolock: _builtins.bool
+    force_new_cluster: _builtins.bool
+    """Go on with the swarm this manager is in, as its only manager.  force: also while a majority is reachable."""
+    force: _builtins.bool
     ca_cert: _builtins.bytes
     """A root to begin with instead of one of the swarm's own: certificate and key, PEM."""
     ca_key: _builtins.bytes
@@ -200,12 +205,14 @@ class InitSwarmRequest(_message.Message):
         task_history: _builtins.int | None = ...,
         certificate_expiry: _builtins.float = ...,
         autolock: _builtins.bool = ...,
+        force_new_cluster: _builtins.bool = ...,
+        force: _builtins.bool = ...,
         ca_cert: _builtins.bytes = ...,
         ca_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "task_history", b"task_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry", "force", b"force", "force_new_cluster", b"force_new_cluster", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__task_history: _TypeAlias = _typing.Literal["task_history"]  # noqa: Y015
     _WhichOneofArgType__task_history: _TypeAlias = _typing.Literal["_task_history", b"_task_history"]  # noqa: Y015
@@ -418,6 +425,64 @@ class UnlockSwarmResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnlockSwarmResponse: _TypeAlias = UnlockSwarmResponse  # noqa: Y015
+
+@_typing.final
+class RestoreSwarmRequest(_message.Message):
+    """The first message says how, the others carry the snapshot as SaveSnapshot gave it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADVERTISE_ADDR_FIELD_NUMBER: _builtins.int
+    LISTEN_ADDR_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    advertise_addr: _builtins.str
+    listen_addr: _builtins.str
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        advertise_addr: _builtins.str = ...,
+        listen_addr: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_addr", b"advertise_addr", "data", b"data", "listen_addr", b"listen_addr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreSwarmRequest: _TypeAlias = RestoreSwarmRequest  # noqa: Y015
+
+@_typing.final
+class RestoreSwarmResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    address: _builtins.str
+    cluster_id: _builtins.str
+    services: _builtins.int
+    nodes: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        cluster_id: _builtins.str = ...,
+        services: _builtins.int = ...,
+        nodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "node_id", b"node_id", "nodes", b"nodes", "services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreSwarmResponse: _TypeAlias = RestoreSwarmResponse  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):

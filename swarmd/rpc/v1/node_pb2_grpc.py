@@ -59,6 +59,11 @@ class NodeApiStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.FromString,
                 _registered_method=True)
+        self.RestoreSwarm = channel.stream_unary(
+                '/swarmd.rpc.v1.NodeApi/RestoreSwarm',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmResponse.FromString,
+                _registered_method=True)
         self.ReadAudit = channel.unary_stream(
                 '/swarmd.rpc.v1.NodeApi/ReadAudit',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ReadAuditRequest.SerializeToString,
@@ -124,6 +129,12 @@ class NodeApiServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnlockSwarm(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSwarm(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +210,11 @@ def add_NodeApiServicer_to_server(servicer, server):
                     servicer.UnlockSwarm,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.SerializeToString,
+            ),
+            'RestoreSwarm': grpc.stream_unary_rpc_method_handler(
+                    servicer.RestoreSwarm,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmResponse.SerializeToString,
             ),
             'ReadAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadAudit,
@@ -371,6 +387,33 @@ class NodeApi:
             '/swarmd.rpc.v1.NodeApi/UnlockSwarm',
             swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_node__pb2.UnlockSwarmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSwarm(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/swarmd.rpc.v1.NodeApi/RestoreSwarm',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.RestoreSwarmResponse.FromString,
             options,
             channel_credentials,
             insecure,

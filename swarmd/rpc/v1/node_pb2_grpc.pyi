@@ -36,6 +36,7 @@ class NodeApiStub:
     JoinSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]
     LeaveSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]
     UnlockSwarm: _grpc.UnaryUnaryMultiCallable[_node_pb2.UnlockSwarmRequest, _node_pb2.UnlockSwarmResponse]
+    RestoreSwarm: _grpc.StreamUnaryMultiCallable[_node_pb2.RestoreSwarmRequest, _node_pb2.RestoreSwarmResponse]
     ReadAudit: _grpc.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]
     """Lines of this node's audit log."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]
@@ -53,6 +54,7 @@ class NodeApiAsyncStub(NodeApiStub):
     JoinSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.JoinSwarmRequest, _node_pb2.JoinSwarmResponse]  # type: ignore[assignment]
     LeaveSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.LeaveSwarmRequest, _node_pb2.LeaveSwarmResponse]  # type: ignore[assignment]
     UnlockSwarm: _aio.UnaryUnaryMultiCallable[_node_pb2.UnlockSwarmRequest, _node_pb2.UnlockSwarmResponse]  # type: ignore[assignment]
+    RestoreSwarm: _aio.StreamUnaryMultiCallable[_node_pb2.RestoreSwarmRequest, _node_pb2.RestoreSwarmResponse]  # type: ignore[assignment]
     ReadAudit: _aio.UnaryStreamMultiCallable[_node_pb2.ReadAuditRequest, _node_pb2.ReadAuditResponse]  # type: ignore[assignment]
     """Lines of this node's audit log."""
     ListImages: _aio.UnaryUnaryMultiCallable[_node_pb2.ListImagesRequest, _node_pb2.ListImagesResponse]  # type: ignore[assignment]
@@ -97,6 +99,13 @@ class NodeApiServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.UnlockSwarmRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.UnlockSwarmResponse, _abc.Awaitable[_node_pb2.UnlockSwarmResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RestoreSwarm(
+        self,
+        request_iterator: _MaybeAsyncIterator[_node_pb2.RestoreSwarmRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RestoreSwarmResponse, _abc.Awaitable[_node_pb2.RestoreSwarmResponse]]: ...
 
     @_abc_1.abstractmethod
     def ReadAudit(

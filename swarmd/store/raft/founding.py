@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from swarmd.model.errors import Invalid, Refused
+from swarmd.model.replace import replace
 from swarmd.store.raft.envelope import Seal, decode_envelope
 from swarmd.store.raft.epochs import check_members
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.replica import Replica
+from swarmd.store.raft.snapshots import Base
 
-_FORCED_EPOCHS = 1000
+FORCED_EPOCHS = 1000
+"""So far ahead is an epoch that no seal leads to: those who come back late learn that they are out."""
+
+
+AHEAD = 1_000_000_000
+"""So many changes ahead does the count go on there: who saw changes that are lost now (an agent its mesh, a
+user a version) shall never take others for them."""
 
 
 async def found(held: Held, replica: Replica, node_id: str, members: Mapping[str, str]) -> None:
@@ -25,14 +33,24 @@ async def found(held: Held, replica: Replica, node_id: str, members: Mapping[str
     replica.restore(base)
 
 
-async def begin_alone(held: Held, replica: Replica, node_id: str, address: str) -> None:
-    """An epoch of this machine alone, with all its log holds, whether it was agreed upon or not."""
+async def begin_alone(
+    held: Held, replica: Replica, node_id: str, address: str, mend: Callable[[Base, int], bytes]
+) -> Base:
+    """An epoch of this machine alone, with all its log holds, whether it was agreed upon or not.
+
+    ``mend`` answers the state to begin with, given the base found and the index it begins at; blocking,
+    called in the disk thread.
+    A crash leaves the old epoch or the new one whole.
+    """
     current = held.current
     for data in current.engine.all_commands() if current is not None else []:
         envelope = decode_envelope(data)
         if isinstance(envelope.body, Seal):
             break
         replica.apply(envelope)
-    # Far enough ahead that those who come back late learn that they are not members any more.
-    await held.adopt(replica.base(held.newest + _FORCED_EPOCHS, {node_id: address}))
+    found = replica.base(held.newest + FORCED_EPOCHS, {node_id: address})
+    index = found.applied + AHEAD
+    base = replace(found, applied=index, state=await held.run(lambda: mend(found, index)))
+    await held.adopt(base)
     await held.forget_old()
+    return base

@@ -11,8 +11,10 @@ from swarmd.model.errors import SwarmError
 from swarmd.store.raft.records import Entry, Hard, Item, Truncate
 from swarmd.store.raft.wal import LogState
 
-NO_OP: Final = b"\x01"
 REGULAR: Final = b"\x00"
+"""What a proposal begins with in the core's log; whatever else is there is the core's own."""
+
+NO_OP: Final = b"\x01"
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.changes import Changes
 from swarmd.store.raft.envelope import Body, Command
 from swarmd.store.raft.files import Disk, SystemDisk
-from swarmd.store.raft.founding import begin_alone, found
+from swarmd.store.raft.founding import found
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.keeper import Keeper
 from swarmd.store.raft.member import Member
@@ -112,17 +112,15 @@ class RaftNode:
         *,
         bootstrap_members: Mapping[str, str] | None = None,
         peers: Mapping[str, str] | None = None,
-        force_new: bool = False,
     ) -> None:
         """Take part again from disk, begin a new swarm, or follow ``peers`` until an epoch names this node.
 
         ``bootstrap_members`` (node id to ``ip:port``) begins a swarm on an empty disk; each of them starts
         with the same ones and the same state.  ``peers`` is also good on a restart, to find those who moved.
-        ``force_new`` makes this node the only manager, with all its log holds: for a swarm whose majority
-        is lost for good.  Raises Refused, Invalid, DiskFailed, Corrupt.
+        Raises Refused, Invalid, DiskFailed, Corrupt.
         """
         try:
-            await self._begin(bootstrap_members, peers, force_new)
+            await self._begin(bootstrap_members, peers)
         except SwarmError:
             self._held.close()
             raise
@@ -135,9 +133,7 @@ class RaftNode:
         self._nursery.start("raft pump", self._pump())
         self._nursery.start("raft watch", self._watch())
 
-    async def _begin(
-        self, founders: Mapping[str, str] | None, peers: Mapping[str, str] | None, force_new: bool
-    ) -> None:
+    async def _begin(self, founders: Mapping[str, str] | None, peers: Mapping[str, str] | None) -> None:
         """Begin with what is on disk, if anything is; otherwise the base has to be fetched first."""
         trail = await self._held.recover()
         if founders is not None:
@@ -146,10 +142,8 @@ class RaftNode:
             self._replica.retrace(trail)
             if trail.steps:
                 self._scribe.owe(trail.steps[-1].marker, self._replica.view())
-        elif force_new or not peers:
+        elif not peers:
             raise Refused("This node has no swarm state on its disk. Initialize a swarm, or join one.")
-        if force_new:
-            await begin_alone(self._held, self._replica, self._node_id, self._member.peers.own_address)
 
     async def stop(self) -> None:
         """Stop taking part; what is acknowledged is on disk.  Waiting proposals fail."""

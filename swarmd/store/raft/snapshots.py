@@ -116,6 +116,14 @@ def _place(epoch: int) -> bytes:
     return b"base" + epoch.to_bytes(8, "big")
 
 
+def open_floor(data: bytes, name: str, sealer: Sealer) -> Floor:
+    """The floor in the bytes of its file.  Raises Corrupt."""
+    try:
+        return decode_floor(sealer.open(_FLOOR_PLACE, data, epoch=1), name)
+    except CannotOpen as error:
+        raise Corrupt(f"The file {name} is damaged: {error}. Join again under a new id.") from error
+
+
 class SnapshotStore:
     """The bases, logs and floor of one member in ``directory``."""
 
@@ -183,12 +191,7 @@ class SnapshotStore:
     def floor(self) -> Floor:
         """The floor; epoch 0 on a machine that never held any.  Raises Corrupt."""
         path = self._directory / "floor"
-        if not path.exists():
-            return Floor()
-        try:
-            return decode_floor(self.sealer.open(_FLOOR_PLACE, path.read_bytes(), epoch=1), str(path))
-        except CannotOpen as error:
-            raise Corrupt(f"The file {path} is damaged: {error}. Join again under a new id.") from error
+        return open_floor(path.read_bytes(), str(path), self.sealer) if path.exists() else Floor()
 
     def save_floor(self, floor: Floor) -> None:
         """Make ``floor`` durable.  Raises DiskFailed, SwarmError when it would sink."""
