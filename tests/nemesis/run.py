@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ NOTABLE_SECONDS = 4.0
 """A healing that takes longer is reported with what it waited for."""
 
 LEAD_ATTEMPTS = 20
+READ_ATTEMPTS = 5
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -142,9 +144,17 @@ class Run:
     async def _read_all(self, clients: Clients, client: str) -> None:
         """Every register and the set, through every manager."""
         for node in self._site.nodes:
-            answered = [await clients.read(client, key, at=node) for key in clients.labelled]
-            if not await clients.list(client, at=node) or not all(answered):
-                raise NotHealed(f"{node} does not answer reads, although nothing is wrong any more")
+            for key in clients.labelled:
+                await self._answered(node, partial(clients.read, client, key, at=node))
+            await self._answered(node, partial(clients.list, client, at=node))
+
+    async def _answered(self, node: str, ask: Callable[[], Awaitable[bool]]) -> None:
+        """Ask until it is answered: where no core is to spare, leaders are lost again now and then."""
+        for _ in range(READ_ATTEMPTS):
+            if await ask():
+                return
+            await self._site.healed(HEAL_SECONDS)
+        raise NotHealed(f"{node} does not answer reads, although nothing is wrong any more")
 
     async def _compare(self) -> None:
         """Each manager's own content, seen while it leads."""
