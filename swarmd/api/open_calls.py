@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -43,17 +43,17 @@ class OpenCalls(grpc.aio.ServerInterceptor):
 
     def __init__(self, check: Check) -> None:
         self._check = check
-        self._open: dict[asyncio.Task[Any], tuple[str, Any]] = {}
+        self._open: dict[asyncio.Task[Any], tuple[str, _Seen]] = {}
         self._cut: dict[asyncio.Task[Any], Denied] = {}
         self._log = structlog.get_logger()
 
     def recheck(self) -> None:
         """Rows or roots are others than before: cut the calls of those who may not make them any more."""
-        for task, (method, context) in list(self._open.items()):
+        for task, (method, seen) in list(self._open.items()):
             try:
-                self._check(method, context)
+                self._check(method, seen)
             except Denied as error:
-                self._log.info("call_cut", method=method, caller=context.peer(), reason=str(error))
+                self._log.info("call_cut", method=method, caller=seen.peer(), reason=str(error))
                 self._cut[task] = error
                 task.cancel()
 
@@ -78,7 +78,7 @@ class OpenCalls(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
             task = asyncio.current_task()
             assert task is not None
-            self._open[task] = method, context
+            self._open[task] = method, _Seen(context)
             try:
                 async with contextlib.aclosing(inner(request, context)) as answers:
                     async for answer in answers:
@@ -95,6 +95,23 @@ class OpenCalls(grpc.aio.ServerInterceptor):
                 self._cut.pop(task, None)
 
         return call
+
+
+class _Seen:
+    """What a call's beginning said of its caller.
+
+    Asked for it after the call has ended, gRPC's core follows a null pointer, and the daemon dies of that.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._auth = dict(context.auth_context())
+        self._peer = str(context.peer() or "")
+
+    def auth_context(self) -> Mapping[str, Any]:
+        return self._auth
+
+    def peer(self) -> str:
+        return self._peer
 
 
 @functools.lru_cache(maxsize=1024)
