@@ -191,15 +191,6 @@ async def test_three_managers_survive_the_loss_of_their_leader_within_about_two_
         await group.kill(name)
 
 
-async def test_a_leader_whose_connections_ended_is_replaced_before_the_election_timeout(group: Group) -> None:
-    slow = Timing(3.0)
-    name = group.name_of(await group.found("abc", timing=slow))
-    begin = time.monotonic()
-    await group.kill(name)
-    await (await group.led()).propose(b"after")
-    assert time.monotonic() - begin < slow.election_min
-
-
 async def test_a_follower_refuses_to_propose_and_names_the_leader(group: Group) -> None:
     leader = await group.found("abc")
     follower = next(node for node in group.nodes.values() if node is not leader)
@@ -370,7 +361,7 @@ async def test_a_group_of_eight_or_none_is_invalid(group: Group) -> None:
 
 
 async def test_rolling_epochs_under_load_loses_nothing_and_applies_nothing_twice(group: Group) -> None:
-    leader = await group.found("abc", roll_entries=60, timing=Timing())
+    leader = await group.found("abc", roll_entries=60, timing=Timing(3.0))
     roles: set[str] = set()
     leader.on_change(lambda: roles.add(leader.status().role))
     answers = await asyncio.gather(*(leader.propose(b"c%d" % n) for n in range(1200)))

@@ -13,6 +13,7 @@ from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.records import Corrupt
 from swarmd.store.raft.snapshots import SnapshotStore
+from swarmd.store.raft.timing import Timing
 from tests.simulation.raft.directed import QUIET, change, founded, live, role, settled, until, write
 from tests.simulation.raft.run import drive, simulated
 from tests.simulation.raft.world import World
@@ -29,6 +30,18 @@ def test_a_hand_over_is_asked_for_now_and_then_instead_of_without_end() -> None:
     with simulated(1, QUIET, 3) as world:
         drive(world, scenario(world))
         assert 1 <= world.spoken["TYPE_TIMEOUT_NOW"] <= 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_leader_whose_connections_ended_is_replaced_before_the_election_timeout(seed: int) -> None:
+    async def scenario(world: World) -> float:
+        leader = await founded(world, "m1")
+        begin = world.loop.time()
+        leader.die(power=False)
+        await until(lambda: world.leader() not in (None, leader))
+        return world.loop.time() - begin
+
+    assert live(scenario, 3, seed) < Timing().election_min
 
 
 @pytest.mark.parametrize("seed", range(5))
