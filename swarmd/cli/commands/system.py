@@ -99,7 +99,8 @@ def info_lines(answer: node_pb2.InfoResponse) -> list[str]:
     lines += _group_lines(answer.group) if answer.HasField("group") else []
     lines += [f"  Node Address: {answer.node_address}", "  Manager Addresses:"]
     status = {manager.address: f" ({manager.status})" for manager in answer.group.managers}
-    return [*lines, *(f"   {address}{status.get(address, '')}" for address in answer.managers)]
+    known = dict.fromkeys([*status, *answer.managers])  # a node just promoted remembers fewer than the group
+    return [*lines, *(f"   {address}{status.get(address, '')}" for address in known)]
 
 
 def _group_lines(group: node_pb2.ManagerGroup) -> list[str]:
