@@ -18,10 +18,11 @@ import pytest
 from swarmd.control.cluster import Founding
 from swarmd.daemon import daemon as daemon_module
 from swarmd.daemon import managing as managing_module
-from swarmd.daemon.config import Config
+from swarmd.daemon.config import Backup, Config
 from swarmd.daemon.daemon import Daemon
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
+from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
 from swarmd.model.errors import Denied, Unavailable
@@ -375,6 +376,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             data_dir=tmp_path / "data",
             run_dir=tmp_path / "run",
             reserve=0,
+            backups=BackupFolder(tmp_path / "data", Backup()),
             credentials=lambda: own,
             locking=Locking(vault, lambda: None, SystemClock()),
             channels=Channels(lambda: grpc_channel_credentials(own)),

@@ -225,7 +225,11 @@ def test_ctrl_c_while_waiting_leaves_the_work_to_the_swarm(daemon: FakeDaemon) -
     converging(daemon, service(), 64)
     terminal, inside = os.openpty()
     command = [sys.executable, "-m", "swarmd.cli.main", "service", "scale", "nginx1=1"]
-    with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside) as process:
+    # Whoever runs the tests in the background may have them ignore the signal, which children inherit.
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside)
+    signal.signal(signal.SIGINT, previous)
+    with process:
         os.close(inside)
         shown = b""
         while b"1/1: pending" not in shown:

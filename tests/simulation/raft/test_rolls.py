@@ -133,7 +133,7 @@ def test_a_manager_with_little_space_left_takes_no_changes_but_new_members_and_t
         with pytest.raises(Unavailable, match=rf"{leader.directory} has 0 MiB .* Free some there"):
             await leader.call(lambda node: node.propose(b"x", timeout=5.0), 10.0)
         await change(world, "12")
-        await leader.call(lambda node: node.barrier(timeout=5.0), 10.0)
+        await leader.call(lambda node: node.read_index(timeout=5.0), 10.0)
         assert world.checker.history == []
         leader.disk.low = False
         await until(lambda: not node.status().warnings)
