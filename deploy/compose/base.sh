@@ -1,6 +1,6 @@
 #!/bin/bash
 # Makes the image that deploy/Dockerfile begins FROM, for machines that cannot pull it: Debian by debootstrap, and in
-# it everything the Dockerfile will ask the network for: its Debian packages in a small archive of their own, and the
+# it everything the Dockerfiles will ask the network for: its Debian packages in a small archive of their own, and the
 # Python packages of constraints.txt.  apt and pip inside are told to look there, so that the image of swarmd is built
 # from the Dockerfile as it stands, with no network at all.
 #
@@ -21,9 +21,10 @@ fail() {
   exit 1
 }
 
-# The packages that the Dockerfile installs, one a line.
+# The packages that the Dockerfiles install, one a line.
 wanted() {
-  sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' deploy/Dockerfile | grep -o 'apt-get install [^&]*' | tr -s ' ' '\n' |
+  sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' deploy/Dockerfile deploy/compose/systemd.Dockerfile |
+    grep -o 'apt-get install [^&]*' | tr -s ' ' '\n' |
     grep -vE '^(apt-get|install|-.*|)$' | sort -u
 }
 

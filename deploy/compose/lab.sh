@@ -1,14 +1,15 @@
 #!/bin/bash
 # Brings docker-compose.test.yml up in the engine of $DOCKER_HOST and looks, from outside of the containers, whether they
 # are a swarm: three managers and two workers that serve, update, survive, come back.  Each command is printed as one
-# would type it ("swarmctl" is run in a manager's container); the first thing that is not as expected ends it.  The
-# containers are removed either way.
+# would type it ("swarmctl" is run in a manager's container, "on NODE" is "docker exec" in NODE's); the first thing
+# that is not as expected ends it.  The containers are removed either way.
 #
 #   deploy/compose/lab.sh DIRECTORY          logs of the nodes and the verdict are left there
 #
 # It needs docker, docker-compose, curl, the image swarmd:test, and the lab's images in .lab/images.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lab/console.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/unit.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 STATE=$1
@@ -36,6 +37,7 @@ finish() {
     printf '\nWhat the nodes said is in %s.\n' "$STATE/nodes" >&2
     for node in "${!container[@]}"; do tail -n 5 "$STATE/nodes/$node.log" | sed "s/^/$node: /" >&2; done
   fi
+  [[ -z ${container[machine]:-} ]] || timeout 60 docker rm --force --volumes "${container[machine]}" >/dev/null || true
   if ! docker-compose down --volumes --timeout 10 >"$STATE/down.log" 2>&1; then
     echo "docker-compose down failed: $(tail -n 3 "$STATE/down.log")" >&2
     status=1
@@ -216,5 +218,6 @@ check "The logs of all tasks, from all nodes" logs
 check "The leader's container is killed: the swarm takes writes, and runs its tasks elsewhere" leader_dies
 check "It is started again: it is a manager again, and nothing runs twice" comes_back
 check "A worker leaves, and joins again with a token" joins_by_hand
+check "The systemd unit: ready when it is, containers outlive the daemon" unit_works
 check "All five are restarted: the swarm and its service are back" all_restart
 check "All five end in order" ends_in_order

@@ -3,8 +3,8 @@
 #
 # Debian's container engine is started by hand in namespaces of its own (processes, mounts, network): this machine's
 # engine, if there is one, its firewall and its services are not touched, and nothing can outlive the namespaces.
-# They end with this script, however it ends.  The last line is the verdict.  What remains in .lab/compose is Debian as a tar, the engine's image
-# layers for the next run, and logs.
+# They end with this script, however it ends; the last line is the verdict.  What remains in .lab/compose is Debian as a
+# tar, the engine's image layers for the next run, and logs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -16,12 +16,12 @@ mkdir -p "$STATE"
 exec 9>"$STATE/lock"
 flock --wait 30 9 || { echo "Another make test-compose is at work in this tree." >&2; exit 1; }
 
-guard=
+guard='' ending=''
 finish() {
   local status=$?
   trap '' INT TERM HUP
   if [[ -n $guard ]]; then
-    kill -KILL "$guard" 2>/dev/null || true
+    kill "-$ending" "$guard" 2>/dev/null || true
     wait "$guard" 2>/dev/null || true
   fi
   if ! remove_cgroups || [[ ! -e $STATE/verdict ]]; then
@@ -47,16 +47,22 @@ remove_cgroups() {
 
 rm -f "$STATE/verdict"
 remove_cgroups # of a run that was killed
+# guarded SIGNAL LIMIT COMMAND...: run it; SIGNAL ends it when this script ends, or its time is over.
+guarded() {
+  local status=0
+  ending=$1
+  setpriv --pdeathsig "$1" timeout --signal "$1" "$2" "${@:3}" </dev/null &
+  guard=$!
+  wait "$guard" || status=$?
+  guard=
+  [[ $status != 124 && $status != 137 ]] || echo "It was ended, or took longer than $2." >&2
+  return "$status"
+}
+
 printf '\n── The base image, made from packages\n'
-deploy/compose/base.sh "$STATE"
+guarded TERM "$LIMIT" deploy/compose/base.sh "$STATE"
 
 # Whoever of these is killed takes the next one along; the last one is process 1 of the namespaces.
-setpriv --pdeathsig KILL timeout --signal KILL "$LIMIT" \
+guarded KILL "$LIMIT" \
   setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child=KILL --propagation private --mount-proc \
-  deploy/compose/engine.sh "$STATE" </dev/null &
-guard=$!
-status=0
-wait "$guard" || status=$?
-guard=
-[[ $status == 137 ]] && echo "The engine was killed, or it all took longer than $LIMIT." >&2
-exit "$status"
+  deploy/compose/engine.sh "$STATE"
