@@ -10,7 +10,7 @@ READY := .venv/.ready
 SYSTEM := deploy/setup/system
 DEMO := demo
 
-.PHONY: help setup demo demo-down test unit check fix proto constraints docs bench sim-raft nemesis clean
+.PHONY: help setup demo demo-down test test-compose unit check fix proto constraints docs bench sim-raft nemesis clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,12 @@ test: ## all tests (root); ARGS are given to pytest
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@status=0; $(BIN)/python -m pytest $(ARGS) || status=$$?; \
 	if [[ -n "$(STATUS)" ]]; then echo $$status >"$(STATUS)"; else exit $$status; fi
+
+test-compose: ## docker-compose.test.yml in a container engine that is started for it, and ended (root)
+	@$(SYSTEM) --root test-compose python compose
+	@$(MAKE) --silent $(READY)
+	@python3 deploy/lab/build_images.py .lab/images >/dev/null
+	@deploy/compose/run.sh
 
 unit: $(READY) ## the tests that need no root
 	@$(BIN)/python -m pytest tests/unit tests/property tests/scripts tests/architecture $(ARGS)

@@ -7,6 +7,20 @@
 # Without SWARM_ROLE it is just the daemon.  A node that is in a swarm already only starts.
 set -euo pipefail
 
+# An engine mounts a container's cgroups and sysctls read-only unless the container is privileged.  The daemon writes
+# to both; CAP_SYS_ADMIN, which it needs in any case, suffices to change that for this container alone.
+make_writable() {
+  local point options
+  while read -r _ _ _ _ point options _; do
+    [[ $point == /proc/sys || $point == /sys/fs/cgroup* ]] && [[ ,$options, == *,ro,* ]] || continue
+    mount -o remount,bind,rw "$point" || {
+      echo "$point is read-only: this container needs CAP_SYS_ADMIN and no AppArmor profile, or privileged." >&2
+      exit 1
+    }
+  done </proc/self/mountinfo
+}
+make_writable
+
 # The daemon makes groups below its own: on cgroup v2 that needs every process to leave the root group first.
 if [[ -f /sys/fs/cgroup/cgroup.controllers ]]; then
   mkdir -p /sys/fs/cgroup/node

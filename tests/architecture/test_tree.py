@@ -116,3 +116,25 @@ def test_the_sample_settings_are_the_defaults() -> None:
     from swarmd.daemon import config
 
     assert config.load(ROOT / "deploy" / "swarmd.toml") == config.Config()
+
+
+def test_building_the_image_sends_what_the_dockerfile_copies_and_nothing_else() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE)
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in patterns
+    sent = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
+    assert sorted(sent) == sorted({name for names in copied for name in names.split()})
+
+
+def test_a_node_in_a_container_has_no_more_power_than_the_pages_explain() -> None:
+    compose = (ROOT / "docker-compose.test.yml").read_text()
+    page = (ROOT / "docs" / "operations.md").read_text()
+    assert "privileged:" not in compose
+    added = re.search(r"cap_add: \[(.*)\]", compose)
+    unconfined = re.search(r"security_opt: \[(.*)\]", compose)
+    assert added is not None
+    assert unconfined is not None
+    given = re.findall(r"[\w:]+", f"{added[1]} {unconfined[1]}")
+    assert given
+    assert [each for each in given if f"`{each}`" not in page] == []

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import struct
+from pathlib import Path
 
 import pytest
 
+from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Invalid, Unavailable
+from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.core import cgroups, defaults, devices, exits, failures, seccomp, users
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.seccomp import Compiler
@@ -147,6 +150,16 @@ def test_cgroups_are_found_in_a_pure_v2_machine_also_from_the_daemons_leaf() -> 
         ("memory.swap.max", "16777216", False),
         ("cpu.max", "1000 100000", True),
     ]
+
+
+def test_a_machine_whose_cgroups_cannot_be_made_says_so_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "memory").write_text("a file takes no directory below it, whoever asks")
+    driver = CgroupDriver(SystemClock())
+    driver.layout = cgroups.Cgroups({"memory": str(tmp_path / "memory")}, "")
+    with pytest.raises(
+        Unavailable, match=r"cannot make the cgroup .*/memory/swarmd: Not a directory; .* write to"
+    ):
+        driver.prepare()
 
 
 def test_limits_that_cannot_be_kept_are_refused() -> None:

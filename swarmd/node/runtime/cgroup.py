@@ -30,9 +30,18 @@ class CgroupDriver:
         self._device_program = -1
 
     def prepare(self) -> None:
-        """Make the parent directories and, on pure v2, hand the controllers down to them."""
+        """Make the parent directories and, on pure v2, hand the controllers down to them.
+
+        Raises :class:`Unavailable` where this machine, or the container that is one, does not let us.
+        """
         for parent in self.layout.parents():
-            os.makedirs(f"{parent}/{cgroups.PARENT}", exist_ok=True)
+            try:
+                os.makedirs(f"{parent}/{cgroups.PARENT}", exist_ok=True)
+            except OSError as error:
+                raise Unavailable(
+                    f"cannot make the cgroup {parent}/{cgroups.PARENT}: {error.strerror}; swarmd needs "
+                    "cgroups it can write to, also where it runs in a container itself"
+                ) from error
         if self.layout.pure_v2:
             base = self.layout.v2
             _enable(base, leave=True)
