@@ -60,6 +60,7 @@ class Machine:
         self.name = name
         self.number = number
         self.moves = 0
+        self.heard_of: dict[str, str] = {}
         self.loop = loop
         self.network = network
         self.checker = checker
@@ -188,6 +189,8 @@ class Machine:
         if not self.network.loop.over:
             self._note("power lost" if power else "killed", self.name)
         process, node = self.process, self.node
+        if node is not None:
+            self.heard_of.update(node.status().members)
         self.process, self.node, self.state = None, None, "down"
         process.kill()
         self.graves.append(process)

@@ -140,9 +140,9 @@ class Nemesis:
         self._later(self._rng.uniform(0.5, 4.0), lambda: setattr(self._world.network, "spike", 0.0))
 
     def _move(self) -> None:
-        """A machine comes back at another address."""
+        """A machine comes back at another address; the next one only when the others have heard of it."""
         machine = self._some()
-        if machine is not None:
+        if machine is not None and self._world.is_located():
             machine.die(power=False)
             machine.moves += 1
             self._world.note("moved", machine.name, machine.address)

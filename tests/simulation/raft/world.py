@@ -98,6 +98,11 @@ class World:
         chosen = self.machines if names is None else list(names)
         return {name: self.machines[name].address for name in chosen}
 
+    def is_located(self) -> bool:
+        """Whether everybody who is up knows where the managers are now."""
+        knowing = (machine.node.status().members for machine in self.up() if machine.node is not None)
+        return all(self.machines[name].address == a for members in knowing for name, a in members.items())
+
     def found(self) -> None:
         """Start all machines as the founders of a swarm."""
         self.founders = self.addresses()
@@ -111,9 +116,8 @@ class World:
             begins = machine.name in self.founders and machine.disk.is_blank() and not machine.disk.erased
             # From its disk alone a daemon knows where everybody was when it last heard of them.
             alone = machine.disk.has_base() and self.rng.random() < 0.5
-            machine.start(
-                founders=self.founders if begins else None, peers=None if begins or alone else others
-            )
+            peers = {n: a for n, a in machine.heard_of.items() if n in others} if alone else others
+            machine.start(founders=self.founders if begins else None, peers=None if begins else peers)
 
     def again_later(self, machine: Machine, after: float) -> None:
         self.later(after, self.again, machine)
