@@ -1,4 +1,8 @@
-"""Real daemons under real faults: no promise is broken.  Ten minutes of faults in a build, one otherwise."""
+"""Real daemons under real faults: no promise is broken.
+
+A minute of everything; with NEMESIS_MINUTES=10 ten minutes, on a machine that has nothing else to do: healing
+takes what it can give.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from tests.nemesis.run import Settings, run
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.timeout(410)]
 
-IN_BUILD = os.environ.get("CI") == "true"
 PROCESSES: tuple[Kind, ...] = (
     "kill", "kill-most", "kill-all", "power", "power-all", "pause", "roll", "handover",
 )  # fmt: skip
@@ -30,16 +33,17 @@ def _clean(seed: int, seconds: float, kinds: tuple[Kind, ...], *, managers: int 
     assert len(result.inflicted) >= seconds / 30, "hardly anything went wrong: this proves little"
 
 
-@pytest.mark.skipif(IN_BUILD, reason="a build runs the ten minutes below")
-def test_a_minute_of_everything_breaks_no_promise() -> None:
-    _clean(11, 60, MIXED)
+MINUTE = [(11, 60, MIXED, 3)]
+TEN_MINUTES = [
+    (101, 120, PROCESSES, 3),
+    (102, 120, CABLES, 3),
+    (103, 120, REST, 3),
+    (104, 120, MIXED, 3),
+    (105, 120, MIXED, 5),
+]
+RUNS = TEN_MINUTES if os.environ.get("NEMESIS_MINUTES") == "10" else MINUTE
 
 
-@pytest.mark.skipif(not IN_BUILD, reason="a build's: CI=true, or make nemesis MINUTES=10")
-@pytest.mark.parametrize(
-    ("seed", "kinds", "managers"),
-    [(101, PROCESSES, 3), (102, CABLES, 3), (103, REST, 3), (104, MIXED, 3), (105, MIXED, 5)],
-    ids=["processes", "cables", "disks clocks members", "everything", "five managers"],
-)
-def test_ten_minutes_break_no_promise(seed: int, kinds: tuple[Kind, ...], managers: int) -> None:
-    _clean(seed, 120, kinds, managers=managers)
+@pytest.mark.parametrize(("seed", "seconds", "kinds", "managers"), RUNS)
+def test_faults_break_no_promise(seed: int, seconds: int, kinds: tuple[Kind, ...], managers: int) -> None:
+    _clean(seed, seconds, kinds, managers=managers)
