@@ -124,7 +124,7 @@ class Manager:
         await self._store.commit([Put(self._changed(_task_id(number)))])
 
     async def _read(self, number: int) -> None:
-        await self._raft.barrier()
+        await self._raft.read_index()
         assert self._store.get(Task, _task_id(number)) is not None
 
     def _changed(self, task_id: str) -> Task:
