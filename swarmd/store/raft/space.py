@@ -1,7 +1,7 @@
 """When a manager takes no more changes because its disk is nearly full, and when it does again.  Pure.
 
-A log that cannot be written ends this manager's part in the swarm; so it stops taking changes before.  Seals,
-barriers and what other leaders have agreed upon are still written: the room kept is for them.
+A log that cannot be written ends this manager's part in the swarm; so it stops taking changes before.  Seals
+and what other leaders have agreed upon are still written: the room kept is for them.
 """
 
 from __future__ import annotations
