@@ -11,7 +11,7 @@ import pytest
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.local import LocalRuntime
-from swarmd.node.runtime.port import Files, Mount, Ulimit
+from swarmd.node.runtime.port import Files, Limits, Mount, Ulimit
 from tests.integration.runtime_rig import Rig, cgroup_dirs, output, running, start, until_line
 
 pytestmark = pytest.mark.root
@@ -129,21 +129,21 @@ async def test_nothing_survives_the_first_process(rig: Rig, runtime: LocalRuntim
 
 async def test_running_out_of_memory_is_said(rig: Rig, runtime: LocalRuntime) -> None:
     hungry = "dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null && echo done"
-    state, _ = await output(runtime, rig.shell(f"{hungry}; exit 3", memory_limit=16 * 1024 * 1024))
+    state, _ = await output(runtime, rig.shell(f"{hungry}; exit 3", limits=Limits(memory=16 * 1024 * 1024)))
     assert (state.oom_killed, state.exit_code) == (True, 3)
-    state, text = await output(runtime, rig.shell(hungry, memory_limit=512 * 1024 * 1024))
+    state, text = await output(runtime, rig.shell(hungry, limits=Limits(memory=512 * 1024 * 1024)))
     assert (state.oom_killed, text) == (False, "done\n")
 
 
 async def test_processes_are_limited(rig: Rig, runtime: LocalRuntime) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo all"
-    state, text = await output(runtime, rig.shell(script, pids_limit=5))
+    state, text = await output(runtime, rig.shell(script, limits=Limits(pids=5)))
     assert "can't fork" in text
     assert state.exit_code != 0
 
 
 async def test_cpu_and_memory_limits_are_written(rig: Rig, runtime: LocalRuntime) -> None:
-    config = rig.shell("sleep 1000", nano_cpus=500_000_000, memory_limit=64 * 1024 * 1024)
+    config = rig.shell("sleep 1000", limits=Limits(nano_cpus=500_000_000, memory=64 * 1024 * 1024))
     await start(runtime, config)
     values = {}
     for directory in cgroup_dirs(runtime, config.id):
@@ -278,5 +278,5 @@ async def test_an_init_can_be_put_first(rig: Rig, runtime: LocalRuntime) -> None
 
 
 async def test_the_host_network_can_be_shared(rig: Rig, runtime: LocalRuntime) -> None:
-    _, text = await output(runtime, rig.shell("readlink /proc/self/ns/net", host_network=True))
+    _, text = await output(runtime, rig.shell("readlink /proc/self/ns/net", network_mode="host"))
     assert text.strip() == os.readlink("/proc/self/ns/net")

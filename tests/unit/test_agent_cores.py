@@ -28,7 +28,7 @@ from swarmd.node.agent.core.steps import (
     resumed,
     stopped,
 )
-from swarmd.node.runtime.port import ContainerConfig
+from swarmd.node.runtime.port import ContainerConfig, Limits
 
 STATES = st.sampled_from(list(TaskState))
 RESULT = {
@@ -267,7 +267,7 @@ def test_the_spec_comes_over_the_image_and_limits_and_labels_are_set() -> None:
     config = made(ContainerSpec(env=("A=spec",), labels={"x": "y"}), image)
     assert {"A=spec", "B=image", f"HOSTNAME={'t' * 12}"} < set(config.env)
     assert (config.user, config.cwd, config.stop_signal) == ("web", "/srv", "SIGQUIT")
-    assert (config.memory_limit, config.nano_cpus, config.pids_limit) == (1 << 20, 5, 7)
+    assert config.limits == Limits(memory=1 << 20, nano_cpus=5, pids=7)
     assert config.labels["x"] == "y"
     assert config.labels["com.docker.swarm.service.name"] == "web"
     over = made(ContainerSpec(user="1", workdir="/w", stop_signal="SIGINT", hostname="h"), image)

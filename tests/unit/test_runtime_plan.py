@@ -81,7 +81,7 @@ def test_mounts_go_in_place_parents_first_and_replace_generated_files() -> None:
 
 
 def test_the_host_network_is_left_as_it_is() -> None:
-    plan = steps(host_network=True)
+    plan = steps(network_mode="host")
     assert named(plan, "sysctl") == []
     assert named(plan, "loopback") == []
     assert ("net/ipv4/ip_unprivileged_port_start", "0") in named(steps(), "sysctl")
@@ -129,7 +129,7 @@ def test_the_environment_has_a_path_and_the_last_entry_wins() -> None:
         ({"args": ("a\0b",)}, "zero byte"),
         ({"sysctls": {"kernel.pid_max": "1"}}, "sysctl 'kernel.pid_max'"),
         ({"sysctls": {"net/ipv4/x": "1"}}, "sysctl 'net/ipv4/x'"),
-        ({"sysctls": {"net.core.somaxconn": "1"}, "host_network": True}, "host network"),
+        ({"sysctls": {"net.core.somaxconn": "1"}, "network_mode": "host"}, "host network"),
         ({"mounts": (Mount(source="/s", target="/proc/sys"),)}, "/proc or /sys"),
         ({"mounts": (Mount(source="/s", target="/a/../sys"),)}, "/proc or /sys"),
         ({"mounts": (Mount(source="/s", target="//proc"),)}, "/proc or /sys"),

@@ -137,9 +137,8 @@ class LocalRuntime:
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
         groups = cgroups.place(self._groups.layout, config.id)
-        limits = cgroups.limits(
-            groups, memory=config.memory_limit, nano_cpus=config.nano_cpus, pids=config.pids_limit
-        )
+        wanted = config.limits
+        limits = cgroups.limits(groups, memory=wanted.memory, nano_cpus=wanted.nano_cpus, pids=wanted.pids)
         stored = Stored(config, groups, self._clock.now())
         box = Box(stored, ContainerState(id=config.id, status="created"))
         self._boxes[config.id] = box
@@ -166,7 +165,7 @@ class LocalRuntime:
         plan = os.memfd_create("plan", os.MFD_CLOEXEC)
         try:
             os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
-            namespaces = _NAMESPACES if config.host_network else _NAMESPACES | linux.CLONE_NEWNET
+            namespaces = _NAMESPACES if config.network_mode == "host" else _NAMESPACES | linux.CLONE_NEWNET
             (pid,), fds = await self._ask(
                 "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
             )

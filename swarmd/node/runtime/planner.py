@@ -25,7 +25,7 @@ class Planner:
         return marshal.dumps(compile_plan(config, self._facts, layout, self._filter(config)))
 
     def _filter(self, config: ContainerConfig) -> bytes | None:
-        if config.seccomp_unconfined:
+        if config.seccomp == "unconfined":
             return None
         mask = capability_mask(config.cap_add, config.cap_drop, grantable=self._facts.grantable)
         return self._compiler.filter_for(capability_names(mask))

@@ -13,17 +13,27 @@ Status = Literal["created", "running", "exited"]
 class Mount(msgspec.Struct, frozen=True):
     """One thing put into the container's file system.
 
-    ``source`` is a host path (``bind``, ``volume``) and unused for ``tmpfs``; ``target`` is an absolute
-    path in the container; ``size`` is in bytes (0: half of the memory, as the kernel does) and ``mode``
-    the permission bits of a tmpfs root.
+    ``source`` is a host path (``bind``, ``volume``, ``image``: the topmost of its layers, ``layers`` holds
+    those below) and unused for ``tmpfs``; ``target`` is an absolute path in the container; ``subpath`` is
+    looked up inside ``source`` and never leaves it; ``size`` is in bytes (0: half of the memory, as the
+    kernel does) and ``mode`` the permission bits of a tmpfs root, ``options`` more of its mount options
+    (``noexec``).  ``recursive``: ``enabled`` takes mounts below the source along (read-only with it where the
+    kernel can), ``disabled`` not, ``writable`` leaves those below writable, ``readonly`` refuses where they
+    cannot be made read-only.  ``copy_up`` fills an empty volume with what the image has at ``target``.
     """
 
     target: str
     source: str = ""
-    kind: Literal["bind", "tmpfs", "volume"] = "bind"
+    kind: Literal["bind", "tmpfs", "volume", "image"] = "bind"
     readonly: bool = False
     size: int = 0
     mode: int = 0o1777
+    subpath: str = ""
+    layers: tuple[str, ...] = ()
+    propagation: str = "rprivate"
+    recursive: Literal["enabled", "disabled", "writable", "readonly"] = "enabled"
+    options: tuple[str, ...] = ()
+    copy_up: bool = False
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -42,14 +52,62 @@ class Ulimit(msgspec.Struct, frozen=True):
     hard: int
 
 
+class Device(msgspec.Struct, frozen=True):
+    """A device node of the host: its path there, its path in the container, what is allowed (of ``rwm``)."""
+
+    source: str
+    target: str = ""
+    permissions: str = "rwm"
+
+
+class Throttle(msgspec.Struct, frozen=True):
+    """A limit on one block device: ``rate`` in bytes or operations a second."""
+
+    device: str
+    rate: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container may use at most; 0 or empty: no limit, or the kernel's default.
+
+    ``memory`` and ``memory_reservation`` are bytes; ``memory_swap`` is memory and swap together, as in Docker
+    (-1: any amount of swap; 0: twice the memory); ``swappiness`` is 0 to 100 (None: not set).  ``nano_cpus``
+    are 1e-9 CPUs; ``cpu_quota`` and ``cpu_period`` microseconds, instead of them.  ``cpuset_cpus`` and
+    ``cpuset_mems`` are lists as in ``0-3,7``.  ``blkio_weight`` is 10 to 1000.
+    """
+
+    memory: int = 0
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    swappiness: int | None = None
+    oom_kill_disable: bool = False
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int = 0
+    blkio_weight: int = 0
+    read_bps: tuple[Throttle, ...] = ()
+    write_bps: tuple[Throttle, ...] = ()
+    read_iops: tuple[Throttle, ...] = ()
+    write_iops: tuple[Throttle, ...] = ()
+
+
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All a runtime needs to know to make one container.
 
     ``lower_dirs`` are the image layers, topmost first.  ``args`` is the full command; ``args[0]`` without
     a slash is looked up in the PATH of ``env`` (``NAME=value``).  ``user`` is ``""`` (root), a name or id,
-    optionally ``:group``, resolved from the container's own files.  ``memory_limit`` is in bytes,
-    ``nano_cpus`` in 1e-9 CPUs, ``log_max_size`` in bytes; 0 means no limit everywhere.  Capabilities are
-    named with or without ``CAP_``; ``ALL`` is understood.
+    optionally ``:group``, resolved from the container's own files; ``groups`` are more groups of it, by name
+    or id.  ``log_max_size`` is in bytes.  Capabilities are named with or without ``CAP_``; ``ALL`` is
+    understood.  ``seccomp`` is empty (the default profile), ``unconfined`` or a profile in Docker's JSON.
+    ``pid_mode``, ``ipc_mode``, ``uts_mode``, ``cgroupns_mode`` are empty (its own), ``host``, or
+    ``container:ID``; ``network_mode`` is empty (its own), ``host``, ``none`` or ``container:ID``.  ``userns``
+    is ``host`` (no user namespace), or empty: as the node is set.  ``runtime`` names the program that runs
+    it (empty: the node's default, ``local``: none but ours).  ``devices`` have been checked against the
+    node's list.
     """
 
     id: str
@@ -61,22 +119,36 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
     mounts: tuple[Mount, ...] = ()
     files: Files = Files()
-    memory_limit: int = 0
-    nano_cpus: int = 0
-    pids_limit: int = 0
+    limits: Limits = Limits()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
     read_only: bool = False
     init: bool = False
     stop_signal: str = "SIGTERM"
-    host_network: bool = False
     labels: Mapping[str, str] = {}
     log_max_size: int = 10 * 1024 * 1024
     log_max_files: int = 3
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: Mapping[str, str] = {}
-    seccomp_unconfined: bool = False
+    seccomp: str = ""
+    groups: tuple[str, ...] = ()
+    domainname: str = ""
+    tty: bool = False
+    stdin: bool = False
+    privileged: bool = False
+    devices: tuple[Device, ...] = ()
+    device_rules: tuple[str, ...] = ()
+    network_mode: str = ""
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    uts_mode: str = ""
+    cgroupns_mode: str = ""
+    userns: str = ""
+    oom_score_adj: int = 0
+    shm_size: int = 64 * 1024 * 1024
+    runtime: str = ""
+    annotations: Mapping[str, str] = {}
 
 
 class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +192,7 @@ class Runtime(Protocol):
     async def create(self, config: ContainerConfig) -> int:
         """Everything but the user's program; answers the pid that holds the namespaces.
 
-        The network namespace is new (unless ``host_network``) with ``lo`` up.  An error leaves nothing.
+        A network namespace of its own has ``lo`` up.  An error leaves nothing.
         """
         ...
 

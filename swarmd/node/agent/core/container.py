@@ -8,9 +8,9 @@ import msgspec
 
 from swarmd.image.core.config import ImageConfig
 from swarmd.model.errors import Invalid
-from swarmd.model.spec import MountSpec
+from swarmd.model.spec import MountSpec, Resources
 from swarmd.node.agent.core.record import TaskRecord
-from swarmd.node.runtime.port import ContainerConfig, Files, Mount
+from swarmd.node.runtime.port import ContainerConfig, Files, Limits, Mount
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTS = """127.0.0.1\tlocalhost
@@ -55,9 +55,7 @@ def config(
             hostname=f"{hostname}\n",
             resolv_conf=resolv_conf(facts.resolv_conf),
         ),
-        memory_limit=record.template.limits.memory,
-        nano_cpus=record.template.limits.nano_cpus,
-        pids_limit=record.template.limits.pids,
+        limits=_limits(record.template.limits),
         cap_add=spec.cap_add,
         cap_drop=spec.cap_drop,
         no_new_privileges=spec.no_new_privileges,
@@ -98,6 +96,10 @@ def _env(base: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     for entry in (PATH, *base, *more):
         merged[entry.partition("=")[0]] = entry
     return tuple(merged.values())
+
+
+def _limits(wanted: Resources) -> Limits:
+    return Limits(memory=wanted.memory, nano_cpus=wanted.nano_cpus, pids=wanted.pids)
 
 
 def _mount(mount: MountSpec, volume_path: Callable[[MountSpec], str]) -> Mount:

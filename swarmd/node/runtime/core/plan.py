@@ -68,7 +68,7 @@ def validate(config: ContainerConfig) -> None:
         raise Invalid(f"hostname {config.hostname!r} is longer than 64 bytes")
     _check_texts(config)
     for name in config.sysctls:
-        defaults.check_sysctl(name, host_network=config.host_network)
+        defaults.check_sysctl(name, host_network=config.network_mode == "host")
     for mount in config.mounts:
         _check_mount(mount)
 
@@ -115,7 +115,7 @@ def compile_plan(
         *attachments,
         ("workdir", config.cwd),
         *([("readonly_root",)] if config.read_only else []),
-        *([] if config.host_network else [("loopback",)]),
+        *([] if config.network_mode == "host" else [("loopback",)]),
         *([("hostname", config.hostname)] if config.hostname else []),
         ("user", config.user),
         ("ready",),
@@ -192,7 +192,9 @@ def _kernel_mounts(facts: HostFacts) -> list[Step]:
 
 
 def _sysctls(config: ContainerConfig) -> list[Step]:
-    wanted = dict(config.sysctls) if config.host_network else {**defaults.NET_SYSCTLS, **config.sysctls}
+    wanted = (
+        dict(config.sysctls) if config.network_mode == "host" else {**defaults.NET_SYSCTLS, **config.sysctls}
+    )
     return [("sysctl", name.replace(".", "/"), value) for name, value in wanted.items()]
 
 
