@@ -12,7 +12,7 @@ import msgspec
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
-FEATURE_LEVEL = 1
+FEATURE_LEVEL = 2
 """What this version understands of replicated state; ``store.core.levels`` says which level brought what."""
 
 R = TypeVar("R", bound="Row")
@@ -107,7 +107,12 @@ class Task(Row, frozen=True, kw_only=True):
 
 
 class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node says of itself.  ``feature_level``: what its version understands of replicated state."""
+    """What a node says of itself.
+
+    ``runtimes`` are those it can run containers with, ``devices`` the patterns of those it gives to them; a
+    node that says none has ``local`` only, and gives none.  ``feature_level``: what its version understands
+    of replicated state.
+    """
 
     hostname: str = ""
     os: str = "linux"
@@ -117,6 +122,8 @@ class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
     engine_version: str = ""
     labels: dict[str, str] = {}
     feature_level: int = 0
+    runtimes: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 class NodeCertificate(msgspec.Struct, frozen=True, kw_only=True):

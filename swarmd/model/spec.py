@@ -29,7 +29,12 @@ class PortSpec(Spec, frozen=True, kw_only=True):
 
 
 class MountSpec(Spec, frozen=True, kw_only=True):
-    """``--mount``: kind is bind, volume or tmpfs."""
+    """``--mount``: kind is bind, volume, tmpfs or image (``source`` is its reference then).
+
+    ``propagation`` empty: rprivate; ``recursive`` empty: enabled; both of binds, as ``create_source``, which
+    makes a missing source.  ``subpath`` is below the volume or the image.  ``labels``, ``driver`` (empty:
+    local) and ``no_copy`` are of a volume that the task makes.  ``tmpfs_options``: as ``noexec``.
+    """
 
     kind: str = "volume"
     source: str = ""
@@ -37,10 +42,46 @@ class MountSpec(Spec, frozen=True, kw_only=True):
     readonly: bool = False
     tmpfs_size: int = 0
     tmpfs_mode: int = 0o1777
+    propagation: str = ""
+    recursive: str = ""
+    create_source: bool = False
+    no_copy: bool = False
+    subpath: str = ""
+    labels: dict[str, str] = {}
+    driver: str = ""
+    tmpfs_options: tuple[str, ...] = ()
+
+
+class UlimitSpec(Spec, frozen=True, kw_only=True):
+    """``--ulimit``: -1 is unlimited."""
+
+    name: str = ""
+    soft: int = 0
+    hard: int = 0
+
+
+class DeviceSpec(Spec, frozen=True, kw_only=True):
+    """``--device``: a device of the node; ``target`` empty: the same path; ``permissions`` empty: rwm."""
+
+    source: str = ""
+    target: str = ""
+    permissions: str = ""
+
+
+class ThrottleSpec(Spec, frozen=True, kw_only=True):
+    """A limit on one block device of the node: ``rate`` in bytes or operations a second."""
+
+    device: str = ""
+    rate: int = 0
 
 
 class ContainerSpec(Spec, frozen=True, kw_only=True):
-    """How a task's container is made.  Empty values fall back to the image's."""
+    """How a task's container is made.  Empty values fall back to the image's.
+
+    ``hosts`` are lines ``ADDRESS NAME`` of its hosts file.  ``seccomp`` is empty (the default profile),
+    ``unconfined`` or a profile in Docker's JSON.  ``shm_size`` 0: 64 MiB.  The modes are empty (its own) or
+    ``host``; ``userns`` empty: as the node is set.  ``devices`` are checked against the node's list.
+    """
 
     image: str = ""
     command: tuple[str, ...] = ()
@@ -58,14 +99,54 @@ class ContainerSpec(Spec, frozen=True, kw_only=True):
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
+    groups: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    tty: bool = False
+    open_stdin: bool = False
+    ulimits: tuple[UlimitSpec, ...] = ()
+    sysctls: dict[str, str] = {}
+    privileged: bool = False
+    devices: tuple[DeviceSpec, ...] = ()
+    device_rules: tuple[str, ...] = ()
+    seccomp: str = ""
+    oom_score_adj: int = 0
+    shm_size: int = 0
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    uts_mode: str = ""
+    cgroupns_mode: str = ""
+    userns: str = ""
+    domainname: str = ""
 
 
 class Resources(Spec, frozen=True, kw_only=True):
-    """An amount of a node: 0 = nothing asked, or no limit."""
+    """An amount of a node: 0 = nothing asked, or no limit.
+
+    Reservations know ``nano_cpus`` and ``memory`` only.  ``memory_swap`` is memory and swap together (-1: any
+    amount of swap, 0: twice the memory); ``memory_swappiness`` 0 to 100, None: the kernel's; ``cpu_quota``
+    and ``cpu_period`` are microseconds, ``cpuset_*`` lists as ``0-3,7``.
+    """
 
     nano_cpus: int = 0
     memory: int = 0
     pids: int = 0
+    memory_swap: int = 0
+    memory_swappiness: int | None = None
+    memory_reservation: int = 0
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
+    read_bps: tuple[ThrottleSpec, ...] = ()
+    write_bps: tuple[ThrottleSpec, ...] = ()
+    read_iops: tuple[ThrottleSpec, ...] = ()
+    write_iops: tuple[ThrottleSpec, ...] = ()
+    oom_kill_disable: bool = False
 
 
 class RestartPolicy(Spec, frozen=True, kw_only=True):
@@ -85,7 +166,10 @@ class Placement(Spec, frozen=True, kw_only=True):
 
 
 class TaskTemplate(Spec, frozen=True, kw_only=True):
-    """Everything that makes a task what it is: a change of it replaces tasks."""
+    """Everything that makes a task what it is: a change of it replaces tasks.
+
+    ``runtime`` names the program that runs its containers; empty: the node's default.
+    """
 
     container: ContainerSpec = ContainerSpec()
     limits: Resources = Resources()
@@ -93,6 +177,7 @@ class TaskTemplate(Spec, frozen=True, kw_only=True):
     restart: RestartPolicy = RestartPolicy()
     placement: Placement = Placement()
     force_update: int = 0
+    runtime: str = ""
 
 
 class UpdateConfig(Spec, frozen=True, kw_only=True):

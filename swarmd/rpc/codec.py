@@ -27,7 +27,8 @@ _Getter = Callable[[Message], Any]
 _PLAIN = (str, int, float, bool, bytes)
 
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
-    spec.PortSpec, spec.MountSpec, spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
+    spec.PortSpec, spec.MountSpec, spec.UlimitSpec, spec.DeviceSpec, spec.ThrottleSpec,
+    spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
     objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,
@@ -148,7 +149,9 @@ def _nested(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
     return put, lambda message: from_proto(kind, getattr(message, name))
 
 
-def _optional(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
+def _optional(name: str, kind: Any) -> tuple[_Setter, _Getter]:
+    if kind in _PLAIN:
+        return _optional_plain(name)
     put_nested, get_nested = _nested(name, kind)
 
     def put(message: Message, value: Any) -> None:
@@ -156,6 +159,16 @@ def _optional(name: str, kind: type[msgspec.Struct]) -> tuple[_Setter, _Getter]:
             put_nested(message, value)
 
     return put, lambda message: get_nested(message) if message.HasField(name) else None
+
+
+def _optional_plain(name: str) -> tuple[_Setter, _Getter]:
+    """An ``optional`` field: zero is a value, other than not being there."""
+
+    def put(message: Message, value: Any) -> None:
+        if value is not None:
+            setattr(message, name, value)
+
+    return put, lambda message: getattr(message, name) if message.HasField(name) else None
 
 
 def _repeated(name: str, item: Any) -> tuple[_Setter, _Getter]:

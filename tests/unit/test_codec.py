@@ -8,7 +8,18 @@ import msgspec
 import pytest
 
 from swarmd.model.objects import Node, Service, Task, TaskStatus, UpdateStatus
-from swarmd.model.spec import ContainerSpec, MountSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
+from swarmd.model.spec import (
+    ContainerSpec,
+    DeviceSpec,
+    MountSpec,
+    NodeSpec,
+    PortSpec,
+    Resources,
+    ServiceSpec,
+    TaskTemplate,
+    ThrottleSpec,
+    UlimitSpec,
+)
 from swarmd.model.states import Availability, Role, TaskState, UpdateState
 from swarmd.rpc import codec
 
@@ -42,3 +53,26 @@ def test_every_field_of_the_model_has_a_field_on_the_wire(struct: type[msgspec.S
 )  # fmt: skip
 def test_a_row_comes_back_as_it_was(row: msgspec.Struct) -> None:
     assert codec.decode(type(row), codec.encode(row)) == row
+
+
+def test_everything_a_container_can_be_told_comes_back_as_it_was() -> None:
+    template = TaskTemplate(
+        container=ContainerSpec(
+            groups=("wheel",), hosts=("10.0.0.1 db",), dns=("1.1.1.1",), dns_search=("a.b",), tty=True,
+            dns_options=("ndots:2",), open_stdin=True, ulimits=(UlimitSpec(name="nofile", soft=1, hard=-1),),
+            sysctls={"net.core.somaxconn": "9"}, privileged=True, devices=(DeviceSpec(source="/dev/fuse"),),
+            device_rules=("c 1:3 rwm",), seccomp="unconfined", oom_score_adj=-5, shm_size=1 << 20,
+            pid_mode="host", ipc_mode="host", uts_mode="host", cgroupns_mode="host", userns="host",
+            domainname="example.org",
+            mounts=(MountSpec(target="/t", labels={"a": "b"}, tmpfs_options=("noexec",), no_copy=True),),
+        ),
+        limits=Resources(memory_swap=-1, read_bps=(ThrottleSpec(device="/dev/vda", rate=7),)),
+        runtime="crun",
+    )  # fmt: skip
+    assert codec.decode(TaskTemplate, codec.encode(template)) == template
+
+
+@pytest.mark.parametrize("swappiness", [None, 0, 60])
+def test_a_number_that_is_not_given_is_other_than_zero(swappiness: int | None) -> None:
+    amount = Resources(memory_swappiness=swappiness)
+    assert codec.decode(Resources, codec.encode(amount)) == amount

@@ -17,7 +17,14 @@ from swarmd.model.objects import (
     Service,
     Task,
 )
-from swarmd.model.spec import NodeSpec, ServiceSpec
+from swarmd.model.spec import (
+    ContainerSpec,
+    MountSpec,
+    NodeSpec,
+    Resources,
+    ServiceSpec,
+    TaskTemplate,
+)
 from swarmd.model.states import Role
 from swarmd.rpc import codec
 from swarmd.store.core import levels
@@ -102,6 +109,29 @@ def test_fields_deep_inside_a_row_are_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(levels, "KNOWN", (before,))
     with pytest.raises(Unavailable, match="published of a PortSpec"):
         fit(Service(id="s", spec=SPEC), 0)
+
+
+@pytest.mark.parametrize(
+    ("template", "field"),
+    [
+        (TaskTemplate(container=ContainerSpec(groups=("wheel",))), "groups of a ContainerSpec"),
+        (TaskTemplate(container=ContainerSpec(mounts=(MountSpec(subpath="a"),))), "subpath of a MountSpec"),
+        (TaskTemplate(limits=Resources(memory_swappiness=0)), "memory_swappiness of a Resources"),
+        (TaskTemplate(runtime="crun"), "runtime of a TaskTemplate"),
+    ],
+)
+def test_managers_of_level_1_are_not_given_the_containers_of_level_2(
+    template: TaskTemplate, field: str
+) -> None:
+    row = Service(id="s", spec=ServiceSpec(name="web", template=template))
+    with pytest.raises(Unavailable, match=field):
+        fit(row, 1)
+    assert fit(row, 2) is row
+
+
+def test_at_level_1_a_node_keeps_what_level_1_brought_and_its_runtimes_are_left_out() -> None:
+    row = Node(id="n", join_key="digest", description=NodeDescription(hostname="h", runtimes=("local",)))
+    assert fit(row, 1) == Node(id="n", join_key="digest", description=NodeDescription(hostname="h"))
 
 
 def test_a_row_of_the_newest_level_is_written_as_it_is() -> None:

@@ -6,9 +6,9 @@ never falls.  What is newer than the level is not written: what a user asked for
 what the managers merely note is left out.  A transaction says which level it was written at, and a replica
 that does not know that level stops before it applies it.
 
-Level 0 is version 0.1.0.  What no list below names belongs to the newest level: a release that adds rows or
-fields after it appends a list of this level's, and raises
-``model.objects.FEATURE_LEVEL``.
+Level 0 is version 0.1.0; level 2 brought what a service can say about its containers.  What no list below
+names belongs to the newest level: a release that adds rows or fields after it appends a list of this level's,
+and raises ``model.objects.FEATURE_LEVEL``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,18 @@ KNOWN: Sequence[Mapping[str, str]] = (
         "Network": "id version created_at updated_at name driver ingress subnet",
         "PortAllocation": "id version created_at updated_at service_id service_name mode",
         "RemovedNode": "id version created_at updated_at until",
+    },
+    {
+        "ClusterSpec": "autolock",
+        "NodeCertificate": "issuer trusts valid_from valid_until",
+        "NodeStatus": "certificate",
+        "Node": "join_key join_token",
+        "CaRotation": "phase root_ca ca_key cross_signed started_at",
+        "Cluster": "rotation unlock_key longest_expiry",
+        "JoinToken": (
+            "id version created_at updated_at secret_hash role labels availability description expires_at "
+            "max_uses uses"
+        ),
     },
 )
 """For each level but the newest: kind → the fields it brought."""
