@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from swarmd.cli.health_flags import health_lines
 from swarmd.cli.states import ago
 from swarmd.cli.units import format_binary, format_cpus, format_duration, human_duration, rfc3339
 
@@ -149,7 +150,7 @@ def _container(spec: types_pb2.ContainerSpec) -> list[str]:
     for mount in spec.mounts:
         lines += [f" Target:\t{mount.target}", f"  Source:\t{mount.source}"]
         lines += [f"  ReadOnly:\t{str(mount.readonly).lower()}", f"  Type:\t\t{mount.kind}"]
-    return lines
+    return lines + health_lines(spec)
 
 
 def _resources(template: types_pb2.TaskTemplate) -> list[str]:

@@ -14,6 +14,7 @@ import click
 
 from swarmd.cli import service_edit as edit
 from swarmd.cli.grammar import F, Parsed, Switch
+from swarmd.cli.health_flags import apply_health, health_options
 from swarmd.cli.spec_text import (
     parse_capability,
     parse_count,
@@ -162,6 +163,7 @@ def apply_fields(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:
             edit.set_path(spec, it.path, value)
     if given["cap_add"] or given["cap_drop"]:
         edit.edit_capabilities(spec, given["cap_add"], given["cap_drop"])
+    apply_health(spec.template.container, given)
 
 
 def apply_create(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:
@@ -181,6 +183,7 @@ def apply_update(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:
 
 
 def _common_options(command: F) -> F:
+    command = health_options(command)
     for name, text in (("drop", "Drop a Linux capability"), ("add", "Add a Linux capability")):
         command = click.option(f"--cap-{name}", type=CAPABILITY, metavar="list", multiple=True, help=text)(
             command

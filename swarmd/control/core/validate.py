@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
+from swarmd.control.core.probes import probes
 from swarmd.model import constraint, image_ref
 from swarmd.model.errors import Invalid
 from swarmd.model.spec import (
@@ -116,6 +117,7 @@ def _container(spec: ContainerSpec) -> None:
     except Invalid as error:
         raise Invalid(f'ContainerSpec: "{spec.image}" is not a valid repository/tag') from error
     seconds("stop-grace-period", spec.stop_grace)
+    probes(spec)
     _texts(spec)
     for entry in spec.env:
         if not entry.partition("=")[0]:

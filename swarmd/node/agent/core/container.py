@@ -9,6 +9,7 @@ import msgspec
 from swarmd.image.core.config import ImageConfig
 from swarmd.model.errors import Invalid
 from swarmd.model.spec import MountSpec, Resources
+from swarmd.node.agent.core import health
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.runtime.port import ContainerConfig, Files, Limits, Mount
 
@@ -63,6 +64,7 @@ def config(
         init=spec.init,
         stop_signal=spec.stop_signal or image.stop_signal or "SIGTERM",
         labels=_labels(record, facts, image),
+        annotations=health.annotation(spec, image.healthcheck),
     )
 
 
