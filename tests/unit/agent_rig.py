@@ -23,6 +23,7 @@ from tests.unit.agent_fakes import (
     FakeDatabase,
     FakeImages,
     FakeNetwork,
+    FakeProber,
     FakeRuntime,
     Points,
     StillClock,
@@ -63,6 +64,7 @@ class Daemon:
         self.runtime = FakeRuntime(disk, self.points, self.troubles)
         self.network = FakeNetwork(disk, self.points, self.troubles)
         self.images = FakeImages(self.points, self.troubles)
+        self.prober = FakeProber()
         executor = Executor(
             runtime=cast("Any", self.runtime),
             network=cast("Any", self.network),
@@ -70,6 +72,7 @@ class Daemon:
             fetcher=cast("Any", self.images),
             volumes=Volumes(volumes),
             facts=lambda: NodeFacts(NODE, "host"),
+            prober=cast("Any", self.prober),
             clock=self.clock,
         )
         database = FakeDatabase(disk, self.points, self.troubles)

@@ -163,11 +163,8 @@ class TaskRunner:
 
     async def _watch(self) -> None:
         """Until the container ends, its probes condemn it, or it is not wanted any more."""
-        life: Coroutine[Any, Any, ContainerState | str] = race(
-            self._executor.wait(self.record.task_id), self._look_after()
-        )
         try:
-            final = await until(life, self._unwanted)
+            final = await until(self._life(), self._unwanted)
         except NotFound:
             self._broken = "task: its container is gone from this node"
             return
@@ -193,6 +190,12 @@ class TaskRunner:
                 )
             )
         await self._executor.released(self.record.task_id)
+
+    async def _life(self) -> ContainerState | str:
+        """How it ended, or why it must."""
+        works: tuple[Coroutine[Any, Any, ContainerState | str], ...]
+        works = (self._executor.wait(self.record.task_id), self._look_after())
+        return await race(*works)
 
     async def _look_after(self) -> str:
         """Tell when the program is up and how it is; answers why it must not go on."""

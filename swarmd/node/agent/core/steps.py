@@ -56,7 +56,7 @@ def conditioned(status: TaskStatus, condition: Condition, *, at: float) -> TaskS
         if condition.is_up:
             return advance(fresh, TaskState.RUNNING, at=at, message="started")
         return replace(fresh, message=f"starting: {condition.waits_for}")
-    return fresh if condition.ready else replace(fresh, message=condition.waits_for)
+    return replace(fresh, message="started" if condition.ready else condition.waits_for)
 
 
 def condemned(status: TaskStatus, exit_code: int | None, reason: str, *, at: float) -> TaskStatus:
