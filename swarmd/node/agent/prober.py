@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import ssl
 from collections.abc import Awaitable
 from typing import Protocol
@@ -84,7 +86,8 @@ class Prober:
                 return await self._connect_to(address, target, probe)
             except OSError as error:
                 failure = error
-        raise OSError(f"connect to port {probe.port}: {failure.strerror if failure else 'failed'}")
+        why = os.strerror(failure.errno or errno.EIO) if failure else ""
+        raise OSError(f"connect to port {probe.port}: {why}")
 
     async def _connect_to(
         self, address: str, target: Target, probe: ProbeSpec
