@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,20 +50,27 @@ class Asked:
             return result
 
 
+@pytest.fixture
+def dialer() -> Iterator[Dialer]:
+    made = Dialer()
+    yield made
+    made.close()
+
+
 @asynccontextmanager
-async def container(base: Path, script: str) -> AsyncIterator[Asked]:
+async def container(base: Path, dialer: Dialer, script: str) -> AsyncIterator[Asked]:
     rig = Rig(base)
-    dialer = Dialer()
     async with running(rig) as runtime:
         config = rig.shell(script)
         pid = await start(runtime, config)
         await until_line(runtime, config.id, "up")
         yield Asked(Target(config.id, pid), Prober(_nobody, SystemClock(), dialer))
-    dialer.close()
 
 
-async def test_a_server_in_the_container_is_found_and_its_pages_are_judged(tmp_path: Path) -> None:
-    async with container(tmp_path, SERVE) as asked:
+async def test_a_server_in_the_container_is_found_and_its_pages_are_judged(
+    tmp_path: Path, dialer: Dialer
+) -> None:
+    async with container(tmp_path, dialer, SERVE) as asked:
         assert (await asked.answer(READY)).code == 0
         assert (await asked.ask(TCP)).code == 0
         absent = await asked.ask(ABSENT)
@@ -72,8 +79,10 @@ async def test_a_server_in_the_container_is_found_and_its_pages_are_judged(tmp_p
         assert (await asked.ask(wanted)).code == 0
 
 
-async def test_what_listens_on_the_host_does_not_answer_for_the_container(tmp_path: Path) -> None:
-    async with container(tmp_path, IDLE) as asked:
+async def test_what_listens_on_the_host_does_not_answer_for_the_container(
+    tmp_path: Path, dialer: Dialer
+) -> None:
+    async with container(tmp_path, dialer, IDLE) as asked:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             with contextlib.closing(socket.create_connection(("127.0.0.1", port))):
@@ -81,20 +90,20 @@ async def test_what_listens_on_the_host_does_not_answer_for_the_container(tmp_pa
     assert (refused.code, refused.output) == (1, f"connect to port {port}: Connection refused")
 
 
-async def test_who_does_not_speak_http_is_found_out(tmp_path: Path) -> None:
-    async with container(tmp_path, SAY) as asked:
+async def test_who_does_not_speak_http_is_found_out(tmp_path: Path, dialer: Dialer) -> None:
+    async with container(tmp_path, dialer, SAY) as asked:
         result = await asked.answer(READY)
     assert (result.code, result.output) == (1, "what answers does not speak HTTP")
 
 
-async def test_who_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
-    async with container(tmp_path, SILENT) as asked:
+async def test_who_says_nothing_is_not_waited_for(tmp_path: Path, dialer: Dialer) -> None:
+    async with container(tmp_path, dialer, SILENT) as asked:
         result = await asked.answer(ProbeSpec(kind="http", port=8080, path="/", timeout=0.3))
     assert result.output == "Health check exceeded timeout (300ms)"
 
 
-async def test_a_container_that_has_ended_is_no_success(tmp_path: Path) -> None:
-    async with container(tmp_path, IDLE) as asked:
+async def test_a_container_that_has_ended_is_no_success(tmp_path: Path, dialer: Dialer) -> None:
+    async with container(tmp_path, dialer, IDLE) as asked:
         pass
     result = await asked.ask(TCP)
     assert result.code == 1
