@@ -14,8 +14,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     """A part of a config.json: unknown properties are passed over, those at their default left out."""
 
 
-class DeviceRule(Part, frozen=True):
-    """Whether ``access`` (of ``rwm``) to a device is allowed; ``type`` is ``a``, ``b``, ``c``.  None: any."""
+class DeviceRule(Part, frozen=True, kw_only=True):
+    """Whether ``access`` (of ``rwm``) to a device is allowed; ``type`` ``a`` and None are any."""
 
     allow: bool
     type: Literal["", "a", "b", "c", "u", "p"] = ""
@@ -24,7 +24,7 @@ class DeviceRule(Part, frozen=True):
     access: str = ""
 
 
-class Memory(Part, frozen=True):
+class Memory(Part, frozen=True, kw_only=True):
     """Bytes; -1 is unlimited."""
 
     limit: int | None = None
@@ -38,7 +38,7 @@ class Memory(Part, frozen=True):
     check_before_update: bool = False
 
 
-class Cpu(Part, frozen=True):
+class Cpu(Part, frozen=True, kw_only=True):
     """Times are microseconds."""
 
     shares: Unsigned | None = None
@@ -52,18 +52,18 @@ class Cpu(Part, frozen=True):
     idle: int | None = None
 
 
-class Pids(Part, frozen=True):
+class Pids(Part, frozen=True, kw_only=True):
     limit: int = 0
 
 
-class WeightDevice(Part, frozen=True):
+class WeightDevice(Part, frozen=True, kw_only=True):
     major: int
     minor: int
     weight: Unsigned | None = None
     leaf_weight: Unsigned | None = None
 
 
-class ThrottleDevice(Part, frozen=True):
+class ThrottleDevice(Part, frozen=True, kw_only=True):
     """``rate`` in bytes or operations a second."""
 
     major: int
@@ -71,7 +71,7 @@ class ThrottleDevice(Part, frozen=True):
     rate: Unsigned
 
 
-class BlockIO(Part, frozen=True):
+class BlockIO(Part, frozen=True, kw_only=True):
     weight: Unsigned | None = None
     leaf_weight: Unsigned | None = None
     weight_device: tuple[WeightDevice, ...] = ()
@@ -85,27 +85,27 @@ class BlockIO(Part, frozen=True):
     )
 
 
-class HugepageLimit(Part, frozen=True):
+class HugepageLimit(Part, frozen=True, kw_only=True):
     page_size: str
     limit: Unsigned
 
 
-class InterfacePriority(Part, frozen=True):
+class InterfacePriority(Part, frozen=True, kw_only=True):
     name: str
     priority: Unsigned
 
 
-class Network(Part, frozen=True):
+class Network(Part, frozen=True, kw_only=True):
     class_id: Unsigned | None = msgspec.field(default=None, name="classID")
     priorities: tuple[InterfacePriority, ...] = ()
 
 
-class Rdma(Part, frozen=True):
+class Rdma(Part, frozen=True, kw_only=True):
     hca_handles: Unsigned | None = None
     hca_objects: Unsigned | None = None
 
 
-class Resources(Part, frozen=True):
+class Resources(Part, frozen=True, kw_only=True):
     """Limits as config.json has them; ``unified`` holds files of cgroup v2 by name."""
 
     devices: tuple[DeviceRule, ...] = ()
