@@ -14,7 +14,8 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import hostfacts, reattach
+from swarmd.node.runtime import freezing, hostfacts, reattach
+from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
@@ -23,8 +24,9 @@ from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
 from swarmd.node.runtime.core.plan import HostFacts, Layout, validate
 from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.operating import Operating
 from swarmd.node.runtime.planner import Planner
-from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats
+from swarmd.node.runtime.port import ContainerConfig, ContainerState
 from swarmd.node.runtime.reattach import Row, settled_rows
 from swarmd.node.runtime.storage import Storage, Stored
 
@@ -36,7 +38,7 @@ _RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
 
 
-class LocalRuntime:
+class LocalRuntime(Operating):
     """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
     def __init__(self, data_dir: Path, run_dir: Path, clock: Clock, report: Report) -> None:
@@ -95,6 +97,7 @@ class LocalRuntime:
                 box.created(row.pid, os.pidfd_open(row.pid))
         if row.status == "running":
             box.started(row.started)
+            self._note(box, paused=freezing.is_frozen(box.stored.groups))
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
@@ -136,17 +139,15 @@ class LocalRuntime:
         validate(config)
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
-        groups = cgroups.place(self._groups.layout, config.id)
-        wanted = config.limits
-        limits = cgroups.limits(groups, memory=wanted.memory, nano_cpus=wanted.nano_cpus, pids=wanted.pids)
-        stored = Stored(config, groups, self._clock.now())
+        room = allot(self._groups, config)
+        stored = Stored(config, room.groups, self._clock.now())
         box = Box(stored, ContainerState(id=config.id, status="created"))
         self._boxes[config.id] = box
         made = None
         try:
             layout = self._storage.make(stored)
-            self._groups.create(groups, limits)
-            made = groups
+            self._groups.create(room.groups, room.writes, room.rules)
+            made = room.groups
             pid = await self._clone(box, layout)
         except BaseException as error:
             await self._clear_away(config.id, made)
@@ -228,6 +229,7 @@ class LocalRuntime:
         if box.state.status == "running":
             with contextlib.suppress(Refused, TimeoutError):
                 box.signal(number)
+                self._thaw(box)
                 async with asyncio.timeout(None if grace < 0 else grace):
                     await box.done.wait()
         if not box.done.is_set():
@@ -244,7 +246,9 @@ class LocalRuntime:
         return box.state
 
     async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
-        self._box(container_id).signal(signal_number(signal))
+        box = self._box(container_id)
+        box.signal(signal_number(signal))
+        self._thaw(box)
 
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)
@@ -271,9 +275,6 @@ class LocalRuntime:
     def container_dir(self, container_id: str) -> Path:
         """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
         return self._storage.directory(container_id)
-
-    async def stats(self, container_id: str) -> ContainerStats:
-        return self._groups.stats(self._box(container_id).stored.groups)
 
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:

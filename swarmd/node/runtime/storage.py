@@ -56,7 +56,7 @@ class Storage:
         top = os.stat(config.lower_dirs[0])  # the root of an overlay looks like its uppermost directory
         os.chmod(base / "upper", top.st_mode & 0o7777)
         os.chown(base / "upper", top.st_uid, top.st_gid)
-        _replace(base / "config.json", msgspec.json.encode(stored))
+        self.save(stored)
         files = config.files
         for name, content in generated_files(files.hosts, files.hostname, files.resolv_conf).items():
             (base / "files" / name).write_text(content, encoding="utf-8")
@@ -76,6 +76,9 @@ class Storage:
             os.mkfifo(directory / name, 0o600)
         settings = (str(base / "log"), config.log_max_size, config.log_max_files)
         (directory / "log").write_bytes(marshal.dumps(settings))
+
+    def save(self, stored: Stored) -> None:
+        _replace(self.directory(stored.config.id) / "config.json", msgspec.json.encode(stored))
 
     def save_state(self, state: ContainerState) -> None:
         _replace(self.directory(state.id) / "state.json", msgspec.json.encode(state))
