@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from swarmd.node.runtime.exec_port import ExecConfig, Session
+
 Status = Literal["created", "running", "exited"]
 
 
@@ -210,6 +212,13 @@ class Runtime(Protocol):
 
     async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
         """Send one signal to the container's first process."""
+        ...
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        """Run a further program in a running container.  Returns when it has been executed.
+
+        :class:`Refused` unless the container runs.
+        """
         ...
 
     async def remove(self, container_id: str) -> None:
