@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SOCKET_FD, PLAN_FD, FIRST_FREE_FD = 3, 4, 5
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CLOSE_RANGE_CLOEXEC = 4
+_NULL = os.makedev(1, 3)
 
 
 def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
@@ -40,16 +41,16 @@ def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
         os.dup2(plan_fd, PLAN_FD, inheritable=False)
         kernel.close_range(FIRST_FREE_FD)
         child = Child(_socket.socket(fileno=SOCKET_FD))
-        _prepare()
+        prepare()
         for step in marshal.loads(os.pread(PLAN_FD, os.fstat(PLAN_FD).st_size, 0)):
-            _STEPS[step[0]](child, *step[1:])
+            STEPS[step[0]](child, *step[1:])
     except BaseException as error:  # noqa: BLE001 - returning would run a second spawner
-        _report(step, error)
+        report(step, error)
     finally:
         os._exit(1)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     kernel.prctl(linux.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0)
@@ -58,7 +59,7 @@ def _prepare() -> None:
         kernel.new_session_keyring()
 
 
-def _report(step: tuple[Any, ...], error: BaseException) -> None:
+def report(step: tuple[Any, ...], error: BaseException) -> None:
     number = error.errno or errno.EINVAL if isinstance(error, OSError) else errno.EINVAL
     text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     subject = step[1] if len(step) > 1 and isinstance(step[1], str) else ""
@@ -119,13 +120,21 @@ def _seccomp(child: Child, program: bytes) -> None:
 def _identity(child: Child, mask: int) -> None:
     uid, gid, groups, _ = child.ids
     os.umask(0o022)
-    for stream in (1, 2):
-        if uid:  # so that the program can open /dev/stdout
-            os.fchown(stream, uid, gid)
+    if uid:
+        _give_streams(uid)
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     kernel.capset(0 if uid else mask)
+
+
+def _give_streams(uid: int) -> None:
+    """So that the program can open /dev/stdout; a terminal keeps its group."""
+    for stream in (0, 1, 2):
+        if os.fstat(stream).st_rdev != _NULL:
+            # not ours to give: made outside of its user namespace
+            with wire.ignoring(OSError):
+                os.fchown(stream, uid, -1)
 
 
 def _chdir(child: Child, path: str) -> None:
@@ -184,7 +193,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-_STEPS: dict[str, Callable[..., None]] = {
+STEPS: dict[str, Callable[..., None]] = {
     **child_mounts.STEPS,
     "join": _join,
     "rlimit": _rlimit,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
@@ -21,9 +21,13 @@ from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
+from swarmd.node.runtime.core.execution import check
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
 from swarmd.node.runtime.core.plan import HostFacts, Layout, validate
 from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.exec_port import ExecConfig, Session
+from swarmd.node.runtime.execs import Execs
+from swarmd.node.runtime.line import Line
 from swarmd.node.runtime.operating import Operating
 from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
@@ -33,7 +37,6 @@ from swarmd.node.runtime.storage import Storage, Stored
 # The cgroup namespace comes later, when the child has joined its v1 groups.
 _NAMESPACES = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 _KILL_PATIENCE = 10.0
-_ONLINE_PATIENCE = 15.0
 _RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
 
@@ -48,7 +51,8 @@ class LocalRuntime(Operating):
         self._boxes: dict[str, Box] = {}
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
-        self._online = asyncio.Event()
+        self._line = Line(self._spawner)
+        self._execs = Execs(self._line, self._nursery, clock, new_id)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
         self._closing = False
@@ -86,7 +90,7 @@ class LocalRuntime(Operating):
         for name, box in self._boxes.items():
             if name not in known and box.ready and not box.done.is_set():
                 self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
-        self._online.set()
+        self._line.online.set()
 
     def _take_over(self, box: Box, row: Row) -> None:
         if row.status == "exited":
@@ -101,7 +105,7 @@ class LocalRuntime(Operating):
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
-        self._online.clear()
+        self._line.online.clear()
         if not self._closing:
             self._nursery.start("reconnect to the container spawner", self._reconnect())
 
@@ -118,6 +122,8 @@ class LocalRuntime(Operating):
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
             self._finish(reattach.row(event[1]))
+        elif event[0] == "exec_exited":
+            self._execs.heard(event[1], event[2])
 
     def _finish(self, row: Row) -> None:
         """Note an end, then let the spawner forget it; a crash in between makes it tell again."""
@@ -167,31 +173,13 @@ class LocalRuntime(Operating):
         try:
             os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
             namespaces = _NAMESPACES if config.network_mode == "host" else _NAMESPACES | linux.CLONE_NEWNET
-            (pid,), fds = await self._ask(
+            (pid,), fds = await self._line.ask(
                 "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
             )
         finally:
             os.close(plan)
         box.created(pid, fds[0])
         return int(pid)
-
-    async def _ask(
-        self,
-        operation: str,
-        *arguments: Any,
-        fds: tuple[int, ...] = (),
-        failed: Callable[[str, str, int, str], SwarmError],
-    ) -> tuple[tuple[Any, ...], list_[int]]:
-        """A question that waits for a spawner that is being replaced."""
-        try:
-            async with asyncio.timeout(_ONLINE_PATIENCE):
-                await self._online.wait()
-        except TimeoutError:
-            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
-        try:
-            return await self._spawner.call(operation, *arguments, fds=fds)
-        except SpawnerError as error:
-            raise failed(error.step, error.subject, error.number, error.text) from None
 
     async def _clear_away(self, name: str, groups: ContainerGroups | None) -> None:
         """All that is left of a container, whatever part of it was made."""
@@ -212,7 +200,7 @@ class LocalRuntime(Operating):
         if box.state.status != "created" or not box.ready or box.starting:
             raise Refused(f"container {container_id} was started already; a container runs once")
         box.starting = True
-        (at,), _ = await self._ask("start", container_id, failed=start_failure)
+        (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
         box.started(at)
         self._storage.save_state(box.state)
 
@@ -249,6 +237,12 @@ class LocalRuntime(Operating):
         box = self._box(container_id)
         box.signal(signal_number(signal))
         self._thaw(box)
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        check(config)
+        box = self._box(container_id)
+        procs = self._groups.procs_files(box.stored.groups)
+        return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)
@@ -287,7 +281,7 @@ class LocalRuntime(Operating):
                 await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()
-        self._online.clear()
+        self._line.online.clear()
         self._spawner.close()
         for box in self._boxes.values():
             box.close()

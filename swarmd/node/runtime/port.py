@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.measures import BlockUse, ContainerStats, InterfaceUse, Process
 
 __all__ = [
@@ -223,6 +224,13 @@ class Runtime(Protocol):
 
     async def update(self, container_id: str, limits: Limits) -> None:
         """Other limits for a container that has not exited, all of them or none; they are kept on disk."""
+        ...
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        """Run a further program in a running container.  Returns when it has been executed.
+
+        :class:`Refused` unless the container runs.
+        """
         ...
 
     async def remove(self, container_id: str) -> None:

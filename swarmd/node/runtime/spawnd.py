@@ -6,8 +6,9 @@ never parses a config, never touches output, never blocks: a plan is executed by
 
 Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags
 with the plan's descriptor → pid and a pidfd; ``start`` id → time; ``ack`` id; ``forget`` id; ``logd``;
-``quit``.  Event: ``exited`` row.  A row is (id, status, pid, started, finished, wait status or None, failure
-or None).  ``started`` is always answered before ``exited`` is told, and an end is on disk before it is told.
+``quit``; ``exec`` (``spawnd_exec.py``).  Event: ``exited`` row.  A row is (id, status, pid, started,
+finished, wait status or None, failure or None).  ``started`` is always answered before ``exited`` is told,
+and an end is on disk before it is told.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import select
 
 from swarmd.node.runtime import child, kernel, rundir, wire
 from swarmd.node.runtime.core import linux
+from swarmd.node.runtime.spawnd_exec import Execs
 from swarmd.node.runtime.spawnd_logs import LogKeeper
 from swarmd.node.runtime.spawnd_loop import Client, Loop
 from swarmd.node.runtime.spawnd_state import Container, exists, now, reap, reap_strangers
@@ -50,6 +52,8 @@ class Spawner:
         self._logs = logs
         self._boot = kernel.boot_id()
         self._containers: dict[str, Container] = {}
+        self._execs = Execs(loop, self._containers)
+        self.do_exec, self.do_exec_drop = self._execs.do_exec, self._execs.do_exec_drop
 
     def recover(self) -> None:
         """Take over what a spawner before us left."""
@@ -210,7 +214,7 @@ class Spawner:
 
     def _ended(self, container: Container) -> None:
         self._heard(container)
-        reap_strangers({known.pid for known in self._containers.values()})
+        reap_strangers({known.pid for known in self._containers.values()} | self._execs.pids())
         status = reap(container)
         if status is None and exists(container):
             if not container.ours:  # its new parent has not taken its status yet
@@ -273,6 +277,7 @@ def main(run_dir: str, ready_fd: int) -> int:
     except BlockingIOError:
         return 3
     kernel.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    kernel.prctl(linux.PR_SET_DUMPABLE, 0)  # children enter containers: nobody there may look into them
     loop = Loop()
     logs = LogKeeper(run_dir, loop)
     spawner = Spawner(run_dir, loop, logs)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 
-from swarmd.model.errors import Conflict, Invalid, SwarmError, Unavailable
-from swarmd.node.runtime.core.exits import NOT_STARTED, StartFailed, exec_failure
+from swarmd.model.errors import Conflict, Invalid, Refused, SwarmError, Unavailable
+from swarmd.node.runtime.core.exits import CANNOT, NOT_STARTED, StartFailed, exec_failure
 
 _DOING = {
     "overlay": "mounting the image layers",
     "pivot": "changing to the container's root",
     "join": "entering the cgroup",
     "clone": "making the namespaces",
+    "enter": "entering the container",
+    "terminal": "opening a terminal",
     "mount": "mounting",
     "attach": "mounting",
     "tmpfs": "mounting a tmpfs at",
@@ -45,6 +47,15 @@ def start_failure(step: str, subject: str, number: int, text: str) -> StartFaile
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
     return StartFailed(_sentence(step, subject, text), NOT_STARTED)
+
+
+def exec_failure_of(step: str, subject: str, number: int, text: str) -> SwarmError:
+    """Why a further program was not executed: :class:`Refused` if the container is not there for it."""
+    if number == errno.ESRCH and step in ("clone", "enter"):
+        return Refused("the container is not running: programs can be run in a running one only")
+    if step == "user":
+        return StartFailed(text, CANNOT)
+    return start_failure(step, subject, number, text)
 
 
 def _sentence(step: str, subject: str, text: str) -> str:

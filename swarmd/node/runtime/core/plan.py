@@ -66,18 +66,19 @@ def validate(config: ContainerConfig) -> None:
         raise Invalid(f"working directory {config.cwd!r} must be an absolute path")
     if len(config.hostname.encode()) > 64:
         raise Invalid(f"hostname {config.hostname!r} is longer than 64 bytes")
-    _check_texts(config)
+    check_texts((*config.args, config.cwd, config.user), config.env)
     for name in config.sysctls:
         defaults.check_sysctl(name, host_network=config.network_mode == "host")
     for mount in config.mounts:
         _check_mount(mount)
 
 
-def _check_texts(config: ContainerConfig) -> None:
-    for text in (*config.args, *config.env, config.cwd, config.user):
+def check_texts(texts: tuple[str, ...], env: tuple[str, ...]) -> None:
+    """Raises :class:`Invalid` for what no program can be given."""
+    for text in (*texts, *env):
         if "\0" in text:
             raise Invalid(f"{text!r} contains a zero byte, which no program can be given")
-    for entry in config.env:
+    for entry in env:
         if "=" not in entry or entry.startswith("="):
             raise Invalid(f"env {entry!r}: write NAME=value")
 
@@ -101,7 +102,7 @@ def compile_plan(
     """
     sources, attachments = _mounts(config, layout)
     steps: list[Step] = [("join", list(layout.v1_procs)), ("private",)]
-    steps += _rlimits(config, facts)
+    steps += rlimits(config, facts)
     steps += _init_source(config, facts, attachments)
     steps += sources
     steps += [
@@ -149,7 +150,8 @@ def environment(config: ContainerConfig) -> dict[str, str]:
     return env
 
 
-def _rlimits(config: ContainerConfig, facts: HostFacts) -> list[Step]:
+def rlimits(config: ContainerConfig, facts: HostFacts) -> list[Step]:
+    """Clamped to what this machine can give; :class:`Invalid` for what does not exist."""
     steps: list[Step] = []
     for limit in config.ulimits:
         if limit.name not in RLIMITS:
