@@ -14,18 +14,22 @@ _DOING = {
     "clone": "making the namespaces",
     "mount": "mounting",
     "attach": "mounting",
-    "tmpfs": "mounting a tmpfs at",
     "sysctl": "setting sysctl",
     "workdir": "making the working directory",
     "hostname": "setting the hostname",
     "rlimit": "setting a ulimit",
-    "mask_file": "masking",
-    "mask_dir": "masking",
+    "mask": "masking",
+    "readonly": "making read-only",
+    "enter": "entering the namespace",
+    "rootfs": "mounting the root",
+    "devices": "making the devices",
+    "oom_score_adj": "setting the OOM score",
+    "domainname": "setting the domain name",
     "chdir": "changing to the working directory",
     "seccomp": "installing the system call filter",
     "identity": "changing to the user",
 }
-_USERS_OWN = frozenset({"source", "attach", "tmpfs", "user", "workdir", "sysctl", "rlimit"})
+_USERS_OWN = frozenset({"source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"})
 
 
 def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
@@ -40,7 +44,7 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
 
 def start_failure(step: str, subject: str, number: int, text: str) -> StartFailed:
     """Why a container's program did not start, with the exit code Docker gives it."""
-    if step == "exec":
+    if step in ("exec", "program"):
         return exec_failure(number, text)
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
