@@ -265,7 +265,7 @@ async def test_executing_in_a_dying_container_is_refused_or_killed(rig: Rig, run
 
 async def test_a_result_is_collected_up_to_a_limit(rig: Rig, runtime: LocalRuntime) -> None:
     config = await sleeper(rig, runtime)
-    script = "echo out; echo err >&2; seq 100000; exit 3"
+    script = "echo err >&2; sleep 0.5; echo out; seq 100000; exit 3"
     code, output = await run(
         runtime, config.id, ExecConfig(args=("sh", "-c", script)), limit=4096, timeout=60
     )

@@ -13,7 +13,7 @@ import marshal
 import os
 
 from swarmd.node.runtime import child, kernel, terminals, wire
-from swarmd.node.runtime.child_mounts import Child, write_text
+from swarmd.node.runtime.child_paths import Child, write_text
 from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
@@ -55,11 +55,9 @@ def main(channel_fd: int, plan_fd: int, pidfd: int, pid: int, stdio: tuple[int, 
         os._exit(1)
 
 
-def _enter(entering: Entering, procs: list[str], oom_score_adj: int, own_cgroups: bool) -> None:
+def _enter_container(entering: Entering, procs: list[str], own_cgroups: bool) -> None:
     for path in procs:
         write_text(path, "0")
-    if oom_score_adj:
-        write_text("/proc/self/oom_score_adj", str(oom_score_adj))
     remapped = _differs(entering.pid, "user")
     flags = _ALWAYS | (linux.CLONE_NEWUSER if remapped else 0)
     if own_cgroups:  # in a group below the container's it sees what it would see in that
@@ -96,4 +94,9 @@ def _exec(entering: Entering, args: list[str], env: dict[str, str]) -> None:
     child.STEPS["exec"](entering, args, env)
 
 
-_STEPS: dict[str, Any] = {**child.STEPS, "enter": _enter, "terminal": _terminal, "exec": _exec}
+_STEPS: dict[str, Any] = {
+    **child.STEPS,
+    "enter_container": _enter_container,
+    "terminal": _terminal,
+    "exec": _exec,
+}

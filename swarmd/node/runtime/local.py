@@ -22,9 +22,10 @@ from swarmd.node.runtime.client import SpawnClient, SpawnerError
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
+from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
-from swarmd.node.runtime.core.plan import HostFacts, Layout, validate
 from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.core.validate import validate
 from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.line import Line
@@ -34,8 +35,6 @@ from swarmd.node.runtime.port import ContainerConfig, ContainerState
 from swarmd.node.runtime.reattach import Row, settled_rows
 from swarmd.node.runtime.storage import Storage, Stored
 
-# The cgroup namespace comes later, when the child has joined its v1 groups.
-_NAMESPACES = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 _KILL_PATIENCE = 10.0
 _RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
@@ -169,15 +168,17 @@ class LocalRuntime(Operating):
     async def _clone(self, box: Box, layout: Layout) -> int:
         config = box.stored.config
         procs = self._groups.procs_files(box.stored.groups)
-        plan = os.memfd_create("plan", os.MFD_CLOEXEC)
-        try:
-            os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
-            namespaces = _NAMESPACES if config.network_mode == "host" else _NAMESPACES | linux.CLONE_NEWNET
+        peers = {name: other.state.pid for name, other in self._boxes.items()}
+        layout = msgspec.structs.replace(layout, v1_procs=procs)
+        with self._planner.prepared(config, layout, peers) as made:
             (pid,), fds = await self._line.ask(
-                "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
+                "create",
+                config.id,
+                box.stored.groups.v2,
+                made.flags,
+                fds=made.fds,
+                failed=creation_failure,
             )
-        finally:
-            os.close(plan)
         box.created(pid, fds[0])
         return int(pid)
 

@@ -6,6 +6,7 @@ import os
 import time
 
 from swarmd.node.runtime import kernel
+from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -41,6 +42,23 @@ class Container(Process):
 
     def row(self) -> tuple[Any, ...]:
         return (self.id, self.status, self.pid, self.started, self.finished, self.wait_status, self.failure)
+
+
+def clone_in(pid_space: list[int], flags: int, cgroup_fd: int) -> tuple[int, int]:
+    """Clone; a pid namespace is entered by the children of whoever chose it, so we choose for a moment."""
+    if not pid_space:
+        return kernel.clone(flags, cgroup_fd)
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    kernel.setns(pid_space[0], linux.CLONE_NEWPID)
+    try:
+        pid, pidfd = kernel.clone(flags, cgroup_fd)
+    except OSError:
+        kernel.setns(home, linux.CLONE_NEWPID)
+        raise
+    if pid:
+        kernel.setns(home, linux.CLONE_NEWPID)
+        os.close(home)
+    return pid, pidfd
 
 
 def reap(process: Process) -> int | None:

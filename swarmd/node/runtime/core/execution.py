@@ -1,6 +1,7 @@
 """What is executed in a running container: the request, its checks, and the steps of the cloned child.
 
-The child stands in the container's pid namespace and cgroup already; ``enter`` takes it into the others.
+The child stands in the container's pid namespace and cgroup already; ``enter_container`` takes it into the
+others.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core import defaults
-from swarmd.node.runtime.core.plan import HostFacts, check_texts, environment, rlimits
+from swarmd.model.replace import replace
+from swarmd.node.runtime.core import bundle, defaults, oci, plan_process
+from swarmd.node.runtime.core.extensions import Extensions
+from swarmd.node.runtime.core.facts import HostFacts
+from swarmd.node.runtime.core.validate import check_texts
 from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.port import ContainerConfig
 
@@ -44,28 +48,31 @@ def compile_exec(
 ) -> list[Step]:
     """The steps.  ``config`` is the container's, ``procs`` the v1 ``cgroup.procs`` files to join, ``seccomp``
     the compiled filter of the container (None: none)."""
-    mask = facts.grantable
-    if not wanted.privileged:
-        mask = defaults.capability_mask(config.cap_add, config.cap_drop, grantable=facts.grantable)
+    process = _process(bundle.process(config, facts), wanted, facts)
+    who = Extensions(user=wanted.user or config.user, groups=(*config.groups, *wanted.groups))
     return [
-        ("enter", list(procs), config.oom_score_adj, wanted.own_group and config.cgroupns_mode != "host"),
-        *rlimits(config, facts),
+        *plan_process.limits(process, facts),
+        ("enter_container", list(procs), wanted.own_group and config.cgroupns_mode != "host"),
         *([("terminal", wanted.size.rows, wanted.size.columns)] if wanted.tty else []),
-        ("user", wanted.user or config.user),
-        ("bounding", mask),
-        *([("no_new_privs",)] if config.no_new_privileges else []),
-        *([("seccomp", seccomp)] if seccomp is not None else []),
-        ("identity", mask),
-        ("chdir", wanted.cwd or config.cwd),
-        ("exec", list(wanted.args), _environment(config, wanted)),
+        plan_process.user(process, who),
+        *plan_process.start(process, facts, seccomp),
     ]
 
 
-def _environment(config: ContainerConfig, wanted: ExecConfig) -> dict[str, str]:
-    env = environment(config)
+def _process(base: oci.Process, wanted: ExecConfig, facts: HostFacts) -> oci.Process:
+    """The container's own, with what the further program is to have otherwise."""
+    env = dict(entry.partition("=")[::2] for entry in base.env)
     if wanted.tty:
         env.setdefault("TERM", "xterm")
-    for entry in wanted.env:
-        name, _, value = entry.partition("=")
-        env[name] = value
-    return env
+    env |= dict(entry.partition("=")[::2] for entry in wanted.env)
+    capabilities = base.capabilities
+    if wanted.privileged:
+        every = tuple(f"CAP_{name}" for name in defaults.capability_order(facts.grantable))
+        capabilities = oci.Capabilities(bounding=every, effective=every, permitted=every)
+    return replace(
+        base,
+        args=wanted.args,
+        cwd=wanted.cwd or base.cwd,
+        env=tuple(f"{name}={value}" for name, value in env.items()),
+        capabilities=capabilities,
+    )

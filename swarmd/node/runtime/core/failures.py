@@ -12,22 +12,26 @@ _DOING = {
     "pivot": "changing to the container's root",
     "join": "entering the cgroup",
     "clone": "making the namespaces",
-    "enter": "entering the container",
+    "enter_container": "entering the container",
     "terminal": "opening a terminal",
     "mount": "mounting",
     "attach": "mounting",
-    "tmpfs": "mounting a tmpfs at",
     "sysctl": "setting sysctl",
     "workdir": "making the working directory",
     "hostname": "setting the hostname",
     "rlimit": "setting a ulimit",
-    "mask_file": "masking",
-    "mask_dir": "masking",
+    "mask": "masking",
+    "readonly": "making read-only",
+    "enter": "entering the namespace",
+    "rootfs": "mounting the root",
+    "devices": "making the devices",
+    "oom_score_adj": "setting the OOM score",
+    "domainname": "setting the domain name",
     "chdir": "changing to the working directory",
     "seccomp": "installing the system call filter",
     "identity": "changing to the user",
 }
-_USERS_OWN = frozenset({"source", "attach", "tmpfs", "user", "workdir", "sysctl", "rlimit"})
+_USERS_OWN = frozenset({"source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"})
 
 
 def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
@@ -42,7 +46,7 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
 
 def start_failure(step: str, subject: str, number: int, text: str) -> StartFailed:
     """Why a container's program did not start, with the exit code Docker gives it."""
-    if step == "exec":
+    if step in ("exec", "program"):
         return exec_failure(number, text)
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
@@ -51,7 +55,7 @@ def start_failure(step: str, subject: str, number: int, text: str) -> StartFaile
 
 def exec_failure_of(step: str, subject: str, number: int, text: str) -> SwarmError:
     """Why a further program was not executed: :class:`Refused` if the container is not there for it."""
-    if number == errno.ESRCH and step in ("clone", "enter"):
+    if number == errno.ESRCH and step in ("clone", "enter_container"):
         return Refused("the container is not running: programs can be run in a running one only")
     if step == "user":
         return StartFailed(text, CANNOT)
