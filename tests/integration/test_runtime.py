@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, Unavailable
+from swarmd.model.errors import Conflict, Invalid, NotFound, Refused
+from swarmd.node.runtime.core import oci
 from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Files, Limits, Mount, Ulimit
@@ -252,7 +253,7 @@ async def test_a_link_in_the_image_cannot_lead_a_mount_outside(rig: Rig, runtime
 async def test_a_hostile_image_gets_an_error_not_a_way_out(rig: Rig, runtime: LocalRuntime) -> None:
     (rig.image / "dev").rmdir()
     (rig.image / "dev").symlink_to("/proc/1/root")
-    with pytest.raises(Unavailable, match="/dev in the image must be a directory"):
+    with pytest.raises(Invalid, match="/dev in the image must be a directory"):
         await runtime.create(rig.config("true"))
     (rig.image / "dev").unlink()
     for number in (3, 4, 5):
@@ -280,3 +281,81 @@ async def test_an_init_can_be_put_first(rig: Rig, runtime: LocalRuntime) -> None
 async def test_the_host_network_can_be_shared(rig: Rig, runtime: LocalRuntime) -> None:
     _, text = await output(runtime, rig.shell("readlink /proc/self/ns/net", network_mode="host"))
     assert text.strip() == os.readlink("/proc/self/ns/net")
+
+
+async def test_namespaces_of_another_container_and_of_the_host_are_shared(
+    rig: Rig, runtime: LocalRuntime
+) -> None:
+    first = rig.shell("echo there > /dev/shm/word; sleep 1000")
+    pid = await start(runtime, first)
+    peer = f"container:{first.id}"
+    names = ("net", "pid", "ipc")
+    theirs = [os.readlink(f"/proc/{pid}/ns/{name}") for name in names]
+    script = (
+        "for n in net pid ipc; do readlink /proc/self/ns/$n; done; cat /dev/shm/word; cat /proc/1/cmdline"
+    )
+    config = rig.shell(script, network_mode=peer, pid_mode=peer, ipc_mode=peer)
+    _, text = await output(runtime, config)
+    assert text.splitlines()[:4] == [*theirs, "there"]
+    assert "sleep" in text.splitlines()[4]
+    script = "for n in net pid ipc uts cgroup; do readlink /proc/self/ns/$n; done"
+    host = {f"{kind}_mode": "host" for kind in ("network", "pid", "ipc", "uts")}
+    _, text = await output(runtime, rig.shell(script, cgroupns_mode="host", **host))
+    assert text.split() == [os.readlink(f"/proc/self/ns/{name}") for name in (*names, "uts", "cgroup")]
+
+
+async def test_every_container_is_an_oci_bundle(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.config("true", limits=Limits(pids=7))
+    await runtime.create(config)
+    spec = oci.decode((runtime.container_dir(config.id) / "config.json").read_bytes())
+    assert spec.process is not None
+    assert (spec.process.args, spec.oci_version) == (("true",), "1.0.2")
+    assert spec.linux.resources is not None
+    assert spec.linux.resources.pids == oci.Pids(limit=7)
+
+
+async def test_what_an_earlier_version_left_is_taken_over(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell("exit 5")
+    await start(runtime, config)
+    await runtime.wait(config.id)
+    directory = runtime.container_dir(config.id)
+    (directory / "container.json").rename(directory / "config.json")
+    again = rig.runtime()
+    await again.start_up()
+    assert again.config(config.id) == config
+    await again.shut_down(stop_containers=False)
+
+
+async def test_a_subpath_stays_in_its_source_and_an_empty_volume_is_filled(
+    rig: Rig, runtime: LocalRuntime
+) -> None:
+    source, volume = rig.base / "source", rig.base / "volume"
+    (source / "below").mkdir(parents=True)
+    (source / "below/file").write_text("deep\n")
+    (source / "out").symlink_to("/etc")
+    volume.mkdir()
+    (rig.image / "srv/sub").mkdir(parents=True)
+    (rig.image / "srv/sub/page").write_text("from the image\n")
+    os.chown(rig.image / "srv/sub", 1000, 1000)
+    mounts = (
+        Mount(source=str(source), target="/deep", subpath="below"),
+        Mount(source=str(volume), target="/srv", kind="volume", copy_up=True),
+    )
+    _, text = await output(
+        runtime, rig.shell("cat /deep/file /srv/sub/page; stat -c %u /srv/sub", mounts=mounts)
+    )
+    assert text == "deep\nfrom the image\n1000\n"
+    assert (volume / "sub/page").read_text() == "from the image\n"
+    outside = rig.config("true", mounts=(Mount(source=str(source), target="/deep", subpath="out"),))
+    with pytest.raises(Invalid, match="No such file"):
+        await runtime.create(outside)
+
+
+async def test_a_link_in_the_image_cannot_lead_a_mount_into_what_the_kernel_shows(
+    rig: Rig, runtime: LocalRuntime
+) -> None:
+    (rig.image / "data").symlink_to("/proc/sys")
+    source = rig.base / "source"
+    source.mkdir()
+    with pytest.raises(Invalid, match="/data leads to proc"):
+        await runtime.create(rig.config("true", mounts=(Mount(source=str(source), target="/data"),)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.core import cgroups, defaults, devices, exits, failures, seccomp, users
+from swarmd.node.runtime.core import cgroups, defaults, exits, failures, seccomp, users
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.seccomp import Compiler
 
@@ -128,14 +127,6 @@ def test_cgroups_are_found_in_a_hybrid_machine() -> None:
     assert groups.v2 == "/sys/fs/cgroup/unified/u/swarmd/c1"
     assert groups.v1["memory"] == "/sys/fs/cgroup/memory/d/swarmd/c1"
     assert len(groups.paths()) == 4
-    writes = cgroups.limits(groups, memory=2**24, nano_cpus=1_500_000_000, pids=7)
-    assert {write.path.rsplit("/", 1)[1]: write.value for write in writes} == {
-        "memory.limit_in_bytes": "16777216",
-        "memory.memsw.limit_in_bytes": "33554432",
-        "cpu.cfs_period_us": "100000",
-        "cpu.cfs_quota_us": "150000",
-        "pids.max": "7",
-    }
 
 
 def test_cgroups_are_found_in_a_pure_v2_machine_also_from_the_daemons_leaf() -> None:
@@ -143,13 +134,7 @@ def test_cgroups_are_found_in_a_pure_v2_machine_also_from_the_daemons_leaf() -> 
     found = cgroups.discover(mounts, "0::/system.slice/swarmd.service/swarmd-daemon\n")
     assert found.pure_v2
     assert found.v2 == "/sys/fs/cgroup/system.slice/swarmd.service"
-    groups = cgroups.place(found, "c1")
-    writes = cgroups.limits(groups, memory=2**24, nano_cpus=5_000_000, pids=0)
-    assert [(write.path.rsplit("/", 1)[1], write.value, write.required) for write in writes] == [
-        ("memory.max", "16777216", True),
-        ("memory.swap.max", "16777216", False),
-        ("cpu.max", "1000 100000", True),
-    ]
+    assert cgroups.place(found, "c1").paths() == ("/sys/fs/cgroup/system.slice/swarmd.service/swarmd/c1",)
 
 
 def test_a_machine_whose_cgroups_cannot_be_made_says_so_in_a_sentence(tmp_path: Path) -> None:
@@ -162,12 +147,7 @@ def test_a_machine_whose_cgroups_cannot_be_made_says_so_in_a_sentence(tmp_path: 
         driver.prepare()
 
 
-def test_limits_that_cannot_be_kept_are_refused() -> None:
-    groups = cgroups.ContainerGroups(v2="", v1={"memory": "/m"})
-    with pytest.raises(Invalid, match="6 MiB"):
-        cgroups.limits(groups, memory=4096, nano_cpus=0, pids=0)
-    with pytest.raises(Invalid, match="pids limit"):
-        cgroups.limits(groups, memory=0, nano_cpus=0, pids=5)
+def test_a_machine_without_cgroups_is_told_what_to_mount() -> None:
     with pytest.raises(Invalid, match="no cgroup file system"):
         cgroups.discover("22 27 0:21 / /proc rw - proc proc rw\n", "0::/\n")
 
@@ -176,47 +156,6 @@ def test_kernel_counters_are_read() -> None:
     assert cgroups.oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n") == 2
     assert cgroups.oom_kills("low 0\noom 1\noom_kill 0\noom_group_kill 0\n") == 0
     assert cgroups.oom_kills("") == 0
-
-
-def allowed(program: bytes, kind: int, access: int, major: int, minor: int) -> bool:
-    """Runs a device program as the kernel would."""
-    memory = struct.pack("<III", access << 16 | kind, major, minor)
-    registers = [0] * 6
-    insns = list(struct.iter_unpack("<BBhi", program))
-    counter = 0
-    while True:
-        code, both, jump, value = insns[counter]
-        target, source = both & 15, both >> 4
-        counter += 1
-        if code == 0x61:
-            registers[target] = struct.unpack_from("<I", memory, jump)[0]
-        elif code == 0xBF:
-            registers[target] = registers[source]
-        elif code == 0x54:
-            registers[target] &= value
-        elif code == 0x74:
-            registers[target] >>= value
-        elif code == 0xB7:
-            registers[target] = value
-        elif code == 0x95:
-            return registers[0] == 1
-        elif code == 0x05 or (code == 0x15) == (registers[target] == value):
-            assert code in (0x05, 0x15, 0x55)
-            counter += jump
-
-
-def test_the_device_program_allows_dockers_devices_only() -> None:
-    program = devices.program(defaults.DEVICES)
-    block, character, mknod, read, write = 1, 2, 1, 2, 4
-    for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, 0), (136, 99)):
-        assert allowed(program, character, read | write, major, minor)
-        assert not allowed(program, block, read, major, minor)
-    for major, minor in ((1, 1), (1, 2), (1, 11), (5, 3), (10, 229), (137, 0)):
-        assert not allowed(program, character, read, major, minor)
-        assert not allowed(program, character, mknod | read, major, minor)
-        assert allowed(program, character, mknod, major, minor)
-    assert allowed(program, block, mknod, 254, 0)
-    assert "c 136:* rwm" in devices.lines(defaults.DEVICES)
 
 
 def test_the_filter_follows_the_capabilities() -> None:

@@ -23,6 +23,7 @@ class Box:
         self.state = state
         self.pidfd = -1
         self.done = asyncio.Event()
+        self.turn = asyncio.Lock()  # one operation on it at a time
         self.ready = False  # False while it is being made, or taken down again
         self.starting = False
         self.early_end: Row | None = None
@@ -57,6 +58,7 @@ class Box:
             self.state,
             status="exited",
             pid=0,
+            paused=False,
             exit_code=code,
             oom_killed=oom,
             started_at=row.started,

@@ -17,7 +17,7 @@ import stat
 import struct
 
 from swarmd.node.runtime import child_mounts, kernel, wire
-from swarmd.node.runtime.child_mounts import LOOKUP, Child, read_text, write_text
+from swarmd.node.runtime.child_paths import LOOKUP, Child, read_text, write_text
 from swarmd.node.runtime.core import linux, users
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SOCKET_FD, PLAN_FD, FIRST_FREE_FD = 3, 4, 5
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CLOSE_RANGE_CLOEXEC = 4
+_NULL = os.makedev(1, 3)
 
 
 def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
@@ -40,16 +41,16 @@ def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
         os.dup2(plan_fd, PLAN_FD, inheritable=False)
         kernel.close_range(FIRST_FREE_FD)
         child = Child(_socket.socket(fileno=SOCKET_FD))
-        _prepare()
+        prepare()
         for step in marshal.loads(os.pread(PLAN_FD, os.fstat(PLAN_FD).st_size, 0)):
-            _STEPS[step[0]](child, *step[1:])
+            STEPS[step[0]](child, *step[1:])
     except BaseException as error:  # noqa: BLE001 - returning would run a second spawner
-        _report(step, error)
+        report(step, error)
     finally:
         os._exit(1)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     kernel.prctl(linux.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0)
@@ -58,17 +59,37 @@ def _prepare() -> None:
         kernel.new_session_keyring()
 
 
-def _report(step: tuple[Any, ...], error: BaseException) -> None:
+def report(step: tuple[Any, ...], error: BaseException) -> None:
     number = error.errno or errno.EINVAL if isinstance(error, OSError) else errno.EINVAL
     text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    subject = step[1] if len(step) > 1 and isinstance(step[1], str) else ""
+    subject = next((value for value in step[1:3] if isinstance(value, str)), "")
     os.write(SOCKET_FD, marshal.dumps(("error", step[0], subject, number, text[:4096])))
 
 
-def _join(child: Child, procs: list[str]) -> None:
+def _join(child: Child, procs: list[str], unshare: bool) -> None:
     for path in procs:
         write_text(path, "0")
-    kernel.unshare(linux.CLONE_NEWCGROUP)
+    if unshare:
+        kernel.unshare(linux.CLONE_NEWCGROUP)
+
+
+def _enter(child: Child, path: str, flag: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.setns(fd, flag)
+    finally:
+        os.close(fd)
+
+
+def _time(child: Child, offsets: list[tuple[str, int, int]]) -> None:
+    """The new namespace begins with the execution of the program."""
+    kernel.unshare(linux.CLONE_NEWTIME)
+    for clock, seconds, nanoseconds in offsets:
+        write_text("/proc/self/timens_offsets", f"{clock} {seconds} {nanoseconds}")
+
+
+def _oom_score_adj(child: Child, value: int) -> None:
+    write_text("/proc/self/oom_score_adj", str(value))
 
 
 def _rlimit(child: Child, number: int, soft: int, hard: int) -> None:
@@ -87,8 +108,18 @@ def _hostname(child: Child, name: str) -> None:
     kernel.sethostname(name)
 
 
-def _user(child: Child, spec: str) -> None:
-    child.ids = users.resolve(spec, read_text(child.root, "/etc/passwd"), read_text(child.root, "/etc/group"))
+def _domainname(child: Child, name: str) -> None:
+    kernel.setdomainname(name)
+
+
+def _user(child: Child, spec: str, groups: list[str]) -> None:
+    passwd, group = read_text(child.root, "/etc/passwd"), read_text(child.root, "/etc/group")
+    child.ids = users.resolve(spec, passwd, group, groups)
+
+
+def _ids(child: Child, uid: int, gid: int, groups: list[int]) -> None:
+    home = users.home(uid, read_text(child.root, "/etc/passwd"))
+    child.ids = (uid, gid, groups, home)
 
 
 def _ready(child: Child) -> None:
@@ -116,16 +147,33 @@ def _seccomp(child: Child, program: bytes) -> None:
     kernel.seccomp_filter(program)
 
 
-def _identity(child: Child, mask: int) -> None:
+def _identity(
+    child: Child, umask: int, effective: int, permitted: int, inheritable: int, ambient: int
+) -> None:
     uid, gid, groups, _ = child.ids
-    os.umask(0o022)
-    for stream in (1, 2):
-        if uid:  # so that the program can open /dev/stdout
-            os.fchown(stream, uid, gid)
+    os.umask(umask)
+    if uid:
+        _give_streams(uid)
+    if ambient:
+        kernel.prctl(linux.PR_SET_KEEPCAPS, 1)
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    kernel.capset(0 if uid else mask)
+    if uid:  # an exec leaves it no others; until then it is to meet the permissions its program will meet
+        effective = permitted = ambient
+    kernel.capset(effective, permitted, inheritable)
+    for number in range(64):
+        if ambient >> number & 1:
+            kernel.ambient(number)
+
+
+def _give_streams(uid: int) -> None:
+    """So that the program can open /dev/stdout; a terminal keeps its group."""
+    for stream in (0, 1, 2):
+        if os.fstat(stream).st_rdev != _NULL:
+            # not ours to give: made outside of its user namespace
+            with wire.ignoring(OSError):
+                os.fchown(stream, uid, -1)
 
 
 def _chdir(child: Child, path: str) -> None:
@@ -135,21 +183,25 @@ def _chdir(child: Child, path: str) -> None:
         raise OSError(errno.ENOENT, f"{path} is outside of the container")
 
 
-def _exec(child: Child, args: list[str], env: dict[str, str]) -> None:
-    env.setdefault("HOME", child.ids[3])
+def _program(child: Child, name: str, path: str) -> None:
+    """All that a filter could forbid, before there is one."""
     for number in range(1, 32):
         if number not in (linux.SIGKILL, _signal.SIGSTOP):
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    path = _program(args[0], env.get("PATH", ""))
+    child.program = _find(name, path)
     kernel.close_range(SOCKET_FD, flags=_CLOSE_RANGE_CLOEXEC)
+
+
+def _exec(child: Child, args: list[str], env: dict[str, str]) -> None:
+    env.setdefault("HOME", child.ids[3])
     try:
-        os.execve(path, args, env)
+        os.execve(child.program, args, env)
     except OSError as error:
         raise OSError(error.errno, f'exec: "{args[0]}": {_reason(error)}') from None
 
 
-def _program(name: str, path: str) -> str:
+def _find(name: str, path: str) -> str:
     candidates = [name] if "/" in name else [f"{part}/{name}" for part in path.split(":") if part]
     refused: OSError | None = None
     for candidate in candidates:
@@ -184,18 +236,24 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-_STEPS: dict[str, Callable[..., None]] = {
+STEPS: dict[str, Callable[..., None]] = {
     **child_mounts.STEPS,
     "join": _join,
+    "enter": _enter,
+    "time": _time,
+    "oom_score_adj": _oom_score_adj,
     "rlimit": _rlimit,
     "loopback": _loopback,
     "hostname": _hostname,
+    "domainname": _domainname,
     "user": _user,
+    "ids": _ids,
     "ready": _ready,
     "bounding": _bounding,
     "no_new_privs": _no_new_privs,
     "seccomp": _seccomp,
     "identity": _identity,
     "chdir": _chdir,
+    "program": _program,
     "exec": _exec,
 }

@@ -1,51 +1,69 @@
 """The steps that build a container's file system, run in the cloned child before and after its root turns.
 
 Paths inside the container are looked up below its root without magic links, because an image may put links
-to anywhere in place of what is expected.
+to anywhere in place of what is expected; what is mounted goes to the place that was found, by descriptor.
+The host's tree goes at once when the root turns: while it lay over the new root, ``/..`` would lead to it.
 """
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 import stat
 
-from swarmd.node.runtime import kernel
+from swarmd.node.runtime import child_copy, kernel, kernel_mounts
+from swarmd.node.runtime.child_paths import LOOKUP, STRICT, Child, ensure, place
 from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOOKUP = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
-_SAFE = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-_MAX_LINKS = 40
-_MAX_TEXT = 4 * 1024 * 1024
+_SAFE = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
+_BLANK = _SAFE | linux.MOUNT_ATTR_RDONLY
+_FIRST_PROC = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_XDEV | linux.RESOLVE_NO_SYMLINKS
+_KINDS = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-class Child:
-    """What the steps hand to each other: bind sources by target, the new root, who to become."""
+def _null(child: Child) -> None:
+    """The machine's own, because a container may have put anything at its /dev/null."""
+    child.null = kernel.open_tree("/dev/null")
+    if os.fstat(child.null).st_rdev != os.makedev(1, 3):
+        raise OSError(errno.ENODEV, "/dev/null of this machine is not the null device")
 
-    def __init__(self, channel: _socket.socket) -> None:
-        self.channel = channel
-        self.trees: dict[str, int] = {}
-        self.root = -1
-        self.ids: tuple[int, int, list[int], str] = (0, 0, [0], "/root")
+
+def _source(child: Child, slot: int, source: str, subpath: str, recursive: bool, peer: int) -> None:
+    home = -1
+    try:
+        if peer:
+            home = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+            with_tree = os.open(f"/proc/{peer}/ns/mnt", os.O_RDONLY)
+            kernel.setns(with_tree, linux.CLONE_NEWNS)
+            os.close(with_tree)
+        child.trees[slot] = _take(source, subpath, recursive)
+    except OSError as error:
+        shown = f"{source}/{subpath}" if subpath else source
+        raise OSError(error.errno, f"bind source {shown}: {os.strerror(error.errno or 0)}") from None
+    finally:
+        if home >= 0:
+            kernel.setns(home, linux.CLONE_NEWNS)
+            os.close(home)
+
+
+def _take(source: str, subpath: str, recursive: bool) -> int:
+    if not subpath:
+        return kernel.open_tree(source, recursive=recursive)
+    base = os.open(source, linux.O_PATH)
+    inner = kernel.openat2(base, subpath, linux.O_PATH, LOOKUP)
+    os.close(base)
+    try:
+        return kernel.open_tree("", recursive=recursive, directory=inner)
+    finally:
+        os.close(inner)
 
 
 def _private(child: Child) -> None:
     kernel.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
-
-
-def _source(child: Child, target: str, source: str, readonly: bool) -> None:
-    try:
-        tree = kernel.open_tree(source, recursive=True)
-    except OSError as error:
-        raise OSError(error.errno, f"bind source {source}: {os.strerror(error.errno or 0)}") from None
-    flags = linux.MOUNT_ATTR_RDONLY if readonly else 0
-    kernel.mount_setattr(tree, flags, recursive=True, propagation=linux.MS_PRIVATE)
-    child.trees[target] = tree
 
 
 def _overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:
@@ -58,6 +76,10 @@ def _overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) 
         os.close(fd)
 
 
+def _rootfs(child: Child, root: str) -> None:
+    kernel.mount(root, root, None, linux.MS_BIND | linux.MS_REC)
+
+
 def _pivot(child: Child, root: str) -> None:
     os.chdir(root)
     kernel.pivot_root(".", ".")
@@ -66,141 +88,193 @@ def _pivot(child: Child, root: str) -> None:
     child.root = os.open("/", linux.O_PATH | os.O_DIRECTORY)
 
 
-def _mount(child: Child, source: str, target: str, kind: str, flags: int, data: str | None) -> None:
-    _real_directory(child, target)
-    kernel.mount(source, target, kind, flags, data)
+def _mount(
+    child: Child,
+    target: str,
+    kind: str,
+    source: str,
+    options: list[str],
+    attributes: int,
+    clear: int,
+    below: int,
+    below_clear: int,
+    propagation: list[int],
+    copy_up: bool,
+) -> None:
+    tree = kernel_mounts.new_filesystem(kind, source, options, 0 if copy_up else attributes | below)
+    where = place(child, target, directory=True)
+    if copy_up:
+        child_copy.fill(where, tree)
+        kernel.mount_setattr(tree, attributes | below, recursive=False)
+    _set_propagation(tree, propagation)
+    kernel.move_mount(tree, where)
+    os.close(where)
+    if kind == "proc" and child.proc < 0:
+        child.proc = tree  # what is mounted on it later cannot stand in the way
+    else:
+        os.close(tree)
 
 
-def _real_directory(child: Child, path: str) -> None:
-    lookup = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS
-    try:
-        os.close(kernel.openat2(child.root, path, linux.O_PATH | os.O_DIRECTORY, lookup))
-    except FileNotFoundError:
-        os.mkdir(path, 0o755)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise OSError(
-                error.errno, f"{path} in the image must be a directory, not a link or file"
-            ) from None
-        raise
-
-
-def _node(child: Child, path: str, major: int, minor: int) -> None:
-    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
-
-
-def _link(child: Child, target: str, path: str) -> None:
-    os.symlink(target, path)
-
-
-def _sysctl(child: Child, name: str, value: str) -> None:
-    write_text("/proc/sys/" + name, value)
-
-
-def _mask_file(child: Child, path: str) -> None:
-    if os.lstat("/dev/null").st_rdev != os.makedev(1, 3):
-        raise OSError(errno.ENODEV, "/dev/null is not the null device")
-    kernel.mount("/dev/null", path, None, linux.MS_BIND)
-
-
-def _mask_dir(child: Child, path: str) -> None:
-    kernel.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY | _SAFE, "mode=555,size=4k")
-
-
-def _readonly(child: Child, path: str) -> None:
-    kernel.mount(path, path, None, linux.MS_BIND | linux.MS_REC)
-    kernel.mount(None, path, None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | _SAFE)
-
-
-def _remount_readonly(child: Child, path: str, flags: int) -> None:
-    kernel.mount(None, path, None, linux.MS_REMOUNT | linux.MS_RDONLY | flags)
-
-
-def _attach(child: Child, target: str) -> None:
-    tree = child.trees.pop(target)
-    place = _ensure(child.root, target, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
-    kernel.move_mount(tree, place)
-    os.close(place)
+def _attach(
+    child: Child,
+    slot: int,
+    target: str,
+    attributes: int,
+    clear: int,
+    below: int,
+    below_clear: int,
+    propagation: list[int],
+    copy_up: bool,
+) -> None:
+    tree = child.trees.pop(slot)
+    where = place(child, target, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+    if copy_up:
+        child_copy.fill(where, tree)
+    first = propagation[0] if propagation else linux.MS_PRIVATE | linux.MS_REC
+    if below or below_clear or first & linux.MS_REC:
+        kind = first & ~linux.MS_REC if first & linux.MS_REC else 0
+        kernel.mount_setattr(tree, below, clear=below_clear, recursive=True, propagation=kind)
+    if attributes or clear:
+        kernel.mount_setattr(tree, attributes, clear=clear, recursive=False)
+    _set_propagation(tree, propagation if propagation and not first & linux.MS_REC else propagation[1:])
+    kernel.move_mount(tree, where)
+    os.close(where)
     os.close(tree)
 
 
-def _tmpfs(child: Child, target: str, options: str, readonly: bool) -> None:
-    place = _ensure(child.root, target, directory=True)
-    flags = _SAFE | (linux.MS_RDONLY if readonly else 0)
-    kernel.mount("tmpfs", f"/proc/self/fd/{place}", "tmpfs", flags, options)
-    os.close(place)
+def _set_propagation(tree: int, kinds: list[int]) -> None:
+    for kind in kinds:
+        recursive = bool(kind & linux.MS_REC)
+        kernel.mount_setattr(tree, 0, recursive=recursive, propagation=kind & ~linux.MS_REC)
 
 
-def _ensure(root: int, path: str, *, directory: bool, links: int = 0) -> int:
-    """An O_PATH descriptor of ``path`` below ``root``; what is missing is made, as root, 0755 or 0644."""
-    try:
-        return kernel.openat2(root, path, linux.O_PATH, LOOKUP)
-    except FileNotFoundError:
-        pass
-    above, _, name = path.rstrip("/").rpartition("/")
-    parent = _ensure(root, above or "/", directory=True, links=links)
-    try:
-        if directory:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        else:
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-            os.close(os.open(name, flags, 0o644, dir_fd=parent))
-    except FileExistsError:  # a link to what does not exist: make that
-        if links >= _MAX_LINKS:
-            raise OSError(errno.ELOOP, f"{path}: too many symbolic links") from None
-        target = os.readlink(name, dir_fd=parent)
-        target = target if target.startswith("/") else f"{above}/{target}"
-        return _ensure(root, target, directory=directory, links=links + 1)
-    finally:
+def _devices(child: Child, nodes: list[tuple[str, str, int, int, int, int, int]]) -> None:
+    parents: dict[str, int] = {}
+    for path, kind, major, minor, mode, uid, gid in nodes:
+        above, _, name = path.rpartition("/")
+        if above not in parents:
+            parents[above] = place(child, above or "/", directory=True)
+        _node(parents[above], name, _KINDS[kind] | mode, os.makedev(major, minor), path)
+        if uid or gid:
+            os.chown(name, uid, gid, dir_fd=parents[above], follow_symlinks=False)
+    for parent in parents.values():
         os.close(parent)
-    return kernel.openat2(root, path, linux.O_PATH, LOOKUP)
 
 
-def _workdir(child: Child, path: str) -> None:
-    os.close(_ensure(child.root, path, directory=True))
-
-
-def _readonly_root(child: Child) -> None:
-    kernel.mount(None, "/", None, linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY)
-
-
-def read_text(root: int, path: str) -> str:
-    """A regular file of the container, "" if there is none."""
+def _node(parent: int, name: str, mode: int, device: int, path: str) -> None:
     try:
-        fd = kernel.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, LOOKUP)
-    except OSError:
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, _MAX_TEXT).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
+        os.mknod(name, mode, device, dir_fd=parent)
+    except FileExistsError:
+        there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (stat.S_IFMT(there.st_mode), there.st_rdev) != (stat.S_IFMT(mode), device):
+            raise OSError(errno.EEXIST, f"device {path}: something else is there already") from None
 
 
-def write_text(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY)
+def _links(child: Child, links: list[tuple[str, str]]) -> None:
+    parent = place(child, "/dev", directory=True)
+    for target, path in links:
+        try:
+            os.symlink(target, path.rpartition("/")[2], dir_fd=parent)
+        except FileExistsError:  # put there by a bundle's rootfs, or by a mount
+            continue
+    os.close(parent)
+
+
+def _sysctl(child: Child, name: str, value: str) -> None:
+    if child.proc < 0:
+        child.proc = kernel_mounts.new_filesystem("proc", "proc", [], _SAFE)
+    fd = kernel.openat2(child.proc, f"sys/{name}", os.O_WRONLY, _FIRST_PROC)
     try:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
 
 
+def _mask(child: Child, paths: list[str]) -> None:
+    """An attached mount can be cloned, so one null device and one empty directory serve all."""
+    null, blank = child.null, -1
+    attached = False
+    for path in paths:
+        where = _if_there(child, path)
+        if where < 0:
+            continue
+        if not stat.S_ISDIR(os.fstat(where).st_mode):
+            _cover(where, null, clone=attached)
+            attached = True
+        elif blank < 0:
+            blank = kernel_mounts.new_filesystem("tmpfs", "tmpfs", ["mode=555", "size=4k", "ro"], _BLANK)
+            _cover(where, blank, clone=False)
+        else:
+            _cover(where, blank, clone=True)
+        os.close(where)
+    if blank >= 0:
+        os.close(blank)
+
+
+def _cover(where: int, tree: int, *, clone: bool) -> None:
+    if not clone:
+        kernel.move_mount(tree, where)
+        return
+    copy = kernel.open_tree("", directory=tree)
+    kernel.move_mount(copy, where)
+    os.close(copy)
+
+
+def _readonly(child: Child, paths: list[str]) -> None:
+    for path in paths:
+        where = _if_there(child, path)
+        if where < 0:
+            continue
+        tree = kernel.open_tree("", recursive=True, directory=where)
+        kernel.mount_setattr(tree, linux.MOUNT_ATTR_RDONLY, recursive=True)
+        kernel.move_mount(tree, where)
+        os.close(tree)
+        os.close(where)
+
+
+def _if_there(child: Child, path: str) -> int:
+    try:
+        return kernel.openat2(child.root, path, linux.O_PATH, LOOKUP)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return -1
+        raise
+
+
+def _remount_readonly(child: Child, target: str) -> None:
+    where = kernel.openat2(child.root, target, linux.O_PATH, STRICT)
+    kernel.mount_setattr(where, linux.MOUNT_ATTR_RDONLY, recursive=False)
+    os.close(where)
+
+
+def _workdir(child: Child, path: str) -> None:
+    os.close(ensure(child.root, path, directory=True))
+
+
+def _readonly_root(child: Child) -> None:
+    kernel.mount_setattr(child.root, linux.MOUNT_ATTR_RDONLY, recursive=False)
+
+
+def _propagation(child: Child, kind: int) -> None:
+    kernel.mount_setattr(child.root, 0, recursive=bool(kind & linux.MS_REC), propagation=kind & ~linux.MS_REC)
+
+
 STEPS: dict[str, Callable[..., None]] = {
-    "private": _private,
+    "null": _null,
     "source": _source,
+    "private": _private,
     "overlay": _overlay,
+    "rootfs": _rootfs,
     "pivot": _pivot,
     "mount": _mount,
-    "node": _node,
-    "link": _link,
+    "attach": _attach,
+    "devices": _devices,
+    "links": _links,
     "sysctl": _sysctl,
-    "mask_file": _mask_file,
-    "mask_dir": _mask_dir,
+    "mask": _mask,
     "readonly": _readonly,
     "remount_readonly": _remount_readonly,
-    "attach": _attach,
-    "tmpfs": _tmpfs,
     "workdir": _workdir,
     "readonly_root": _readonly_root,
+    "propagation": _propagation,
 }

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from swarmd.node.runtime.core import defaults
 from swarmd.node.runtime.core.cgroups import Cgroups
+from swarmd.node.runtime.core.facts import HostFacts
 from swarmd.node.runtime.core.linux import CAPABILITIES, RLIMITS
-from swarmd.node.runtime.core.plan import HostFacts
 
 _INITS = (
     "/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini-static", "/usr/bin/catatonit",

@@ -24,6 +24,8 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "pivot_root": (155, 41),
     "unshare": (272, 97),
     "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "setns": (308, 268),
     "prctl": (157, 167),
     "capset": (126, 91),
     "seccomp": (317, 277),
@@ -34,10 +36,14 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "pidfd_send_signal": (424, 424),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
     "clone3": (435, 435),
     "close_range": (436, 436),
     "openat2": (437, 437),
     "mount_setattr": (442, 442),
+    "fstatfs": (138, 44),
     "ioctl": (16, 29),
     "waitid": (247, 95),
 }
@@ -52,7 +58,8 @@ _SECCOMP_SET_MODE_FILTER = 1
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def _call(name: str, *types: Any) -> Callable[..., int]:
+def call(name: str, *types: Any) -> Callable[..., int]:
+    """A system call as a function of arguments of these types."""
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
         raise OSError(f"containers need x86_64 or aarch64, this machine is {os.uname().machine}")
@@ -94,26 +101,28 @@ class _SockFprog(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", c_void_p)]
 
 
-_mount = _call("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
-_umount2 = _call("umount2", c_char_p, c_int)
-_pivot_root = _call("pivot_root", c_char_p, c_char_p)
-_unshare = _call("unshare", c_ulong)
-_sethostname = _call("sethostname", c_char_p, c_size_t)
-_prctl = _call("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
-_capset = _call("capset", c_char_p, c_char_p)
-_seccomp = _call("seccomp", c_uint, c_uint, ctypes.POINTER(_SockFprog))
-_keyctl = _call("keyctl", c_int, c_char_p)
-_bpf = _call("bpf", c_int, c_char_p, c_uint)
-_inotify_init1 = _call("inotify_init1", c_int)
-_inotify_add_watch = _call("inotify_add_watch", c_int, c_char_p, c_uint)
-_pidfd_send_signal = _call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
-_open_tree = _call("open_tree", c_int, c_char_p, c_uint)
-_move_mount = _call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
-_clone3 = _call("clone3", ctypes.POINTER(_CloneArgs), c_size_t)
-_close_range = _call("close_range", c_uint, c_uint, c_uint)
-_openat2 = _call("openat2", c_int, c_char_p, ctypes.POINTER(_OpenHow), c_size_t)
-_mount_setattr = _call("mount_setattr", c_int, c_char_p, c_uint, ctypes.POINTER(_MountAttr), c_size_t)
-_ioctl_info = _call("ioctl", c_int, c_ulong, ctypes.POINTER(_PidfdInfo))
+_mount = call("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount2 = call("umount2", c_char_p, c_int)
+_pivot_root = call("pivot_root", c_char_p, c_char_p)
+_unshare = call("unshare", c_ulong)
+_sethostname = call("sethostname", c_char_p, c_size_t)
+_setdomainname = call("setdomainname", c_char_p, c_size_t)
+_setns = call("setns", c_int, c_int)
+_prctl = call("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_capset = call("capset", c_char_p, c_char_p)
+_seccomp = call("seccomp", c_uint, c_uint, ctypes.POINTER(_SockFprog))
+_keyctl = call("keyctl", c_int, c_char_p)
+_bpf = call("bpf", c_int, c_char_p, c_uint)
+_inotify_init1 = call("inotify_init1", c_int)
+_inotify_add_watch = call("inotify_add_watch", c_int, c_char_p, c_uint)
+_pidfd_send_signal = call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
+_open_tree = call("open_tree", c_int, c_char_p, c_uint)
+_move_mount = call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
+_clone3 = call("clone3", ctypes.POINTER(_CloneArgs), c_size_t)
+_close_range = call("close_range", c_uint, c_uint, c_uint)
+_openat2 = call("openat2", c_int, c_char_p, ctypes.POINTER(_OpenHow), c_size_t)
+_mount_setattr = call("mount_setattr", c_int, c_char_p, c_uint, ctypes.POINTER(_MountAttr), c_size_t)
+_ioctl_info = call("ioctl", c_int, c_ulong, ctypes.POINTER(_PidfdInfo))
 
 
 def clone(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -133,6 +142,11 @@ def unshare(flags: int) -> None:
     _unshare(flags)
 
 
+def setns(fd: int, flags: int) -> None:
+    """Enter the namespaces ``flags`` of a process (a pidfd), or the one that ``fd`` is."""
+    _setns(fd, flags)
+
+
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """mount(2)."""
     _mount(_bytes(source), _bytes(target), _bytes(kind), flags, _bytes(data))
@@ -150,15 +164,24 @@ def sethostname(name: str) -> None:
     _sethostname(_bytes(name), len(os.fsencode(name)))
 
 
+def setdomainname(name: str) -> None:
+    _setdomainname(_bytes(name), len(os.fsencode(name)))
+
+
 def prctl(option: int, value: int = 0) -> None:
     _prctl(option, value, 0, 0, 0)
 
 
-def capset(mask: int) -> None:
-    """Effective and permitted become ``mask``; inheritable becomes empty."""
+def capset(effective: int, permitted: int, inheritable: int) -> None:
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
-    low, high = (mask & 0xFFFFFFFF).to_bytes(4, "little"), (mask >> 32).to_bytes(4, "little")
-    _capset(header, low + low + bytes(4) + high + high + bytes(4))
+    sets = (effective, permitted, inheritable)
+    halves = [(mask >> shift & 0xFFFFFFFF).to_bytes(4, "little") for shift in (0, 32) for mask in sets]
+    _capset(header, b"".join(halves))
+
+
+def ambient(number: int) -> None:
+    """Raise one ambient capability."""
+    _prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number, 0, 0)
 
 
 def seccomp_filter(program: bytes) -> None:
@@ -181,8 +204,9 @@ def bpf(command: int, attributes: bytes) -> int:
 
 
 def open_tree(path: str, *, recursive: bool = False, directory: int = linux.AT_FDCWD) -> int:
-    """A detached clone of the mount at ``path``, as a descriptor."""
+    """A detached clone of the mount at ``path`` (empty: at ``directory`` itself), as a descriptor."""
     flags = linux.OPEN_TREE_CLONE | os.O_CLOEXEC | (linux.AT_RECURSIVE if recursive else 0)
+    flags |= 0 if path else linux.AT_EMPTY_PATH
     return _open_tree(directory, _bytes(path), flags)
 
 
@@ -191,9 +215,11 @@ def move_mount(tree: int, target: int) -> None:
     _move_mount(tree, b"", target, b"", linux.MOVE_MOUNT_F_EMPTY_PATH | linux.MOVE_MOUNT_T_EMPTY_PATH)
 
 
-def mount_setattr(tree: int, attributes: int, *, recursive: bool, propagation: int = 0) -> None:
+def mount_setattr(
+    tree: int, attributes: int, *, clear: int = 0, recursive: bool, propagation: int = 0, userns: int = 0
+) -> None:
     flags = linux.AT_EMPTY_PATH | (linux.AT_RECURSIVE if recursive else 0)
-    change = _MountAttr(set=attributes, propagation=propagation)
+    change = _MountAttr(set=attributes, clear=clear, propagation=propagation, userns=userns)
     _mount_setattr(tree, b"", flags, ctypes.byref(change), ctypes.sizeof(change))
 
 

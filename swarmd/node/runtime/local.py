@@ -5,38 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import hostfacts, reattach
+from swarmd.node.runtime import freezing, hostfacts, reattach
+from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
+from swarmd.node.runtime.core.execution import check
+from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
-from swarmd.node.runtime.core.plan import HostFacts, Layout, validate
 from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.core.validate import validate
+from swarmd.node.runtime.exec_port import ExecConfig, Session
+from swarmd.node.runtime.execs import Execs
+from swarmd.node.runtime.line import Line
+from swarmd.node.runtime.operating import Operating
 from swarmd.node.runtime.planner import Planner
-from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats
+from swarmd.node.runtime.port import ContainerConfig, ContainerState
 from swarmd.node.runtime.reattach import Row, settled_rows
 from swarmd.node.runtime.storage import Storage, Stored
 
-# The cgroup namespace comes later, when the child has joined its v1 groups.
-_NAMESPACES = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 _KILL_PATIENCE = 10.0
-_ONLINE_PATIENCE = 15.0
 _RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
 
 
-class LocalRuntime:
+class LocalRuntime(Operating):
     """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
     def __init__(self, data_dir: Path, run_dir: Path, clock: Clock, report: Report) -> None:
@@ -46,7 +50,8 @@ class LocalRuntime:
         self._boxes: dict[str, Box] = {}
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
-        self._online = asyncio.Event()
+        self._line = Line(self._spawner)
+        self._execs = Execs(self._line, self._nursery, clock, new_id)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
         self._closing = False
@@ -84,7 +89,7 @@ class LocalRuntime:
         for name, box in self._boxes.items():
             if name not in known and box.ready and not box.done.is_set():
                 self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
-        self._online.set()
+        self._line.online.set()
 
     def _take_over(self, box: Box, row: Row) -> None:
         if row.status == "exited":
@@ -95,10 +100,11 @@ class LocalRuntime:
                 box.created(row.pid, os.pidfd_open(row.pid))
         if row.status == "running":
             box.started(row.started)
+            self._note(box, paused=freezing.is_frozen(box.stored.groups))
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
-        self._online.clear()
+        self._line.online.clear()
         if not self._closing:
             self._nursery.start("reconnect to the container spawner", self._reconnect())
 
@@ -115,6 +121,8 @@ class LocalRuntime:
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
             self._finish(reattach.row(event[1]))
+        elif event[0] == "exec_exited":
+            self._execs.heard(event[1], event[2])
 
     def _finish(self, row: Row) -> None:
         """Note an end, then let the spawner forget it; a crash in between makes it tell again."""
@@ -136,17 +144,15 @@ class LocalRuntime:
         validate(config)
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
-        groups = cgroups.place(self._groups.layout, config.id)
-        wanted = config.limits
-        limits = cgroups.limits(groups, memory=wanted.memory, nano_cpus=wanted.nano_cpus, pids=wanted.pids)
-        stored = Stored(config, groups, self._clock.now())
+        room = allot(self._groups, config)
+        stored = Stored(config, room.groups, self._clock.now())
         box = Box(stored, ContainerState(id=config.id, status="created"))
         self._boxes[config.id] = box
         made = None
         try:
             layout = self._storage.make(stored)
-            self._groups.create(groups, limits)
-            made = groups
+            self._groups.create(room.groups, room.writes, room.rules)
+            made = room.groups
             pid = await self._clone(box, layout)
         except BaseException as error:
             await self._clear_away(config.id, made)
@@ -162,35 +168,19 @@ class LocalRuntime:
     async def _clone(self, box: Box, layout: Layout) -> int:
         config = box.stored.config
         procs = self._groups.procs_files(box.stored.groups)
-        plan = os.memfd_create("plan", os.MFD_CLOEXEC)
-        try:
-            os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
-            namespaces = _NAMESPACES if config.network_mode == "host" else _NAMESPACES | linux.CLONE_NEWNET
-            (pid,), fds = await self._ask(
-                "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
+        peers = {name: other.state.pid for name, other in self._boxes.items()}
+        layout = msgspec.structs.replace(layout, v1_procs=procs)
+        with self._planner.prepared(config, layout, peers) as made:
+            (pid,), fds = await self._line.ask(
+                "create",
+                config.id,
+                box.stored.groups.v2,
+                made.flags,
+                fds=made.fds,
+                failed=creation_failure,
             )
-        finally:
-            os.close(plan)
         box.created(pid, fds[0])
         return int(pid)
-
-    async def _ask(
-        self,
-        operation: str,
-        *arguments: Any,
-        fds: tuple[int, ...] = (),
-        failed: Callable[[str, str, int, str], SwarmError],
-    ) -> tuple[tuple[Any, ...], list_[int]]:
-        """A question that waits for a spawner that is being replaced."""
-        try:
-            async with asyncio.timeout(_ONLINE_PATIENCE):
-                await self._online.wait()
-        except TimeoutError:
-            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
-        try:
-            return await self._spawner.call(operation, *arguments, fds=fds)
-        except SpawnerError as error:
-            raise failed(error.step, error.subject, error.number, error.text) from None
 
     async def _clear_away(self, name: str, groups: ContainerGroups | None) -> None:
         """All that is left of a container, whatever part of it was made."""
@@ -211,7 +201,7 @@ class LocalRuntime:
         if box.state.status != "created" or not box.ready or box.starting:
             raise Refused(f"container {container_id} was started already; a container runs once")
         box.starting = True
-        (at,), _ = await self._ask("start", container_id, failed=start_failure)
+        (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
         box.started(at)
         self._storage.save_state(box.state)
 
@@ -228,6 +218,7 @@ class LocalRuntime:
         if box.state.status == "running":
             with contextlib.suppress(Refused, TimeoutError):
                 box.signal(number)
+                self._thaw(box)
                 async with asyncio.timeout(None if grace < 0 else grace):
                     await box.done.wait()
         if not box.done.is_set():
@@ -244,7 +235,15 @@ class LocalRuntime:
         return box.state
 
     async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
-        self._box(container_id).signal(signal_number(signal))
+        box = self._box(container_id)
+        box.signal(signal_number(signal))
+        self._thaw(box)
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        check(config)
+        box = self._box(container_id)
+        procs = self._groups.procs_files(box.stored.groups)
+        return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)
@@ -272,9 +271,6 @@ class LocalRuntime:
         """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
         return self._storage.directory(container_id)
 
-    async def stats(self, container_id: str) -> ContainerStats:
-        return self._groups.stats(self._box(container_id).stored.groups)
-
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:
             async with asyncio.TaskGroup() as group:
@@ -286,7 +282,7 @@ class LocalRuntime:
                 await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()
-        self._online.clear()
+        self._line.online.clear()
         self._spawner.close()
         for box in self._boxes.values():
             box.close()

@@ -1,13 +1,34 @@
-"""Encodes the plan of a container for the cloned child, with its system call filter."""
+"""Makes the bundle of a container and encodes its plan for the cloned child, with its system call filter."""
 
 from __future__ import annotations
 
+import contextlib
 import marshal
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from swarmd.node.runtime.core.defaults import capability_mask, capability_names
-from swarmd.node.runtime.core.plan import HostFacts, Layout, compile_plan
+import msgspec
+
+from swarmd.node.runtime.core import oci
+from swarmd.node.runtime.core.bundle import bundle, config_capabilities
+from swarmd.node.runtime.core.defaults import capability_names
+from swarmd.node.runtime.core.execution import compile_exec
+from swarmd.node.runtime.core.facts import HostFacts, Layout
+from swarmd.node.runtime.core.plan import clone_flags, compile_plan, entered_before
+from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.port import ContainerConfig
 from swarmd.node.runtime.seccomp import Compiler
+
+CONFIG = "config.json"
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """``fds``: the steps for ``child.py``, then the pid namespace to be cloned into if it is not a new one;
+    ``flags``: the new namespaces."""
+
+    fds: tuple[int, ...]
+    flags: int
 
 
 class Planner:
@@ -17,15 +38,33 @@ class Planner:
         self._facts = facts
         self._compiler = Compiler()
 
-    def plan(self, config: ContainerConfig, layout: Layout) -> bytes:
-        """The steps as ``child.py`` reads them.
+    @contextlib.contextmanager
+    def prepared(
+        self, config: ContainerConfig, layout: Layout, peers: Mapping[str, int]
+    ) -> Iterator[Prepared]:
+        """Writes the bundle's config.json and answers the plan made of it.
 
-        Raises :class:`Invalid` for a config this machine cannot run, :class:`Unavailable` without libseccomp.
+        ``peers``: the pids of the containers whose namespaces it may share.  Raises :class:`Invalid` for a
+        config this machine cannot run, :class:`Unavailable` without libseccomp.
         """
-        return marshal.dumps(compile_plan(config, self._facts, layout, self._filter(config)))
+        spec = bundle(config, self._facts, layout, peers=peers)
+        steps = compile_plan(spec, self._facts, layout, self._filter(config))
+        Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
+        with contextlib.ExitStack() as opened:
+            plan = os.memfd_create("plan", os.MFD_CLOEXEC)
+            opened.callback(os.close, plan)
+            os.write(plan, marshal.dumps(steps))
+            spaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path, _ in entered_before(spec)]
+            for space in spaces:
+                opened.callback(os.close, space)
+            yield Prepared((plan, *spaces), clone_flags(spec))
+
+    def exec_plan(self, config: ContainerConfig, wanted: ExecConfig, procs: tuple[str, ...]) -> bytes:
+        """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join."""
+        steps = compile_exec(config, wanted, self._facts, procs=procs, seccomp=self._filter(config))
+        return marshal.dumps(steps)
 
     def _filter(self, config: ContainerConfig) -> bytes | None:
-        if config.seccomp == "unconfined":
+        if config.seccomp == "unconfined" or config.privileged:
             return None
-        mask = capability_mask(config.cap_add, config.cap_drop, grantable=self._facts.grantable)
-        return self._compiler.filter_for(capability_names(mask))
+        return self._compiler.filter_for(capability_names(config_capabilities(config, self._facts)))

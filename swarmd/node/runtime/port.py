@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
+
+from swarmd.node.runtime.exec_port import ExecConfig, Session
+from swarmd.node.runtime.measures import BlockUse, ContainerStats, InterfaceUse, Process
+
+__all__ = [
+    "BlockUse", "ContainerConfig", "ContainerState", "ContainerStats", "Device", "Files", "InterfaceUse",
+    "Limits", "Mount", "Process", "Runtime", "Status", "Throttle", "Ulimit",
+]  # fmt: skip
 
 Status = Literal["created", "running", "exited"]
 
@@ -156,7 +164,8 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``pid`` is 0 unless created or running.  Times are seconds since 1970, 0.0 if it has not happened.
     ``exit_code`` is None until exited; 128+N for signal N, 255 if it was lost.  ``error`` is a sentence
-    when the container never ran or its end could not be observed.
+    when the container never ran or its end could not be observed.  ``oom_killed``: the kernel has killed any
+    of its processes for want of memory, not only the first.  ``paused`` stands beside ``running``.
     """
 
     id: str
@@ -168,14 +177,7 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str = ""
-
-
-class ContainerStats(msgspec.Struct, frozen=True):
-    """What a container uses now: bytes of memory, nanoseconds of CPU since its start, processes."""
-
-    memory: int = 0
-    cpu: int = 0
-    pids: int = 0
+    paused: bool = False
 
 
 class Runtime(Protocol):
@@ -210,7 +212,26 @@ class Runtime(Protocol):
         ...
 
     async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
-        """Send one signal to the container's first process."""
+        """Send one signal to the container's first process.  A paused container goes on to meet it."""
+        ...
+
+    async def pause(self, container_id: str) -> None:
+        """Returns when every process stands still; refused unless it is running."""
+        ...
+
+    async def resume(self, container_id: str) -> None:
+        """Let a paused container go on."""
+        ...
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        """Other limits for a container that has not exited, all of them or none; they are kept on disk."""
+        ...
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        """Run a further program in a running container.  Returns when it has been executed.
+
+        :class:`Refused` unless the container runs.
+        """
         ...
 
     async def remove(self, container_id: str) -> None:
@@ -225,7 +246,13 @@ class Runtime(Protocol):
         """The config a container was made from, also after a restart of the daemon."""
         ...
 
-    async def stats(self, container_id: str) -> ContainerStats: ...
+    async def stats(self, container_id: str) -> ContainerStats:
+        """What it uses; refused when it has exited."""
+        ...
+
+    async def top(self, container_id: str) -> Sequence[Process]:
+        """All processes in its cgroup, by pid; refused when it has exited."""
+        ...
 
     async def shut_down(self, *, stop_containers: bool) -> None:
         """Let go.  Containers run on unless ``stop_containers``; the spawner stays while one runs."""

@@ -5,9 +5,10 @@ never parses a config, never touches output, never blocks: a plan is executed by
 (``child.py``).  It must stay single threaded, because a raw clone copies only the calling thread.
 
 Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags
-with the plan's descriptor → pid and a pidfd; ``start`` id → time; ``ack`` id; ``forget`` id; ``logd``;
-``quit``.  Event: ``exited`` row.  A row is (id, status, pid, started, finished, wait status or None, failure
-or None).  ``started`` is always answered before ``exited`` is told, and an end is on disk before it is told.
+with descriptors of the plan and, if it is not to be new, of the pid namespace → pid and a pidfd; ``start``
+id → time; ``ack`` id; ``forget`` id; ``logd``; ``quit``; ``exec`` (``spawnd_exec.py``).  Event: ``exited``
+row.  A row is (id, status, pid, started, finished, wait status or None, failure or None).  ``started`` is
+always answered before ``exited`` is told, and an end is on disk before it is told.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ import select
 
 from swarmd.node.runtime import child, kernel, rundir, wire
 from swarmd.node.runtime.core import linux
+from swarmd.node.runtime.spawnd_exec import Execs
 from swarmd.node.runtime.spawnd_logs import LogKeeper
 from swarmd.node.runtime.spawnd_loop import Client, Loop
-from swarmd.node.runtime.spawnd_state import Container, exists, now, reap, reap_strangers
+from swarmd.node.runtime.spawnd_state import Container, clone_in, exists, now, reap, reap_strangers
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Spawner:
         self._logs = logs
         self._boot = kernel.boot_id()
         self._containers: dict[str, Container] = {}
+        self._execs = Execs(loop, self._containers)
+        self.do_exec, self.do_exec_drop = self._execs.do_exec, self._execs.do_exec_drop
 
     def recover(self) -> None:
         """Take over what a spawner before us left."""
@@ -95,13 +99,15 @@ class Spawner:
         names = sorted(name for name in self._containers if name > after)[:_ROWS]
         client.send(number, "ok", [self._containers[name].row() for name in names])
 
-    def do_create(self, client: Client, number: int, name: str, cgroup: str, flags: int, plan: int) -> None:
+    def do_create(self, client: Client, number: int, name: str, cgroup: str, flags: int, *fds: int) -> None:
+        plan, *pid_space = fds
         if name in self._containers:
-            os.close(plan)
+            for fd in fds:
+                os.close(fd)
             client.send(number, "error", "create", "", errno.EEXIST, "a container with this id exists")
             return
         container = Container(name)
-        opened = [plan]
+        opened = list(fds)
         try:
             outputs = self._logs.open(name)
             opened += outputs
@@ -110,7 +116,7 @@ class Spawner:
                 cgroup_fd = os.open(cgroup, linux.O_PATH | os.O_DIRECTORY)
                 opened.append(cgroup_fd)
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-            pid, container.pidfd = kernel.clone(flags, cgroup_fd)
+            pid, container.pidfd = clone_in(pid_space, flags, cgroup_fd)
             if pid == 0:
                 child.main(theirs.fileno(), plan, outputs[0], outputs[1])
         except OSError:
@@ -210,7 +216,7 @@ class Spawner:
 
     def _ended(self, container: Container) -> None:
         self._heard(container)
-        reap_strangers({known.pid for known in self._containers.values()})
+        reap_strangers({known.pid for known in self._containers.values()} | self._execs.pids())
         status = reap(container)
         if status is None and exists(container):
             if not container.ours:  # its new parent has not taken its status yet
@@ -273,6 +279,7 @@ def main(run_dir: str, ready_fd: int) -> int:
     except BlockingIOError:
         return 3
     kernel.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    kernel.prctl(linux.PR_SET_DUMPABLE, 0)  # children enter containers: nobody there may look into them
     loop = Loop()
     logs = LogKeeper(run_dir, loop)
     spawner = Spawner(run_dir, loop, logs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
 import select
 import time
@@ -94,29 +95,29 @@ class Client:
         self._loop = loop
         self._connection = connection
         self._handler = handler
-        self._queue: list[bytes] = []
+        self._queue: list[tuple[bytes, tuple[int, ...]]] = []
         self.subscribed = False
         self.closed: Callable[[], None] = lambda: None
         self.open = True
         loop.watch(connection.fileno(), select.EPOLLIN, self._happened)
 
     def send(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
-        """Send, or queue while the peer does not keep up; descriptors are not queued."""
+        """Send, or queue while the peer does not keep up.  The caller keeps its descriptors."""
         if not self.open:
             return
         packet = wire.encode(*message)
         if self._queue:
-            self._enqueue(packet)
+            self._enqueue(packet, fds)
             return
         try:
             wire.send(self._connection, packet, fds)
         except BlockingIOError:
-            self._enqueue(packet)
+            self._enqueue(packet, fds)
         except OSError:
             self.close()
 
-    def _enqueue(self, packet: bytes) -> None:
-        self._queue.append(packet)
+    def _enqueue(self, packet: bytes, fds: tuple[int, ...]) -> None:
+        self._queue.append((packet, tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0) for fd in fds)))
         if len(self._queue) > _QUEUE:  # it will connect again and ask for the list
             self.close()
             return
@@ -131,14 +132,20 @@ class Client:
     def _flush(self) -> None:
         try:
             while self._queue:
-                wire.send(self._connection, self._queue[0])
-                self._queue.pop(0)
+                wire.send(self._connection, *self._queue[0])
+                self._close_queued(1)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
         self._loop.watch(self._connection.fileno(), select.EPOLLIN, self._happened)
+
+    def _close_queued(self, count: int) -> None:
+        for _, fds in self._queue[:count]:
+            for fd in fds:
+                os.close(fd)
+        del self._queue[:count]
 
     def _receive(self) -> None:
         try:
@@ -156,4 +163,5 @@ class Client:
             self._loop.forget(self._connection.fileno())
             self._loop.gone(self)
             self._connection.close()
+            self._close_queued(len(self._queue))
             self.closed()

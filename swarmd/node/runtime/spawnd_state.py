@@ -1,4 +1,4 @@
-"""One container as the spawner sees it, and what the kernel says about its end."""
+"""A container and its process as the spawner sees them, and what the kernel says about an end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 
 from swarmd.node.runtime import kernel
+from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -15,43 +16,67 @@ if TYPE_CHECKING:
     from swarmd.node.runtime.spawnd_loop import Client
 
 
-class Container:
-    """``status``: creating, created, starting, running, exited; ``ours`` if it is our child."""
+class Process:
+    """A cloned child and the line to it; ``ours`` if we are its parent."""
 
-    def __init__(self, container_id: str) -> None:
-        self.id = container_id
-        self.status = "creating"
+    def __init__(self) -> None:
         self.pid = 0
         self.pidfd = -1
         self.channel: _socket.socket | None = None
-        self.started = 0.0
-        self.finished = 0.0
-        self.wait_status: int | None = None
         self.failure: tuple[Any, ...] | None = None
         self.ours = True
         self.waiting: tuple[Client, int] | None = None  # whoever asked for what goes on now
+
+
+class Container(Process):
+    """``status``: creating, created, starting, running, exited."""
+
+    def __init__(self, container_id: str) -> None:
+        super().__init__()
+        self.id = container_id
+        self.status = "creating"
+        self.started = 0.0
+        self.finished = 0.0
+        self.wait_status: int | None = None
         self.forgetting: list[tuple[Client, int]] = []
 
     def row(self) -> tuple[Any, ...]:
         return (self.id, self.status, self.pid, self.started, self.finished, self.wait_status, self.failure)
 
 
-def reap(container: Container) -> int | None:
-    """The wait status, None if there is none (yet)."""
-    if not container.ours:
-        return kernel.pidfd_exit_status(container.pidfd)
+def clone_in(pid_space: list[int], flags: int, cgroup_fd: int) -> tuple[int, int]:
+    """Clone; a pid namespace is entered by the children of whoever chose it, so we choose for a moment."""
+    if not pid_space:
+        return kernel.clone(flags, cgroup_fd)
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    kernel.setns(pid_space[0], linux.CLONE_NEWPID)
     try:
-        end = os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED | os.WNOHANG)
+        pid, pidfd = kernel.clone(flags, cgroup_fd)
+    except OSError:
+        kernel.setns(home, linux.CLONE_NEWPID)
+        raise
+    if pid:
+        kernel.setns(home, linux.CLONE_NEWPID)
+        os.close(home)
+    return pid, pidfd
+
+
+def reap(process: Process) -> int | None:
+    """The wait status, None if there is none (yet)."""
+    if not process.ours:
+        return kernel.pidfd_exit_status(process.pidfd)
+    try:
+        end = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return kernel.pidfd_exit_status(container.pidfd)
+        return kernel.pidfd_exit_status(process.pidfd)
     if end is None:
         return None
     return end.si_status << 8 if end.si_code == os.CLD_EXITED else end.si_status
 
 
-def exists(container: Container) -> bool:
+def exists(process: Process) -> bool:
     try:
-        kernel.pidfd_send_signal(container.pidfd, 0)
+        kernel.pidfd_send_signal(process.pidfd, 0)
     except ProcessLookupError:
         return False
     return True

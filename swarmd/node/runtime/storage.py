@@ -1,6 +1,7 @@
 """What the runtime keeps of each container on disk, so that a new daemon knows what the old one knew.
 
-``<data>/containers/<id>/``: config.json, state.json, upper/ work/ root/ (overlay), files/ (hosts, ...), log/.
+``<data>/containers/<id>/``: container.json (what was asked for), config.json (the OCI bundle made of it; in
+0.1.0 that name was container.json's), state.json, upper/ work/ root/ (overlay), files/ (hosts, ...), log/.
 ``<run>/ctr/<id>/``: the pipes and the spawner's notes (``rundir``).
 """
 
@@ -16,8 +17,9 @@ from typing import TypeVar
 import msgspec
 
 from swarmd.node.runtime import rundir
+from swarmd.node.runtime.core.bundle_mounts import generated_files
 from swarmd.node.runtime.core.cgroups import ContainerGroups
-from swarmd.node.runtime.core.plan import Layout, generated_files
+from swarmd.node.runtime.core.facts import Layout
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ _DIRECTORIES = ("upper", "work", "root", "files", "log")
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The contents of config.json."""
+    """The contents of container.json."""
 
     config: ContainerConfig
     groups: ContainerGroups
@@ -56,13 +58,13 @@ class Storage:
         top = os.stat(config.lower_dirs[0])  # the root of an overlay looks like its uppermost directory
         os.chmod(base / "upper", top.st_mode & 0o7777)
         os.chown(base / "upper", top.st_uid, top.st_gid)
-        _replace(base / "config.json", msgspec.json.encode(stored))
-        files = config.files
-        for name, content in generated_files(files.hosts, files.hostname, files.resolv_conf).items():
+        self.save(stored)
+        for name, content in generated_files(config).items():
             (base / "files" / name).write_text(content, encoding="utf-8")
             (base / "files" / name).chmod(0o644)
         self._make_pipes(config, base)
         return Layout(
+            bundle=str(base),
             root=str(base / "root"),
             upper=str(base / "upper"),
             work=str(base / "work"),
@@ -77,6 +79,9 @@ class Storage:
         settings = (str(base / "log"), config.log_max_size, config.log_max_files)
         (directory / "log").write_bytes(marshal.dumps(settings))
 
+    def save(self, stored: Stored) -> None:
+        _replace(self.directory(stored.config.id) / "container.json", msgspec.json.encode(stored))
+
     def save_state(self, state: ContainerState) -> None:
         _replace(self.directory(state.id) / "state.json", msgspec.json.encode(state))
 
@@ -86,7 +91,7 @@ class Storage:
         names = {base.name for base in self._containers.iterdir()}
         for name in sorted(names.union(rundir.identifiers(str(self._run_dir)))):
             base = self.directory(name)
-            stored = _decode(base / "config.json", Stored)
+            stored = _decode(base / "container.json", Stored) or _decode(base / "config.json", Stored)
             out.append((name, stored, _decode(base / "state.json", ContainerState)))
         return out
 

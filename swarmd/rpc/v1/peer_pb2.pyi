@@ -58,6 +58,8 @@ class PeerFrame(_message.Message):
     READ_ACK_FIELD_NUMBER: _builtins.int
     READ_ASK_FIELD_NUMBER: _builtins.int
     READ_ANSWER_FIELD_NUMBER: _builtins.int
+    LOG_ASK_FIELD_NUMBER: _builtins.int
+    LOG_PIECE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___PeerHello: ...
     @_builtins.property
@@ -86,6 +88,10 @@ class PeerFrame(_message.Message):
     def read_ask(self) -> Global___ReadAsk: ...
     @_builtins.property
     def read_answer(self) -> Global___ReadAnswer: ...
+    @_builtins.property
+    def log_ask(self) -> Global___LogAsk: ...
+    @_builtins.property
+    def log_piece(self) -> Global___LogPiece: ...
     def __init__(
         self,
         *,
@@ -103,12 +109,14 @@ class PeerFrame(_message.Message):
         read_ack: Global___ReadAck | None = ...,
         read_ask: Global___ReadAsk | None = ...,
         read_answer: Global___ReadAnswer | None = ...,
+        log_ask: Global___LogAsk | None = ...,
+        log_piece: Global___LogPiece | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "log_ask", b"log_ask", "log_piece", b"log_piece", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "hello", b"hello", "join_reply", b"join_reply", "join_request", b"join_request", "kick", b"kick", "log_ask", b"log_ask", "log_piece", b"log_piece", "pre_vote_reply", b"pre_vote_reply", "pre_vote_request", b"pre_vote_request", "raft", b"raft", "read_ack", b"read_ack", "read_answer", b"read_answer", "read_ask", b"read_ask", "read_probe", b"read_probe", "snapshot_chunk", b"snapshot_chunk", "snapshot_request", b"snapshot_request", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "raft", "status", "snapshot_request", "snapshot_chunk", "join_request", "join_reply", "pre_vote_request", "pre_vote_reply", "kick", "read_probe", "read_ack", "read_ask", "read_answer"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["hello", "raft", "status", "snapshot_request", "snapshot_chunk", "join_request", "join_reply", "pre_vote_request", "pre_vote_reply", "kick", "read_probe", "read_ack", "read_ask", "read_answer", "log_ask", "log_piece"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -356,7 +364,9 @@ class PeerStatus(_message.Message):
     floor: _builtins.int
     started: _builtins.bool
     applied_index: _builtins.int
-    """Progress in the newest epoch: lets a leader see that a learner is current."""
+    """Entries of the newest epoch's log that the sender has on disk and applied, the implicit first one counted:
+    lets a leader see that a learner is current.  0 from whoever follows no log, and from managers that do not say.
+    """
     applied_count: _builtins.int
     address: _builtins.str
     """Where the sender can be reached now, "ip:port"; it may have moved since the epoch began."""
@@ -646,6 +656,65 @@ class ReadAnswer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadAnswer: _TypeAlias = ReadAnswer  # noqa: Y015
+
+@_typing.final
+class LogAsk(_message.Message):
+    """A learner follows the open epoch's log: it has its entries up to last_index, of last_term, on its own disk,
+    and asks a member for those behind.  What it has is all agreed upon.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_TERM_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    last_index: _builtins.int
+    last_term: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        last_index: _builtins.int = ...,
+        last_term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_index", b"last_index", "last_term", b"last_term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogAsk: _TypeAlias = LogAsk  # noqa: Y015
+
+@_typing.final
+class LogPiece(_message.Message):
+    """Entries that are agreed upon, in order.  An ask is answered at once, if need be without entries; the next ones
+    follow by themselves then, once.  gone: the sender does not have what lies behind the asked position.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    gone: _builtins.bool
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftEntry]: ...
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        entries: _abc.Iterable[Global___RaftEntry] | None = ...,
+        gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "epoch", b"epoch", "gone", b"gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPiece: _TypeAlias = LogPiece  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):

@@ -76,18 +76,18 @@ class Engine:
         self.members = dict(members)
         self._timing = timing
         self._nodes = {node_id: Node(node_id) for node_id in members if node_id != self_id}
-        self._journal = Journal(state)
+        self.journal = Journal(state)
         self._outbox = _Outbox()
         self._core = _Core(
             Node(self_id), list(self._nodes.values()), conf=_configuration(timing), transport=self._outbox
         )
         self._core._poller = _NullPoller()
-        self._put("raftLog", self._journal)
-        self._put("raftCurrentTerm", max(state.term, self._journal[-1][2]))
+        self._put("raftLog", self.journal)
+        self._put("raftCurrentTerm", max(state.term, self.journal[-1][2]))
         self._put("votedForNodeId", state.vote)
         self._applied = 1
         self._patience = Patience(timing)
-        self._told: tuple[int, int] = (len(self._journal), 1)
+        self._told: tuple[int, int] = (len(self.journal), 1)
         self._reset_until = 0.0
         self.ballot = Ballot(self_id, list(self._nodes))
         if not self._nodes:
@@ -121,7 +121,7 @@ class Engine:
 
     @property
     def position(self) -> Position:
-        _, last, last_term = self._journal[-1]
+        _, last, last_term = self.journal[-1]
         return Position(last, last_term, self._get("raftCommitIndex"))
 
     def term_applied(self) -> bool:
@@ -158,8 +158,8 @@ class Engine:
         """Put ``command`` at the end of the leader's log and answer its index; None when not leading."""
         if not self.leading:
             return None
-        index = int(self._journal[-1][1]) + 1
-        self._journal.add(REGULAR + command, index, self.term)
+        index = int(self.journal[-1][1]) + 1
+        self.journal.add(REGULAR + command, index, self.term)
         return index
 
     def deliver(self, sender: str, message: CoreMessage) -> None:
@@ -190,7 +190,7 @@ class Engine:
             message,
             last=position.last,
             committed=position.committed,
-            term_at=lambda index: int(self._journal[index - 1][2]),
+            term_at=lambda index: int(self.journal[index - 1][2]),
         )
         before = len(self._outbox.messages)
         self._outbox._onMessageReceived(node, clean.message)
@@ -230,7 +230,7 @@ class Engine:
         self._hold_ballot()
         self._core.doTick(0)
         if self.leading:
-            news = (len(self._journal), self.position.committed)
+            news = (len(self.journal), self.position.committed)
             if news != self._told:
                 self._core._SyncObj__sendAppendEntries()
                 self._told = news
@@ -257,12 +257,12 @@ class Engine:
 
     def take_items(self) -> list[Item]:
         """What must be durable before the messages may leave."""
-        items, self._journal.items = self._journal.items, []
+        items, self.journal.items = self.journal.items, []
         return items
 
     def may_speak_early(self) -> bool:
         """New entries may reach others while the leader writes them: answers count in a later turn only."""
-        return self.leading and all(type(item) is Entry for item in self._journal.items)
+        return self.leading and all(type(item) is Entry for item in self.journal.items)
 
     def take_messages(self) -> list[tuple[str, CoreMessage]]:
         """(member, message) in order."""
@@ -271,12 +271,12 @@ class Engine:
 
     def all_commands(self) -> list[bytes]:
         """Every command in the log, committed or not."""
-        return [command for _, command in commands_of(self._journal[1:])]
+        return [command for _, command in commands_of(self.journal[1:])]
 
     def take_committed(self) -> list[tuple[int, bytes]]:
         """(index, command) of what was committed since; entries of the core itself are left out."""
         committed = self._get("raftCommitIndex")
-        entries = self._journal[self._applied : committed]
+        entries = self.journal[self._applied : committed]
         self._applied = max(self._applied, committed)
         self._put("raftLastApplied", self._applied)
         return commands_of(entries)

@@ -22,7 +22,8 @@ class View(msgspec.Struct, frozen=True):
     ``epoch`` is the newest it holds (0: none), ``started`` whether it takes part in it,
     ``members`` those of the newest it knows of, ``address`` where it is, ``heard`` our monotonic time then,
     ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went;
-    ``base`` the newest epoch whose base can be fetched there (it may hold later ones as base and logs).
+    ``base`` the newest epoch whose base can be fetched there (it may hold later ones as base and logs),
+    ``applied`` how many entries of its newest epoch it has (0: it follows no log, or does not say).
     """
 
     epoch: int
@@ -32,6 +33,7 @@ class View(msgspec.Struct, frozen=True):
     heard: float
     floor: int = 0
     base: int = 0
+    applied: int = 0
 
     @property
     def knows(self) -> int:
@@ -82,6 +84,12 @@ def not_ready(epoch: int, next_members: Collection[str], views: Mapping[str, Vie
     return sorted(node for node in next_members if node not in views or views[node].epoch != epoch)
 
 
+def lagging(epoch: int, reached: int, views: Mapping[str, View]) -> list[str]:
+    """The learners that follow the log of ``epoch`` and do not have its first ``reached`` entries yet."""
+    following = {n: v for n, v in views.items() if v.epoch == epoch and v.applied and not v.started}
+    return sorted(node for node, view in following.items() if view.applied < reached)
+
+
 def may_seal(missing: Collection[str], members: Collection[str], next_members: Collection[str]) -> bool:
     """A seal is final, so its next epoch must be able to run at once.
 
@@ -92,8 +100,14 @@ def may_seal(missing: Collection[str], members: Collection[str], next_members: C
     return is_majority(ready, next_members) and added <= ready
 
 
-def refuse_seal(missing: Collection[str]) -> Refused:
-    """Why the members cannot change now."""
+def refuse_seal(missing: Collection[str], behind: Mapping[str, int]) -> Refused:
+    """Why the members cannot change now; ``behind``: how many entries those lack that follow and lag."""
+    if behind:
+        who = ", ".join(f"{node} ({count} entries behind)" for node, count in sorted(behind.items()))
+        return Refused(
+            f"The managers of the swarm cannot be changed now: {who} is not yet up to date. It follows; try "
+            "again in a few seconds. If it stays behind, its disk or its network is slower than the changes."
+        )
     return Refused(
         f"The managers of the swarm cannot be changed now: {', '.join(missing)} cannot be reached or has not "
         "caught up yet, and without it the new group could not decide anything. Bring it back, or try again "

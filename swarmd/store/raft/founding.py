@@ -42,8 +42,10 @@ async def begin_alone(
     called in the disk thread.
     A crash leaves the old epoch or the new one whole.
     """
-    current = held.current
-    for data in current.engine.all_commands() if current is not None else []:
+    commands = held.current.engine.all_commands() if held.current is not None else []
+    if held.copy is not None:
+        commands = [command for _, command in held.copy.take_durable()]
+    for data in commands:
         envelope = decode_envelope(data)
         if isinstance(envelope.body, Seal):
             break

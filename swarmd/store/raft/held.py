@@ -15,6 +15,7 @@ from typing import TypeVar
 from swarmd.security.sealing import PLAIN, Sealer
 from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.files import Disk
+from swarmd.store.raft.logcopy import LogCopy
 from swarmd.store.raft.port import StateView
 from swarmd.store.raft.records import Marker
 from swarmd.store.raft.recovery import Trail, read_trail
@@ -69,12 +70,20 @@ class Held:
         self.wiped = False
         self.members: dict[str, str] = {}
         self.live: dict[int, Live] = {}
+        self.copy: LogCopy | None = None
         self.old: dict[int, dict[str, str]] = {}
 
     @property
     def current(self) -> Live | None:
         """The group of the newest epoch, when this machine is a member of it."""
         return self.live.get(self.newest)
+
+    @property
+    def position(self) -> int:
+        """How many entries of the newest epoch are applied here, the implicit first one counted; else 0."""
+        if self.current is not None:
+            return self.current.engine.applied
+        return self.copy.applied if self.copy is not None else 0
 
     @property
     def is_member(self) -> bool:
@@ -139,13 +148,12 @@ class Held:
     async def _begin(self, epoch: int, members: Mapping[str, str], marker: Marker | None) -> None:
         self.floor = Floor(max(epoch, self.floor.epoch), dict(members))
         path = self.store.log_path(epoch)
+        wal = await self.run(lambda: Wal(path, epoch, self._disk, self._sealer, marker))
+        self._close_copy()
         if self._self_id in members:
-            wal = await self.run(lambda: Wal(path, epoch, self._disk, self._sealer, marker))
-            engine = Engine(self._self_id, members, wal.state, self._timing)
-            self.live[epoch] = Live(engine, wal)
-        elif marker is not None:
-            # One that leaves votes no more, and needs to know where it was.
-            await self.run(lambda: Wal(path, epoch, self._disk, self._sealer, marker).close())
+            self.live[epoch] = Live(Engine(self._self_id, members, wal.state, self._timing), wal)
+        else:
+            self.copy = LogCopy(epoch, wal)
         self.newest = epoch
         self.members = dict(members)
 
@@ -174,6 +182,10 @@ class Held:
             items = live.engine.take_items()
             if items:
                 await self.run(lambda live=live, items=items: live.wal.commit(items))  # type: ignore[misc]
+        copy = self.copy
+        if copy is not None and (items := copy.take_items()):
+            await self.run(lambda: copy.wal.commit(items))
+            copy.synced(items)
 
     def stop_old(self) -> None:
         """Run no group before the newest epoch any more."""
@@ -208,6 +220,12 @@ class Held:
         for live in self.live.values():
             live.wal.close()
         self.live.clear()
+        self._close_copy()
+
+    def _close_copy(self) -> None:
+        if self.copy is not None:
+            self.copy.wal.close()
+            self.copy = None
 
     def close(self) -> None:
         """Give files and threads back, after what they do now."""

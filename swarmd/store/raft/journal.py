@@ -48,6 +48,22 @@ class Journal:
         del self._entries[entryFrom:]
         self.items.append(Truncate(entryFrom + 1))
 
+    def term_at(self, index: int) -> int:
+        """The term of entry ``index``, which must be there; 1 is the implicit first one."""
+        return self._entries[index - 1][2]
+
+    def between(self, after: int, last: int, most: int) -> list[Entry]:
+        """The entries behind ``after`` up to ``last``: one, or more that have ``most`` bytes together."""
+        found: list[Entry] = []
+        size = 0
+        for position in range(after, min(last, len(self._entries))):
+            command, index, term = self._entries[position]
+            size += len(command)
+            if found and size > most:
+                break
+            found.append(Entry(index, term, command))
+        return found
+
     def clear(self) -> None:
         raise SwarmError("The Raft core wants to clear its log, which epochs never do.")
 

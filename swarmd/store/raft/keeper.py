@@ -48,6 +48,7 @@ class Keeper:
             member.peers.own_address,
             now,
             base=held.base_epoch,
+            applied=held.position,
         )
         return {**member.peers.reachable(now), self.self_id: own}
 
@@ -87,9 +88,9 @@ class Keeper:
         held = self._member.held
         if self._fetching or self.left:
             return
-        source = self._member.peers.source(
-            held.newest, eager=held.current is None, now=now, avoid=self._avoid
-        )
+        # Whoever follows a log waits for what it leads to; a learner whose log nobody has any more does not.
+        follows = held.current is not None or (held.copy is not None and not self._member.learning.gone)
+        source = self._member.peers.source(held.newest, eager=not follows, now=now, avoid=self._avoid)
         if source is not None:
             self._fetching = True
             self._nursery.start(f"fetch base from {source}", self._fetch(source))

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
-from swarmd.store.raft.codec import from_wire
 from swarmd.store.raft.envelope import Envelope, Seal, decode_envelope, encode_envelope
-from swarmd.store.raft.epochs import View, is_address
-from swarmd.store.raft.held import Held, Live
+from swarmd.store.raft.hearing import Hearing
+from swarmd.store.raft.held import Held
 from swarmd.store.raft.inbox import Inbox
+from swarmd.store.raft.learning import Learning
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import no_leader, not_leader, outcome_unknown
 from swarmd.store.raft.proposals import Proposals
@@ -72,6 +72,11 @@ class Member:
         self.reads = Reads(
             held, replica, transport.send, clock, timing, session=proposals.session, leader=self.leader
         )
+        self._hearing = Hearing(held, peers, self._inbox, transport.send, clock, timing)
+
+    @property
+    def learning(self) -> Learning:
+        return self._hearing.learning
 
     def wake(self) -> None:
         """There is something to do before the next tick."""
@@ -129,8 +134,7 @@ class Member:
     async def turn(self) -> None:
         """Do what there is to do.  Raises SwarmError when this member must not go on."""
         self._turned = self.clock.monotonic()
-        for peer, frame in self._inbox.take():
-            self._hear(peer, frame)
+        self._hearing.turn()
         self._feed()
         for live in self.held.live.values():
             live.engine.tick()
@@ -138,52 +142,15 @@ class Member:
         await self.held.persist()
         self._speak()
         end = self._apply()
+        # Before a roll: learners that it names shall begin their part of it meanwhile.
+        self._hearing.teaching.turn()
         if end is not None:
             await self._roll(*end)
         elif self._fetched is not None:
             await self._install(self._fetched)
         self._watch_leadership()
+        self.learning.turn()
         self.reads.turn()
-
-    def _hear(self, peer: str, frame: pb.PeerFrame) -> None:
-        kind = frame.WhichOneof("body")
-        if kind == "status":
-            self._hear_status(peer, frame.status)
-        elif kind in ("raft", "pre_vote_request", "pre_vote_reply", "kick"):
-            epoch = getattr(frame, kind).epoch
-            live = self.held.live.get(epoch)
-            if live is not None and peer in live.engine.members:
-                self._hear_member(live, peer, frame)
-            elif epoch > self.held.newest:
-                self._inbox.keep(epoch, peer, frame)
-
-    def _hear_status(self, peer: str, status: pb.PeerStatus) -> None:
-        members = {member.node_id: member.address for member in status.members}
-        address = status.address if is_address(status.address) else ""
-        now = self.clock.monotonic()
-        base = status.base_epoch or status.newest_epoch  # 0: from swarmd 0.1, which has it when it says so
-        view = View(status.newest_epoch, status.started, members, address, now, status.floor, base)
-        if view.knows > self.held.newest:
-            self.peers.point_to(members)
-        self.peers.hear(peer, view)
-
-    def _hear_member(self, live: Live, peer: str, frame: pb.PeerFrame) -> None:
-        engine = live.engine
-        match frame.WhichOneof("body"):
-            case "raft":
-                for wire in frame.raft.messages:
-                    message = from_wire(wire)
-                    if message is not None:
-                        engine.deliver(peer, message)
-            case "pre_vote_request":
-                ask = frame.pre_vote_request
-                granted = engine.would_vote(ask.last_index, ask.last_term)
-                reply = pb.PreVoteReply(epoch=ask.epoch, term=ask.term, granted=granted)
-                self.transport.send(peer, pb.PeerFrame(pre_vote_reply=reply))
-            case "pre_vote_reply" if frame.pre_vote_reply.granted:
-                engine.ballot.count(peer, frame.pre_vote_reply.term)
-            case "kick":
-                engine.kick()
 
     def _feed(self) -> None:
         """Hand proposals to the group this member leads."""
@@ -214,17 +181,23 @@ class Member:
 
     def _apply(self) -> tuple[int, Envelope, Seal] | None:
         """Apply what is committed; index, envelope and seal, once the newest epoch's is reached."""
+        for index, data in self._agreed():
+            envelope = decode_envelope(data)
+            if isinstance(envelope.body, Seal):
+                if self.held.current is not None:
+                    self.held.current.sealed = True
+                return index, envelope, envelope.body
+            self.proposals.applied(envelope, self.replica.apply(envelope))
+        return None
+
+    def _agreed(self) -> list[tuple[int, bytes]]:
+        """(index, command) of what was agreed upon in the newest epoch since, as member or as learner."""
+        found: list[tuple[int, bytes]] = []
         for epoch, live in self.held.live.items():
             entries = live.engine.take_committed()
-            if epoch != self.held.newest or live.sealed:
-                continue
-            for index, data in entries:
-                envelope = decode_envelope(data)
-                if isinstance(envelope.body, Seal):
-                    live.sealed = True
-                    return index, envelope, envelope.body
-                self.proposals.applied(envelope, self.replica.apply(envelope))
-        return None
+            if epoch == self.held.newest and not live.sealed:
+                found = entries
+        return found if self.held.copy is None else self.held.copy.take_durable()
 
     async def _roll(self, index: int, envelope: Envelope, seal: Seal) -> None:
         """The newest epoch is over: start the next from the state as it is now, and owe its base."""

@@ -74,6 +74,13 @@ class Peers:
         sources = {n: v for n, v in ahead.items() if v.base > newest}
         return max(sources, key=lambda n: (n != avoid, sources[n].base, sources[n].started, n), default=None)
 
+    def teacher(self, epoch: int, *, now: float, avoid: str, prefer: str) -> str | None:
+        """Whom to ask for the log of ``epoch``: not ``avoid``, who has most of it, then ``prefer``."""
+        found = {n: v for n, v in self.reachable(now).items() if v.started and v.applied and v.epoch >= epoch}
+        # Whoever is in a later epoch had all of it, and may have forgotten it.
+        known = {n: v.applied if v.epoch == epoch else 0 for n, v in found.items()}
+        return max(found, key=lambda n: (n != avoid, known[n], n == prefer, n), default=None)
+
     def newest_of(self, candidates: Collection[str], now: float) -> str | None:
         """The reachable one among ``candidates`` that is furthest on."""
         views = {node_id: view for node_id, view in self.reachable(now).items() if node_id in candidates}

@@ -51,6 +51,7 @@ def own_status(held: Held, *, applied: int, address: str) -> pb.PeerFrame:
             newest_epoch=0 if held.wiped else held.newest,
             floor=held.floor.epoch,
             started=held.current is not None,
+            applied_index=held.position,
             members=members_to_wire(held.members),
             applied_count=applied,
             address=address,

@@ -38,6 +38,7 @@ class Checker:
         self.bases: dict[int, bytes] = {}
         self.asked: Counter[frozenset[str]] = Counter()
         self._believed: set[tuple[str, int, int]] = set()
+        self._followed: dict[tuple[str, int], int] = {}
         self.newest_read = 0
         self.reads = 0
         self.on_violation: Callable[[Violation], None] = lambda _: None
@@ -121,6 +122,8 @@ class Checker:
     def claims(self, name: str, disk: SimDisk, status: pb.PeerStatus) -> None:
         """``name`` says what it holds: all of that is on its disk for good."""
         epoch, base = status.newest_epoch, status.base_epoch
+        if not status.started:
+            self._check_copy(name, disk, epoch, status.applied_index)
         if (name, epoch, base) in self._believed:
             return
         based = disk.durable(f"base-{base:012d}.snapshot")
@@ -133,6 +136,23 @@ class Checker:
     def forget(self, name: str) -> None:
         """The disk of ``name`` was replaced, or it lost its power: look again."""
         self._believed = {claim for claim in self._believed if claim[0] != name}
+        self._followed = {key: index for key, index in self._followed.items() if key[0] != name}
+
+    def _check_copy(self, name: str, disk: SimDisk, epoch: int, index: int) -> None:
+        """``name`` follows ``epoch`` up to entry ``index``: it has that for good, and nothing else."""
+        if index <= max(1, self._followed.get((name, epoch), 1)):
+            return
+        data = disk.durable(f"log-{epoch:012d}.wal") or b""
+        entries = replay(recover(data, epoch, "copy").items, "copy").entries if data else []
+        if len(entries) + 1 < index:
+            raise self.broken(f"{name} says that it follows epoch {epoch} to entry {index}, which may vanish")
+        agreed = self.committed.get(epoch, [])
+        for entry in entries:
+            if entry.index - 2 >= len(agreed) or agreed[entry.index - 2] != (entry.term, entry.command):
+                raise self.broken(
+                    f"{name} follows epoch {epoch} with an entry {entry.index} nobody agreed upon"
+                )
+        self._followed[name, epoch] = index
 
     def _check_complete(self, name: str, node: RaftNode, epoch: int, term: int) -> None:
         live = node._held.live[epoch]
@@ -198,7 +218,7 @@ def _marker_of(disk: SimDisk, epoch: int) -> Marker | None:
 
 
 def _entry(engine: Engine, position: int) -> tuple[int, bytes]:
-    command, _, term = engine._journal[position - 1]
+    command, _, term = engine.journal[position - 1]
     return term, command
 
 

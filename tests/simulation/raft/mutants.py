@@ -6,6 +6,7 @@ too seldom, and ``test_directed`` arranges the disaster by hand.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from swarmd.store.raft.engine import Engine
 from swarmd.store.raft.envelope import Envelope, Ledger, Seal, decode_envelope
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.journal import Journal
+from swarmd.store.raft.learning import Teaching
+from swarmd.store.raft.logcopy import LogCopy
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.probe import Probe
@@ -55,19 +58,20 @@ def _commit_without_sync(self: Wal, items: Sequence[Item]) -> None:
 
 async def _turn_speaks_first(self: Member) -> None:
     self._turned = self.clock.monotonic()
-    for peer, frame in self._inbox.take():
-        self._hear(peer, frame)
+    self._hearing.turn()
     self._feed()
     for live in self.held.live.values():
         live.engine.tick()
     self._speak()
     end = self._apply()
+    self._hearing.teaching.turn()
     await self.held.persist()
     if end is not None:
         await self._roll(*end)
     elif self._fetched is not None:
         await self._install(self._fetched)
     self._watch_leadership()
+    self.learning.turn()
     self.reads.turn()
 
 
@@ -216,8 +220,39 @@ def _install_whatever_is_newer(epoch: int, *, member: bool, newest: int, floor: 
 
 
 def _half_log(self: Engine) -> list[Item]:
-    items, self._journal.items = self._journal.items, []
+    items, self.journal.items = self.journal.items, []
     return [item for item in items if not isinstance(item, Entry) or item.index % 7]
+
+
+def _copy_unwritten(self: LogCopy) -> list[Item]:
+    """A learner takes what arrived for durable."""
+    waiting, self._waiting = self._waiting, []
+    self.synced(waiting)
+    return []
+
+
+_persist = Held.persist
+
+
+async def _persist_copy_later(self: Held) -> None:
+    """A learner goes on before its disk has what it goes on from."""
+    copy = self.copy
+    items = copy.take_items() if copy is not None else []
+    if copy is not None and items:
+        copy.synced(items)
+        late = self.run(lambda: copy.wal.commit(items))
+        self._late = asyncio.ensure_future(late)  # type: ignore[attr-defined]
+    await _persist(self)
+
+
+def _whatever_there_is(self: Teaching, ask: pb.LogAsk) -> pb.LogPiece:
+    """A learner is given what is not agreed upon."""
+    live = self._held.live.get(ask.epoch)
+    if live is None:
+        return pb.LogPiece(epoch=ask.epoch, gone=True)
+    entries = live.engine.journal.between(ask.last_index, live.engine.position.last, 1 << 20)
+    wire = [pb.RaftEntry(index=entry.index, term=entry.term, command=entry.command) for entry in entries]
+    return pb.LogPiece(epoch=ask.epoch, entries=wire)
 
 
 def _yes(*_: Any, **__: Any) -> bool:
@@ -265,5 +300,8 @@ MUTANTS = {
     "damage-taken-for-torn": Mutant([(records, "_check_torn", _nothing)], None),
     "lost-disk-forgiven": Mutant([(keeper, "lost_its_disk", _no)], None),
     "entries-skipped-in-log": Mutant([(Engine, "take_items", _half_log)], ("forget", 3, 1)),
+    "copy-not-written": Mutant([(LogCopy, "take_items", _copy_unwritten)], ("churn", 3, 1)),
+    "copy-applied-too-early": Mutant([(Held, "persist", _persist_copy_later)], ("churn", 3, 1)),
+    "taught-before-agreed": Mutant([(Teaching, "_piece", _whatever_there_is)], ("churn", 3, 1)),
     "no-floor": Mutant([(keeper, "may_install", _install_whatever_is_newer)], None),
 }

@@ -222,6 +222,8 @@ class World:
                     wrong.append(
                         f"{name} is {status.role} at {status.epoch}/{register.index}: {status.problem}"
                     )
+            elif status.role == "learner" and (status.epoch, register.index) != (newest, count):
+                wrong.append(f"{name} follows {status.epoch}/{register.index} and not {newest}/{count}")
             elif status.role not in ("stopped", "learner"):
                 wrong.append(f"{name} is {status.role} of epoch {status.epoch} and not a member")
             if node._proposals:

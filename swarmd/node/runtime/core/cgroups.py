@@ -1,4 +1,4 @@
-"""Where the cgroups of this machine are, and what to write there for a container's limits.
+"""Where the cgroups of this machine are, and which of them a container gets.
 
 Three layouts exist: v1 (a tree per controller), pure v2 (one tree), and hybrid (v1 controllers and a v2
 tree beside them).  In hybrid the limits are in v1; identity and killing are in the v2 tree.
@@ -6,7 +6,7 @@ tree beside them).  In hybrid the limits are in v1; identity and killing are in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -14,10 +14,11 @@ from swarmd.model.errors import Invalid
 
 PARENT = "swarmd"
 LEAF = "swarmd-daemon"
-MEMORY_MINIMUM = 6 * 1024 * 1024
-_PERIOD = 100_000
-_MINIMUM_QUOTA = 1000
-_V1 = ("memory", "cpu", "pids")
+# Every container has groups of these; of the others it gets one if its limits ask for it.
+_ALWAYS = ("memory", "cpu", "pids", "blkio")
+_ON_REQUEST = ("cpuset", "hugetlb", "net_cls", "net_prio", "rdma")
+# In a v2 tree, also in one without controllers, nothing else counts CPU time, filters devices or freezes.
+_WITHOUT_V2 = ("cpuacct", "devices", "freezer")
 
 
 class Cgroups(msgspec.Struct, frozen=True):
@@ -35,12 +36,14 @@ class Cgroups(msgspec.Struct, frozen=True):
         return not self.v1
 
     def parents(self) -> tuple[str, ...]:
-        """The directories below which a container gets one of its own; the v2 tree first."""
+        """The directories below which a container may get one of its own; the v2 tree first."""
         wanted = [self.v2] if self.v2 else []
-        wanted += [self.v1[name] for name in _V1 if name in self.v1]
-        if not self.v2:  # nothing else counts CPU time or filters devices
-            wanted += [self.v1[name] for name in ("cpuacct", "devices") if name in self.v1]
+        wanted += self.v1_of((*_ALWAYS, *_ON_REQUEST)).values()
         return tuple(dict.fromkeys(wanted))
+
+    def v1_of(self, names: tuple[str, ...]) -> dict[str, str]:
+        wanted = names if self.v2 else (*names, *_WITHOUT_V2)
+        return {name: self.v1[name] for name in wanted if name in self.v1}
 
 
 class ContainerGroups(msgspec.Struct, frozen=True):
@@ -54,11 +57,11 @@ class ContainerGroups(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """One limit; a failure of one that is not ``required`` does not matter."""
+    """One limit; ``key`` says which line of a file that has several."""
 
     path: str
     value: str
-    required: bool = True
+    key: str = ""
 
 
 def discover(mountinfo: str, own: str) -> Cgroups:
@@ -125,48 +128,16 @@ def _unescape(path: str) -> str:
     return path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 
 
-def place(cgroups: Cgroups, container_id: str) -> ContainerGroups:
-    """The directories of a container; nothing is made yet."""
-    wanted = set(cgroups.parents())
-    v1 = {name: path for name, path in cgroups.v1.items() if path in wanted}
+def place(cgroups: Cgroups, container_id: str, controllers: Collection[str] = _ON_REQUEST) -> ContainerGroups:
+    """The directories of a container whose limits need ``controllers``; nothing is made yet.
+
+    By default all it can have: what is to be cleared away.
+    """
+    names = (*_ALWAYS, *(name for name in _ON_REQUEST if name in controllers))
     return ContainerGroups(
         v2=f"{cgroups.v2}/{PARENT}/{container_id}" if cgroups.v2 else "",
-        v1={name: f"{path}/{PARENT}/{container_id}" for name, path in v1.items()},
+        v1={name: f"{path}/{PARENT}/{container_id}" for name, path in cgroups.v1_of(names).items()},
     )
-
-
-def limits(groups: ContainerGroups, *, memory: int, nano_cpus: int, pids: int) -> tuple[Write, ...]:
-    """What to write for these limits (bytes, 1e-9 CPUs, processes; 0 is none).
-
-    Swap may grow to the same size as the memory, as Docker has it.
-    """
-    if 0 < memory < MEMORY_MINIMUM:
-        raise Invalid(f"memory limit {memory}: the minimum is 6 MiB ({MEMORY_MINIMUM} bytes)")
-    quota = max(_MINIMUM_QUOTA, nano_cpus * _PERIOD // 1_000_000_000)
-    wanted: tuple[tuple[int, str, str, str, bool], ...]
-    if not groups.v1:
-        wanted = (
-            (memory, "v2", "memory.max", str(memory), True),
-            (memory, "v2", "memory.swap.max", str(memory), False),
-            (nano_cpus, "v2", "cpu.max", f"{quota} {_PERIOD}", True),
-            (pids, "v2", "pids.max", str(pids), True),
-        )
-    else:
-        wanted = (
-            (memory, "memory", "memory.limit_in_bytes", str(memory), True),
-            (memory, "memory", "memory.memsw.limit_in_bytes", str(2 * memory), False),
-            (nano_cpus, "cpu", "cpu.cfs_period_us", str(_PERIOD), True),
-            (nano_cpus, "cpu", "cpu.cfs_quota_us", str(quota), True),
-            (pids, "pids", "pids.max", str(pids), True),
-        )
-    directories = {"v2": groups.v2, **groups.v1}
-    out = []
-    for given, where, name, value, required in wanted:
-        if given and where not in directories:
-            raise Invalid(f"a {where} limit is asked for, but this machine has no cgroup controller for it")
-        if given:
-            out.append(Write(f"{directories[where]}/{name}", value, required))
-    return tuple(out)
 
 
 def oom_kills(text: str) -> int:

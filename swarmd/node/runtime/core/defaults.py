@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core.linux import CAPABILITIES, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from swarmd.node.runtime.core.linux import CAPABILITIES
+from swarmd.node.runtime.core.oci_resources import DeviceRule
 
 CAPS = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
@@ -18,7 +19,6 @@ MASKED = (
 )  # fmt: skip
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SHM_SIZE = 64 * 1024 * 1024
 NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 LINKS = (
     ("/proc/self/fd", "/dev/fd"),
@@ -33,9 +33,18 @@ NET_SYSCTLS = {
     "net.ipv4.ping_group_range": "0 2147483647",
     "net.ipv4.ip_unprivileged_port_start": "0",
 }
-_SAFE = MS_NOSUID | MS_NOEXEC | MS_NODEV
-PROC_FLAGS, SYS_FLAGS = _SAFE, _SAFE | MS_RDONLY
+DEVICE_RULES = (
+    DeviceRule(allow=False, access="rwm"),
+    DeviceRule(allow=True, type="c", access="m"),
+    DeviceRule(allow=True, type="b", access="m"),
+    *(
+        DeviceRule(allow=True, type="c", major=major, minor=None if minor < 0 else minor, access="rwm")
+        for major, minor in DEVICES
+    ),
+)
+PERIOD, MINIMUM_QUOTA = 100_000, 1000  # microseconds of CPU time
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
+_UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 
 
 def capability_mask(add: Iterable[str], drop: Iterable[str], *, grantable: int) -> int:
@@ -57,6 +66,11 @@ def capability_names(mask: int) -> frozenset[str]:
     return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
 
 
+def capability_order(mask: int) -> tuple[str, ...]:
+    """The names by number."""
+    return tuple(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
+
+
 def _names(field: str, names: Iterable[str]) -> set[str]:
     out = {name.upper().removeprefix("CAP_") for name in names}
     for name in out - {"ALL"}:
@@ -65,12 +79,17 @@ def _names(field: str, names: Iterable[str]) -> set[str]:
     return out
 
 
-def check_sysctl(name: str, *, host_network: bool) -> None:
+def check_sysctl(name: str, *, host_network: bool, host_ipc: bool = False, host_uts: bool = False) -> None:
     """Only what belongs to the container's own namespaces may be set; else :class:`Invalid`."""
     if "/" in name or ".." in name:
         raise Invalid(f"sysctl {name!r}: write it with single dots, like net.core.somaxconn")
     if name.startswith("net."):
-        if host_network:
-            raise Invalid(f"sysctl {name!r} cannot be set on the host network; remove it")
-    elif not name.startswith(_IPC_SYSCTLS):
+        place, shared = "network", host_network
+    elif name.startswith(_IPC_SYSCTLS):
+        place, shared = "ipc namespace", host_ipc
+    elif name in _UTS_SYSCTLS:
+        place, shared = "uts namespace", host_uts
+    else:
         raise Invalid(f"sysctl {name!r} is not separate per container; set it on the host instead")
+    if shared:
+        raise Invalid(f"sysctl {name!r} cannot be set on the host {place}; remove it")

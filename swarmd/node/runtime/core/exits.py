@@ -9,6 +9,7 @@ from swarmd.model.errors import Invalid
 
 LOST = 255
 NOT_STARTED = 128
+CANNOT = 126
 
 
 class StartFailed(Invalid):
@@ -44,7 +45,7 @@ def exec_failure(number: int, text: str) -> StartFailed:
     if number == errno.ENOENT or number == errno.ENOTDIR:
         code = 127
     elif number in (errno.EACCES, errno.EISDIR, errno.ENOEXEC, errno.EPERM, errno.ELOOP):
-        code = 126
+        code = CANNOT
     else:
         code = NOT_STARTED
     return StartFailed(text, code)

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import errno
 
-from swarmd.model.errors import Conflict, Invalid, SwarmError, Unavailable
-from swarmd.node.runtime.core.exits import NOT_STARTED, StartFailed, exec_failure
+from swarmd.model.errors import Conflict, Invalid, Refused, SwarmError, Unavailable
+from swarmd.node.runtime.core.exits import CANNOT, NOT_STARTED, StartFailed, exec_failure
 
 _DOING = {
     "overlay": "mounting the image layers",
     "pivot": "changing to the container's root",
     "join": "entering the cgroup",
     "clone": "making the namespaces",
+    "enter_container": "entering the container",
+    "terminal": "opening a terminal",
     "mount": "mounting",
     "attach": "mounting",
-    "tmpfs": "mounting a tmpfs at",
     "sysctl": "setting sysctl",
     "workdir": "making the working directory",
     "hostname": "setting the hostname",
     "rlimit": "setting a ulimit",
-    "mask_file": "masking",
-    "mask_dir": "masking",
+    "mask": "masking",
+    "readonly": "making read-only",
+    "enter": "entering the namespace",
+    "rootfs": "mounting the root",
+    "devices": "making the devices",
+    "oom_score_adj": "setting the OOM score",
+    "domainname": "setting the domain name",
     "chdir": "changing to the working directory",
     "seccomp": "installing the system call filter",
     "identity": "changing to the user",
 }
-_USERS_OWN = frozenset({"source", "attach", "tmpfs", "user", "workdir", "sysctl", "rlimit"})
+_USERS_OWN = frozenset({"source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"})
 
 
 def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
@@ -40,11 +46,20 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
 
 def start_failure(step: str, subject: str, number: int, text: str) -> StartFailed:
     """Why a container's program did not start, with the exit code Docker gives it."""
-    if step == "exec":
+    if step in ("exec", "program"):
         return exec_failure(number, text)
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
     return StartFailed(_sentence(step, subject, text), NOT_STARTED)
+
+
+def exec_failure_of(step: str, subject: str, number: int, text: str) -> SwarmError:
+    """Why a further program was not executed: :class:`Refused` if the container is not there for it."""
+    if number == errno.ESRCH and step in ("clone", "enter_container"):
+        return Refused("the container is not running: programs can be run in a running one only")
+    if step == "user":
+        return StartFailed(text, CANNOT)
+    return start_failure(step, subject, number, text)
 
 
 def _sentence(step: str, subject: str, text: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _MAX_ID = 0xFFFFFFFE
 
 
-def resolve(spec: str, passwd: str, group: str) -> tuple[int, int, list[int], str]:
+def resolve(spec: str, passwd: str, group: str, more: Sequence[str] = ()) -> tuple[int, int, list[int], str]:
     """``(uid, gid, supplementary gids, home)`` of ``spec``: "", user, uid, user:group, uid:gid.
 
     A number without an entry is taken as it is (group 0, home ``/``).  A name without one raises
-    :class:`ValueError` with the sentence to show.  With an explicit group there are no other groups.
+    :class:`ValueError` with the sentence to show.  With an explicit group there are no other groups
+    but ``more``, which are names or numbers.
     """
+    extra = [_group(group, name) for name in more]
     user, colon, wanted_group = spec.partition(":")
     user = user or "0"
     entry = _find(passwd, user, 7)
@@ -22,11 +28,16 @@ def resolve(spec: str, passwd: str, group: str) -> tuple[int, int, list[int], st
         raise ValueError(f"unable to find user {user}: no matching entries in passwd file")
     if colon and wanted_group:
         gid = _group(group, wanted_group)
-        return uid, gid, [gid], home
-    groups = {gid}
+        return uid, gid, sorted({gid, *extra}), home
+    groups = {gid, *extra}
     if name:
         groups.update(int(row[2]) for row in _rows(group, 4) if name in row[3].split(","))
     return uid, gid, sorted(groups), home
+
+
+def home(uid: int, passwd: str) -> str:
+    """The home directory of a number, ``/`` if nobody has it."""
+    return next((row[5] or "/" for row in _rows(passwd, 7) if int(row[2]) == uid), "/")
 
 
 def _group(text: str, wanted: str) -> int:

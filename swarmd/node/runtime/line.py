@@ -1,0 +1,39 @@
+"""Questions to the spawner that wait while it is being replaced, and whose refusals are errors for users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.node.runtime.client import SpawnClient, SpawnerError
+
+_ONLINE_PATIENCE = 15.0
+
+Failed = Callable[[str, str, int, str], SwarmError]
+
+
+class Line:
+    """``online`` is set while the spawner is connected and what it knows has been taken over."""
+
+    def __init__(self, spawner: SpawnClient) -> None:
+        self._spawner = spawner
+        self.online = asyncio.Event()
+
+    async def ask(
+        self, operation: str, *arguments: Any, fds: tuple[int, ...] = (), failed: Failed
+    ) -> tuple[tuple[Any, ...], list[int]]:
+        """The values of the answer and its descriptors.
+
+        ``failed`` makes an error of (step, subject, errno, text); :class:`Unavailable` without a spawner.
+        """
+        try:
+            async with asyncio.timeout(_ONLINE_PATIENCE):
+                await self.online.wait()
+        except TimeoutError:
+            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+        try:
+            return await self._spawner.call(operation, *arguments, fds=fds)
+        except SpawnerError as error:
+            raise failed(error.step, error.subject, error.number, error.text) from None

@@ -1,0 +1,173 @@
+"""The spawner's share of exec: it clones a child into a running container and keeps it until it has ended.
+
+Operation: ``exec`` id, container, cgroup directory, with the descriptors of the plan and, unless there is to
+be a terminal, of stdin, stdout and stderr.  Its answer, when the program has been executed: the pid, a pidfd
+and the terminal's master.  ``exec_drop`` id: kill it if it has not.  Event: ``exec_exited`` id, wait status.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import select
+
+from swarmd.node.runtime import child_exec, kernel, wire
+from swarmd.node.runtime.core import linux
+from swarmd.node.runtime.spawnd_state import Process, reap
+
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
+    from swarmd.node.runtime.spawnd_loop import Client, Loop
+    from swarmd.node.runtime.spawnd_state import Container
+
+_PF_EXITING = 4  # in the flags of /proc/PID/stat
+_DIED = ("clone", "", errno.ESRCH, "the container ended before the program was executed")
+
+
+class Execution(Process):
+    """``executing`` once it said that it is about to become the program; ``terminal``: the master's side."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.executing = False
+        self.terminal = -1
+
+
+class Execs:
+    """Every method runs to its end without waiting."""
+
+    def __init__(self, loop: Loop, containers: dict[str, Container]) -> None:
+        self._loop = loop
+        self._containers = containers
+        self._executions: dict[str, Execution] = {}
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def pids(self) -> set[int]:
+        return {execution.pid for execution in self._executions.values()}
+
+    def do_exec(self, client: Client, number: int, name: str, target: str, cgroup: str, *fds: int) -> None:
+        container = self._containers.get(target)
+        opened = list(fds)
+        try:
+            if container is None or container.status != "running" or name in self._executions:
+                client.send(number, "error", "clone", "", errno.ESRCH, f"container {target} is not running")
+                return
+            cgroup_fd = -1
+            if cgroup:
+                cgroup_fd = os.open(cgroup, linux.O_PATH | os.O_DIRECTORY)
+                opened.append(cgroup_fd)
+            execution = Execution(name)
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            execution.pid, execution.pidfd = self._clone(container, cgroup_fd)
+            if execution.pid == 0:
+                child_exec.main(theirs.fileno(), fds[0], container.pidfd, container.pid, tuple(fds[1:]))
+        except OSError as error:
+            reason = errno.ESRCH if container is not None and _is_over(container) else error.errno
+            client.send(number, "error", "clone", "", reason or errno.EIO, str(error))
+            return
+        finally:
+            for fd in opened:
+                os.close(fd)
+        theirs.close()
+        ours.setblocking(False)
+        execution.channel, execution.waiting = ours, (client, number)
+        self._executions[name] = execution
+        self._watch(execution)
+
+    def _clone(self, container: Container, cgroup_fd: int) -> tuple[int, int]:
+        """Children are born in another pid namespace only between the two switches."""
+        kernel.setns(container.pidfd, linux.CLONE_NEWPID)
+        try:
+            pid, pidfd = kernel.clone(0, cgroup_fd)
+        except OSError:
+            self._come_back()
+            raise
+        if pid:
+            self._come_back()
+        return pid, pidfd
+
+    def _come_back(self) -> None:
+        try:
+            kernel.setns(self._own_pids, linux.CLONE_NEWPID)
+        except OSError:
+            os._exit(1)  # every further container would be born in this one; the next spawner takes over
+
+    def _watch(self, execution: Execution) -> None:
+        if execution.channel is not None:
+            self._loop.watch(execution.channel.fileno(), select.EPOLLIN, lambda _: self._heard(execution))
+        self._loop.watch(execution.pidfd, select.EPOLLIN, lambda _: self._ended(execution))
+
+    def do_exec_drop(self, client: Client, number: int, name: str) -> None:
+        """Nobody waits for it any more."""
+        execution = self._executions.get(name)
+        if execution is not None and execution.channel is not None:
+            execution.waiting = None
+            with wire.ignoring(OSError):
+                kernel.pidfd_send_signal(execution.pidfd, linux.SIGKILL)
+        client.send(number, "ok")
+
+    def _heard(self, execution: Execution) -> None:
+        """Its reports; end of file means that it became the program or was killed."""
+        while execution.channel is not None:
+            try:
+                message, fds = wire.receive(execution.channel)
+            except BlockingIOError:
+                return
+            except (OSError, EOFError, ValueError):
+                self._loop.forget(execution.channel.fileno())
+                execution.channel.close()
+                execution.channel = None
+                self._settle(execution)
+                return
+            if message[0] == "terminal":
+                execution.terminal = fds[0]
+            elif message[0] == "executing":
+                execution.executing = True
+            else:
+                execution.failure = message[1:]
+
+    def _settle(self, execution: Execution) -> None:
+        terminal, execution.terminal = execution.terminal, -1
+        fds = (execution.pidfd,) if terminal < 0 else (execution.pidfd, terminal)
+        if execution.failure is not None:
+            self._answer(execution, "error", *execution.failure)
+        elif execution.executing:
+            self._answer(execution, "ok", execution.pid, fds=fds)
+        else:
+            self._answer(execution, "error", *_DIED)
+        if terminal >= 0:
+            os.close(terminal)
+
+    def _answer(self, execution: Execution, *values: Any, fds: tuple[int, ...] = ()) -> None:
+        if execution.waiting is not None:
+            client, number = execution.waiting
+            execution.waiting = None
+            client.send(number, *values, fds=fds)
+
+    def _ended(self, execution: Execution) -> None:
+        self._heard(execution)
+        status = reap(execution)
+        if status is None:
+            return
+        self._loop.forget(execution.pidfd)
+        os.close(execution.pidfd)
+        if execution.channel is not None:  # it has given it to somebody: nothing of it will be heard
+            self._loop.forget(execution.channel.fileno())
+            execution.channel.close()
+            execution.channel = None
+            self._settle(execution)
+        del self._executions[execution.name]
+        self._loop.broadcast(0, "exec_exited", execution.name, status)
+
+
+def _is_over(container: Container) -> bool:
+    """Also while it waits for the others of its pid namespace to die; a clone gets ENOMEM then."""
+    try:
+        with open(f"/proc/{container.pid}/stat", "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except OSError:
+        return True

@@ -1,0 +1,217 @@
+"""Containers that are paused, resumed, changed and measured while they run, against the real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from swarmd.model.errors import Invalid, NotFound, Refused
+from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.runtime.port import Limits
+from tests.integration.runtime_rig import Rig, running, start, until_line
+
+pytestmark = pytest.mark.root
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+@pytest.fixture
+async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
+    async with running(rig) as runtime:
+        yield runtime
+
+
+async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - any condition
+            await asyncio.sleep(0.02)
+
+
+def control(runtime: LocalRuntime, container_id: str, controller: str, file: str) -> str:
+    groups = runtime._box(container_id).stored.groups
+    directory = groups.v1.get(controller) or groups.v2
+    return (Path(directory) / file).read_text().strip()
+
+
+def counted(rig: Rig, directory: Path) -> int:
+    """How often the container of :func:`counter` has gone round."""
+    path = directory / "upper" / "count"
+    return path.stat().st_size if path.exists() else 0
+
+
+COUNTER = "trap 'echo got it; exit 3' TERM; echo up; while :; do echo -n x >>/count; sleep 0.01; done"
+
+
+async def test_a_paused_container_stands_still_and_goes_on(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell(COUNTER)
+    await start(runtime, config)
+    directory = runtime.container_dir(config.id)
+    await until(lambda: counted(rig, directory) > 3)
+    await runtime.pause(config.id)
+    state = runtime.inspect(config.id)
+    assert state is not None
+    assert (state.status, state.paused) == ("running", True)
+    before = counted(rig, directory)
+    await asyncio.sleep(0.3)
+    assert counted(rig, directory) == before
+    with pytest.raises(Refused, match="paused already"):
+        await runtime.pause(config.id)
+    await runtime.resume(config.id)
+    await until(lambda: counted(rig, directory) > before)
+    with pytest.raises(Refused, match="is not paused"):
+        await runtime.resume(config.id)
+
+
+async def test_of_two_pauses_at_once_one_is_refused(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell(COUNTER)
+    await start(runtime, config)
+    results = await asyncio.gather(*(runtime.pause(config.id) for _ in range(2)), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["NoneType", "Refused"]
+
+
+async def test_a_paused_container_reacts_to_being_stopped(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell(COUNTER)
+    await start(runtime, config)
+    await until_line(runtime, config.id, "up")
+    await runtime.pause(config.id)
+    state = await runtime.stop(config.id, grace=60)
+    assert (state.exit_code, state.paused) == (3, False)
+
+
+async def test_a_paused_container_can_be_signalled_and_killed(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell(COUNTER)
+    await start(runtime, config)
+    await runtime.pause(config.id)
+    await runtime.kill(config.id, "KILL")
+    async with asyncio.timeout(60):
+        state = await runtime.wait(config.id)
+    assert (state.exit_code, state.paused) == (137, False)
+
+
+async def test_a_daemon_that_comes_back_knows_who_is_paused(rig: Rig) -> None:
+    config = rig.shell(COUNTER)
+    first = rig.runtime()
+    await first.start_up()
+    await start(first, config)
+    await first.pause(config.id)
+    await first.shut_down(stop_containers=False)
+    async with running(rig) as second:
+        state = second.inspect(config.id)
+        assert state is not None
+        assert state.paused
+        await second.resume(config.id)
+        directory = second.container_dir(config.id)
+        before = counted(rig, directory)
+        await until(lambda: counted(rig, directory) > before)
+
+
+async def test_steps_out_of_order_are_refused(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.config("true")
+    await runtime.create(config)
+    for step in (runtime.pause, runtime.resume, runtime.top):
+        with pytest.raises(Refused):
+            await step(config.id)
+    await runtime.update(config.id, Limits(pids=50))
+    assert control(runtime, config.id, "pids", "pids.max") == "50"
+    await runtime.start(config.id)
+    await runtime.wait(config.id)
+    for step in (runtime.pause, runtime.resume, runtime.top, runtime.stats):
+        with pytest.raises(Refused):
+            await step(config.id)
+    with pytest.raises(Refused, match="has ended"):
+        await runtime.update(config.id, Limits())
+    with pytest.raises(NotFound):
+        await runtime.pause("nobody")
+
+
+async def test_limits_change_while_it_runs_and_are_remembered(rig: Rig) -> None:
+    config = rig.shell("echo up; sleep 1000", limits=Limits(memory=64 * MIB, nano_cpus=500_000_000, pids=10))
+    first = rig.runtime()
+    await first.start_up()
+    await start(first, config)
+    for memory in (256 * MIB, 32 * MIB, 0, 64 * MIB):
+        wanted = Limits(memory=memory, cpu_shares=300, pids=memory // MIB)
+        await first.update(config.id, wanted)
+        limit = int(control(first, config.id, "memory", "memory.limit_in_bytes"))
+        assert limit == memory if memory else limit > 1 << 60
+        assert control(first, config.id, "pids", "pids.max") == (str(memory // MIB) if memory else "max")
+    assert control(first, config.id, "cpu", "cpu.cfs_quota_us") == "-1"
+    assert control(first, config.id, "cpu", "cpu.shares") == "300"
+    await first.shut_down(stop_containers=False)
+    async with running(rig) as second:
+        found = second.config(config.id)
+        assert found is not None
+        assert found.limits == wanted
+
+
+async def test_a_change_that_is_refused_changes_nothing(rig: Rig, runtime: LocalRuntime) -> None:
+    before = Limits(memory=64 * MIB, pids=10, cpu_shares=500)
+    config = rig.shell("dd if=/dev/zero of=/dev/shm/x bs=1M count=20; echo up; sleep 1000", limits=before)
+    await start(runtime, config)
+    await until_line(runtime, config.id, "up")
+    with pytest.raises(Refused, match=r"uses \d+ bytes now"):
+        await runtime.update(config.id, Limits(memory=8 * MIB, pids=20))
+    with pytest.raises(Invalid, match="memory 4096"):
+        await runtime.update(config.id, Limits(memory=4096))
+    with pytest.raises(Refused, match="is not possible here"):  # the kernel's own opinion, after two writes
+        await runtime.update(config.id, Limits(memory=128 * MIB, cpu_shares=600, pids=1 << 40))
+    assert control(runtime, config.id, "memory", "memory.limit_in_bytes") == str(64 * MIB)
+    assert control(runtime, config.id, "cpu", "cpu.shares") == "500"
+    assert control(runtime, config.id, "pids", "pids.max") == "10"
+    found = runtime.config(config.id)
+    assert found is not None
+    assert found.limits == before
+
+
+async def test_every_kind_of_limit_is_there_before_the_program(rig: Rig, runtime: LocalRuntime) -> None:
+    limits = Limits(
+        memory=64 * MIB, memory_reservation=32 * MIB, swappiness=10, cpu_quota=20_000, cpu_period=50_000,
+        cpu_shares=512, cpuset_cpus="1", cpuset_mems="0", pids=33, blkio_weight=300,
+    )  # fmt: skip
+    config = rig.shell("grep Cpus_allowed_list /proc/self/status; sleep 1000", limits=limits)
+    await start(runtime, config)
+    await until_line(runtime, config.id, "Cpus_allowed_list:\t1")
+    expected = {
+        ("memory", "memory.memsw.limit_in_bytes"): str(128 * MIB),
+        ("memory", "memory.soft_limit_in_bytes"): str(32 * MIB),
+        ("memory", "memory.swappiness"): "10",
+        ("cpu", "cpu.cfs_quota_us"): "20000",
+        ("cpu", "cpu.cfs_period_us"): "50000",
+        ("cpu", "cpu.shares"): "512",
+        ("cpuset", "cpuset.cpus"): "1",
+        ("pids", "pids.max"): "33",
+        ("blkio", "blkio.bfq.weight"): "300",
+    }
+    assert {key: control(runtime, config.id, *key) for key in expected} == expected
+
+
+async def test_what_it_uses_is_measured(rig: Rig, runtime: LocalRuntime) -> None:
+    script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 1000 & sleep 1000 & echo up; wait"
+    config = rig.shell(script, limits=Limits(memory=64 * MIB, pids=20, nano_cpus=100_000_000))
+    await start(runtime, config)
+    await until_line(runtime, config.id, "up")
+    stats = await runtime.stats(config.id)
+    assert 0 < stats.memory <= stats.memory_usage <= stats.memory_peak < 64 * MIB == stats.memory_limit
+    assert 0 < stats.cpu_user + stats.cpu_system <= stats.cpu + 20_000_000
+    assert stats.cpu_throttled > 0 < stats.throttled_periods
+    assert (stats.pids, stats.pids_limit) == (3, 20)
+    assert stats.network == ()  # nothing but lo in its own namespace
+
+
+async def test_all_its_processes_are_listed(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell("(sleep 1000 &); echo up; exec sleep 2000", user="web")
+    pid = await start(runtime, config)
+    await until_line(runtime, config.id, "up")
+    await until(lambda: "2000" in Path(f"/proc/{pid}/cmdline").read_text())
+    first, second = await runtime.top(config.id)
+    assert (first.pid, first.command, first.uid, first.state) == (pid, "sleep 2000", 1000, "S")
+    assert (second.ppid, second.command) == (pid, "sleep 1000")
+    assert abs(first.started_at - second.started_at) < 60
