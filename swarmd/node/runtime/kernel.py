@@ -23,6 +23,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "umount2": (166, 39),
     "pivot_root": (155, 41),
     "unshare": (272, 97),
+    "setns": (308, 268),
     "sethostname": (170, 161),
     "prctl": (157, 167),
     "capset": (126, 91),
@@ -98,6 +99,7 @@ _mount = _call("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = _call("umount2", c_char_p, c_int)
 _pivot_root = _call("pivot_root", c_char_p, c_char_p)
 _unshare = _call("unshare", c_ulong)
+_setns = _call("setns", c_int, c_int)
 _sethostname = _call("sethostname", c_char_p, c_size_t)
 _prctl = _call("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _call("capset", c_char_p, c_char_p)
@@ -131,6 +133,11 @@ def clone(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
 
 def unshare(flags: int) -> None:
     _unshare(flags)
+
+
+def setns(fd: int, flags: int) -> None:
+    """Enter the namespaces ``flags`` of a process (a pidfd), or the one that ``fd`` is."""
+    _setns(fd, flags)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -181,8 +188,9 @@ def bpf(command: int, attributes: bytes) -> int:
 
 
 def open_tree(path: str, *, recursive: bool = False, directory: int = linux.AT_FDCWD) -> int:
-    """A detached clone of the mount at ``path``, as a descriptor."""
+    """A detached clone of the mount at ``path`` (empty: at ``directory`` itself), as a descriptor."""
     flags = linux.OPEN_TREE_CLONE | os.O_CLOEXEC | (linux.AT_RECURSIVE if recursive else 0)
+    flags |= 0 if path else linux.AT_EMPTY_PATH
     return _open_tree(directory, _bytes(path), flags)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavail
 from swarmd.node.runtime import hostfacts, reattach
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.client import SpawnClient, SpawnerError
+from swarmd.node.runtime.client import SpawnClient, SpawnerError, SpawnerLost
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
@@ -31,7 +30,6 @@ from swarmd.node.runtime.storage import Storage, Stored
 # The cgroup namespace comes later, when the child has joined its v1 groups.
 _NAMESPACES = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 _KILL_PATIENCE = 10.0
-_ONLINE_PATIENCE = 15.0
 _RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
 
@@ -46,7 +44,6 @@ class LocalRuntime:
         self._boxes: dict[str, Box] = {}
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
-        self._online = asyncio.Event()
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
         self._closing = False
@@ -71,46 +68,50 @@ class LocalRuntime:
         await self._connect()
         for name in [name for name, stored, _ in found if stored is None]:
             await self._clear_away(name, cgroups.place(self._groups.layout, name))
+        self._nursery.start("watch over the container spawner", self._spawner.watch(self._clock))
 
     async def _connect(self) -> None:
         await self._spawner.connect()
         rows = await settled_rows(self._spawner, self._clock)
         for row in rows:
             if row.id in self._boxes:
-                self._take_over(self._boxes[row.id], row)
+                await self._take_over(self._boxes[row.id], row)
             else:
                 await self._spawner.call("forget", row.id)
         known = {row.id for row in rows}
         for name, box in self._boxes.items():
             if name not in known and box.ready and not box.done.is_set():
                 self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
-        self._online.set()
+        self._spawner.online.set()
 
-    def _take_over(self, box: Box, row: Row) -> None:
+    async def _take_over(self, box: Box, row: Row) -> None:
         if row.status == "exited":
             self._finish(row)
             return
         if box.pidfd < 0:
-            with contextlib.suppress(ProcessLookupError):  # the event of its end is on the way
-                box.created(row.pid, os.pidfd_open(row.pid))
+            for fd in (await self._spawner.call("pidfd", row.id))[
+                1
+            ]:  # none: the event of its end is on the way
+                box.created(row.pid, fd)
         if row.status == "running":
             box.started(row.started)
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
-        self._online.clear()
-        if not self._closing:
+        online = (
+            self._spawner.online.is_set()
+        )  # if not, somebody connects already, and will hear that it failed
+        self._spawner.online.clear()
+        if online and not self._closing:
             self._nursery.start("reconnect to the container spawner", self._reconnect())
 
     async def _reconnect(self) -> None:
-        while True:
+        while not self._spawner.online.is_set():
             try:
                 await self._connect()
             except (SwarmError, OSError, SpawnerError):
                 self._spawner.close()
                 await self._clock.sleep(_RECONNECT_PAUSE)
-            else:
-                return
 
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
@@ -134,6 +135,12 @@ class LocalRuntime:
 
     async def create(self, config: ContainerConfig) -> int:
         validate(config)
+        try:
+            return await self._make(config)
+        except SpawnerLost:  # and with it the child, which had run nothing of the user's: once more
+            return await self._make(config)
+
+    async def _make(self, config: ContainerConfig) -> int:
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
         groups = cgroups.place(self._groups.layout, config.id)
@@ -166,31 +173,13 @@ class LocalRuntime:
         try:
             os.write(plan, self._planner.plan(config, msgspec.structs.replace(layout, v1_procs=procs)))
             namespaces = _NAMESPACES if config.network_mode == "host" else _NAMESPACES | linux.CLONE_NEWNET
-            (pid,), fds = await self._ask(
+            (pid,), fds = await self._spawner.ask(
                 "create", config.id, box.stored.groups.v2, namespaces, fds=(plan,), failed=creation_failure
             )
         finally:
             os.close(plan)
         box.created(pid, fds[0])
         return int(pid)
-
-    async def _ask(
-        self,
-        operation: str,
-        *arguments: Any,
-        fds: tuple[int, ...] = (),
-        failed: Callable[[str, str, int, str], SwarmError],
-    ) -> tuple[tuple[Any, ...], list_[int]]:
-        """A question that waits for a spawner that is being replaced."""
-        try:
-            async with asyncio.timeout(_ONLINE_PATIENCE):
-                await self._online.wait()
-        except TimeoutError:
-            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
-        try:
-            return await self._spawner.call(operation, *arguments, fds=fds)
-        except SpawnerError as error:
-            raise failed(error.step, error.subject, error.number, error.text) from None
 
     async def _clear_away(self, name: str, groups: ContainerGroups | None) -> None:
         """All that is left of a container, whatever part of it was made."""
@@ -211,9 +200,19 @@ class LocalRuntime:
         if box.state.status != "created" or not box.ready or box.starting:
             raise Refused(f"container {container_id} was started already; a container runs once")
         box.starting = True
-        (at,), _ = await self._ask("start", container_id, failed=start_failure)
+        try:
+            (at,), _ = await self._spawner.ask("start", container_id, failed=start_failure)
+        except SpawnerLost:
+            at = await self._started_meanwhile(box)
         box.started(at)
         self._storage.save_state(box.state)
+
+    async def _started_meanwhile(self, box: Box) -> float:
+        """Whether the spawner said "go" before it died, as the next one finds out."""
+        await self._spawner.is_back()
+        if not box.state.started_at:
+            raise Unavailable(f"container {box.state.id} was not started: the container spawner died; retry")
+        return box.state.started_at
 
     async def wait(self, container_id: str) -> ContainerState:
         box = self._box(container_id)
@@ -286,7 +285,7 @@ class LocalRuntime:
                 await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()
-        self._online.clear()
+        self._spawner.online.clear()
         self._spawner.close()
         for box in self._boxes.values():
             box.close()
