@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.node.runtime import hostdevices
 from swarmd.node.runtime.core import oci
-from swarmd.node.runtime.core.bundle import bundle, config_capabilities
-from swarmd.node.runtime.core.defaults import capability_names
+from swarmd.node.runtime.core.bundle import bundle
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.plan import clone_flags, compile_plan, entered_before
 from swarmd.node.runtime.port import ContainerConfig
@@ -45,8 +45,10 @@ class Planner:
         ``peers``: the pids of the containers whose namespaces it may share.  Raises :class:`Invalid` for a
         config this machine cannot run, :class:`Unavailable` without libseccomp.
         """
-        spec = bundle(config, self._facts, layout, peers=peers)
-        steps = compile_plan(spec, self._facts, layout, self._filter(config))
+        spec = bundle(config, self._facts, layout, peers=peers, nodes=hostdevices.nodes(config))
+        profile = spec.linux.seccomp
+        program = None if profile is None else self._compiler.program(profile)
+        steps = compile_plan(spec, self._facts, layout, program)
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
         with contextlib.ExitStack() as opened:
             plan = os.memfd_create("plan", os.MFD_CLOEXEC)
@@ -56,8 +58,3 @@ class Planner:
             for space in spaces:
                 opened.callback(os.close, space)
             yield Prepared((plan, *spaces), clone_flags(spec))
-
-    def _filter(self, config: ContainerConfig) -> bytes | None:
-        if config.seccomp == "unconfined" or config.privileged:
-            return None
-        return self._compiler.filter_for(capability_names(config_capabilities(config, self._facts)))
