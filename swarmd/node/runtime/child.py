@@ -12,11 +12,10 @@ import errno
 import fcntl
 import marshal
 import os
-import resource
 import stat
 import struct
 
-from swarmd.node.runtime import child_mounts, kernel, wire
+from swarmd.node.runtime import child_mounts, child_process, kernel, wire
 from swarmd.node.runtime.child_paths import LOOKUP, Child, read_text, write_text
 from swarmd.node.runtime.core import linux, users
 
@@ -81,21 +80,6 @@ def _enter(child: Child, path: str, flag: int) -> None:
         os.close(fd)
 
 
-def _time(child: Child, offsets: list[tuple[str, int, int]]) -> None:
-    """The new namespace begins with the execution of the program."""
-    kernel.unshare(linux.CLONE_NEWTIME)
-    for clock, seconds, nanoseconds in offsets:
-        write_text("/proc/self/timens_offsets", f"{clock} {seconds} {nanoseconds}")
-
-
-def _oom_score_adj(child: Child, value: int) -> None:
-    write_text("/proc/self/oom_score_adj", str(value))
-
-
-def _rlimit(child: Child, number: int, soft: int, hard: int) -> None:
-    resource.setrlimit(number, (soft, hard))
-
-
 def _loopback(child: Child) -> None:
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     request = struct.pack("16sH14x", b"lo", 0)
@@ -143,8 +127,8 @@ def _no_new_privs(child: Child) -> None:
     kernel.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _seccomp(child: Child, program: bytes) -> None:
-    kernel.seccomp_filter(program)
+def _seccomp(child: Child, program: bytes, flags: int) -> None:
+    kernel.seccomp_filter(program, flags)
 
 
 def _identity(
@@ -240,9 +224,7 @@ STEPS: dict[str, Callable[..., None]] = {
     **child_mounts.STEPS,
     "join": _join,
     "enter": _enter,
-    "time": _time,
-    "oom_score_adj": _oom_score_adj,
-    "rlimit": _rlimit,
+    **child_process.STEPS,
     "loopback": _loopback,
     "hostname": _hostname,
     "domainname": _domainname,
