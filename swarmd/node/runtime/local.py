@@ -16,6 +16,7 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
+from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
@@ -52,6 +53,7 @@ class LocalRuntime(Operating):
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
         self._line = Line(self._spawner)
         self._execs = Execs(self._line, self._nursery, clock, new_id)
+        self._attachments = Attachments(self._line, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
         self._closing = False
@@ -176,6 +178,7 @@ class LocalRuntime(Operating):
                 config.id,
                 box.stored.groups.v2,
                 made.flags,
+                "terminal" if config.tty else "input" if config.stdin else "",
                 fds=made.fds,
                 failed=creation_failure,
             )
@@ -244,6 +247,9 @@ class LocalRuntime(Operating):
         box = self._box(container_id)
         procs = self._groups.procs_files(box.stored.groups)
         return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
+
+    async def attach(self, container_id: str, *, logs: bool = False) -> Session:
+        return await self._attachments.attach(self._box(container_id), self.container_dir(container_id), logs=logs)
 
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)

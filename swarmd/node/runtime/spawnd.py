@@ -4,10 +4,10 @@ It is started by file path with ``python -I -S`` and outlives the daemon as long
 never parses a config, never touches output, never blocks: a plan is executed by the cloned child
 (``child.py``).  It must stay single threaded, because a raw clone copies only the calling thread.
 
-Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags
-with descriptors of the plan and, if it is not to be new, of the pid namespace → pid and a pidfd; ``start``
-id → time; ``ack`` id; ``forget`` id; ``logd``; ``quit``; ``exec`` (``spawnd_exec.py``).  Event: ``exited``
-row.  A row is (id, status, pid, started, finished, wait status or None, failure or None).  ``started`` is
+Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags,
+streams (empty, ``input`` or ``terminal``) with descriptors of the plan and, if it is not to be new, of the pid
+namespace → pid and a pidfd; ``start`` id → time; ``ack`` id; ``forget`` id; ``logd``; ``quit``; those of
+``spawnd_exec.py`` and ``spawnd_logs.py``.  Event: ``exited`` row.  A row is (id, status, pid, started, finished, wait status or None, failure or None).  ``started`` is
 always answered before ``exited`` is told, and an end is on disk before it is told.
 """
 
@@ -24,7 +24,6 @@ sys.path.insert(
 import _socket
 import errno
 import fcntl
-import marshal
 import select
 
 from swarmd.node.runtime import child, kernel, rundir, wire
@@ -54,6 +53,7 @@ class Spawner:
         self._containers: dict[str, Container] = {}
         self._execs = Execs(loop, self._containers)
         self.do_exec, self.do_exec_drop = self._execs.do_exec, self._execs.do_exec_drop
+        self.do_terminal, self.do_input_end, self.do_keep = logs.do_terminal, logs.do_input_end, logs.do_keep
 
     def recover(self) -> None:
         """Take over what a spawner before us left."""
@@ -99,7 +99,9 @@ class Spawner:
         names = sorted(name for name in self._containers if name > after)[:_ROWS]
         client.send(number, "ok", [self._containers[name].row() for name in names])
 
-    def do_create(self, client: Client, number: int, name: str, cgroup: str, flags: int, *fds: int) -> None:
+    def do_create(
+        self, client: Client, number: int, name: str, cgroup: str, flags: int, streams: str, *fds: int
+    ) -> None:
         plan, *pid_space = fds
         if name in self._containers:
             for fd in fds:
@@ -109,8 +111,8 @@ class Spawner:
         container = Container(name)
         opened = list(fds)
         try:
-            outputs = self._logs.open(name)
-            opened += outputs
+            stdio = self._logs.open(name, streams)
+            opened += stdio
             cgroup_fd = -1
             if cgroup:
                 cgroup_fd = os.open(cgroup, linux.O_PATH | os.O_DIRECTORY)
@@ -118,7 +120,7 @@ class Spawner:
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
             pid, container.pidfd = clone_in(pid_space, flags, cgroup_fd)
             if pid == 0:
-                child.main(theirs.fileno(), plan, outputs[0], outputs[1])
+                child.main(theirs.fileno(), plan, tuple(stdio))
         except OSError:
             self._logs.drop(name)
             raise
@@ -186,23 +188,22 @@ class Spawner:
         """The child reports; end of file means it became the program (or died, as its pidfd will tell)."""
         while container.channel is not None:
             try:
-                packet = container.channel.recv(wire.MAX_PACKET)
+                self._reported(container, *wire.receive(container.channel))
+                continue
             except BlockingIOError:
                 return
-            except OSError:
-                packet = b""
-            if packet:
-                self._reported(container, packet)
-                continue
+            except (OSError, EOFError, ValueError):
+                pass
             self._loop.forget(container.channel.fileno())
             container.channel.close()
             container.channel = None
             if container.status == "starting" and container.failure is None:
                 self._running(container)
 
-    def _reported(self, container: Container, packet: bytes) -> None:
-        message = marshal.loads(packet)
-        if message[0] == "ready":
+    def _reported(self, container: Container, message: tuple[Any, ...], fds: list[int]) -> None:
+        if message[0] == "terminal":
+            self._logs.hold_terminal(container.id, fds[0])
+        elif message[0] == "ready":
             container.status = "created"
             self._save(container)
             self._answer(container, "ok", container.pid, fds=(container.pidfd,))
@@ -227,6 +228,7 @@ class Spawner:
         container.wait_status, container.finished, container.status = status, now(), "exited"
         self._loop.forget(container.pidfd)
         os.close(container.pidfd)
+        self._logs.ended(container.id)
         if created and not container.forgetting:
             end = (status, container.finished, container.failure)
             rundir.save(self._run_dir, container.id, "exit", end)

@@ -14,7 +14,7 @@ import select
 
 from swarmd.node.runtime import child_exec, kernel, wire
 from swarmd.node.runtime.core import linux
-from swarmd.node.runtime.spawnd_state import Process, reap
+from swarmd.node.runtime.spawnd_state import Process, clone_in, reap
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class Execs:
         self._loop = loop
         self._containers = containers
         self._executions: dict[str, Execution] = {}
-        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def pids(self) -> set[int]:
         return {execution.pid for execution in self._executions.values()}
@@ -62,7 +61,7 @@ class Execs:
                 opened.append(cgroup_fd)
             execution = Execution(name)
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-            execution.pid, execution.pidfd = self._clone(container, cgroup_fd)
+            execution.pid, execution.pidfd = clone_in([container.pidfd], 0, cgroup_fd)
             if execution.pid == 0:
                 child_exec.main(theirs.fileno(), fds[0], container.pidfd, container.pid, tuple(fds[1:]))
         except OSError as error:
@@ -77,24 +76,6 @@ class Execs:
         execution.channel, execution.waiting = ours, (client, number)
         self._executions[name] = execution
         self._watch(execution)
-
-    def _clone(self, container: Container, cgroup_fd: int) -> tuple[int, int]:
-        """Children are born in another pid namespace only between the two switches."""
-        kernel.setns(container.pidfd, linux.CLONE_NEWPID)
-        try:
-            pid, pidfd = kernel.clone(0, cgroup_fd)
-        except OSError:
-            self._come_back()
-            raise
-        if pid:
-            self._come_back()
-        return pid, pidfd
-
-    def _come_back(self) -> None:
-        try:
-            kernel.setns(self._own_pids, linux.CLONE_NEWPID)
-        except OSError:
-            os._exit(1)  # every further container would be born in this one; the next spawner takes over
 
     def _watch(self, execution: Execution) -> None:
         if execution.channel is not None:

@@ -74,7 +74,7 @@ class Storage:
     def _make_pipes(self, config: ContainerConfig, base: Path) -> None:
         directory = Path(rundir.directory(str(self._run_dir), config.id))
         directory.mkdir(parents=True, mode=0o700)
-        for name in rundir.PIPES:
+        for name in () if config.tty else rundir.PIPES:
             os.mkfifo(directory / name, 0o600)
         settings = (str(base / "log"), config.log_max_size, config.log_max_files)
         (directory / "log").write_bytes(marshal.dumps(settings))

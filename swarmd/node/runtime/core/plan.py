@@ -75,6 +75,7 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
         *_enter(spec),
         *plan_process.limits(spec.process, facts),
         *_files(spec, facts, layout, extra),
+        *_console(spec.process),
         ("workdir", spec.process.cwd),
         *([("readonly_root",)] if spec.root.readonly else []),
         *_root_propagation(spec),
@@ -103,6 +104,13 @@ def _files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) 
         *([("mask", list(spec.linux.masked_paths))] if spec.linux.masked_paths else []),
         *([("readonly", list(spec.linux.readonly_paths))] if spec.linux.readonly_paths else []),
     ]
+
+
+def _console(process: oci.Process) -> list[Step]:
+    if not process.terminal:
+        return []
+    size = process.console_size or oci.ConsoleSize()
+    return [("console", size.height, size.width)]
 
 
 def _is_new(spec: oci.Spec, kind: oci.NamespaceType) -> bool:
