@@ -15,8 +15,8 @@ import os
 import stat
 import struct
 
-from swarmd.node.runtime import child_mounts, child_process, kernel, wire
-from swarmd.node.runtime.child_paths import LOOKUP, Child, read_text, write_text
+from swarmd.node.runtime import child_mounts, child_process, kernel, terminals, wire
+from swarmd.node.runtime.child_paths import LOOKUP, STRICT, Child, ensure, read_text, write_text
 from swarmd.node.runtime.core import linux, users
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
@@ -30,12 +30,15 @@ _CLOSE_RANGE_CLOEXEC = 4
 _NULL = os.makedev(1, 3)
 
 
-def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
-    """Never returns.  The descriptors of the spawner below ``FIRST_FREE_FD`` are placeholders."""
+def main(channel_fd: int, plan_fd: int, stdio: tuple[int, ...]) -> NoReturn:
+    """Never returns.  ``stdio`` are the standard streams; without any it opens a terminal.
+
+    The descriptors of the spawner below ``FIRST_FREE_FD`` are placeholders.
+    """
     step: tuple[Any, ...] = ("prepare",)
     try:
-        os.dup2(out_fd, 1)
-        os.dup2(err_fd, 2)
+        for number, fd in enumerate(stdio or (0, 0, 0)):
+            os.dup2(fd, number)
         os.dup2(channel_fd, SOCKET_FD, inheritable=False)
         os.dup2(plan_fd, PLAN_FD, inheritable=False)
         kernel.close_range(FIRST_FREE_FD)
@@ -106,8 +109,21 @@ def _ids(child: Child, uid: int, gid: int, groups: list[int]) -> None:
     child.ids = (uid, gid, groups, home)
 
 
+def _console(child: Child, rows: int, columns: int) -> None:
+    """A terminal of its own as standard streams, also at /dev/console; the master is given away."""
+    master, slave = terminals.open_pair(child.root, rows, columns)
+    wire.send(child.channel, wire.encode("terminal", ""), (master,))
+    os.close(master)
+    tree = kernel.open_tree("", directory=slave)
+    console = ensure(child.root, "/dev/console", directory=False, resolve=STRICT)
+    kernel.move_mount(tree, console)
+    for fd in (tree, console):
+        os.close(fd)
+    terminals.take(slave)
+
+
 def _ready(child: Child) -> None:
-    child.channel.send(marshal.dumps(("ready",)))
+    child.channel.send(wire.encode("ready", ""))
     if not child.channel.recv(16):  # the spawner is gone, or this container is not wanted any more
         os._exit(0)
 
@@ -230,6 +246,7 @@ STEPS: dict[str, Callable[..., None]] = {
     "domainname": _domainname,
     "user": _user,
     "ids": _ids,
+    "console": _console,
     "ready": _ready,
     "bounding": _bounding,
     "no_new_privs": _no_new_privs,

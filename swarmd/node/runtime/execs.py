@@ -118,7 +118,7 @@ class Execs:
         if box.state.status != "running":
             state = f"is {box.state.status}" if box.state.status != "created" else "has not been started"
             raise Refused(f"container {box.state.id} {state}: programs can be run in a running one only")
-        self._leftovers = [group for group in self._leftovers if not group.remove()]
+        self._sweep()
         name = self._new_id()
         group = Group(box.stored.groups, name, own=config.own_group)
         session = ExecSession(name, config, group)
@@ -191,6 +191,12 @@ class Execs:
         finally:
             loop.remove_reader(session.pidfd)
             self._forget(session)
+        if session.group in self._leftovers:  # its status is known a moment before it has left its cgroup
+            await self._clock.sleep(_STATUS_PAUSE)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._leftovers = [group for group in self._leftovers if not group.remove()]
 
     async def _drop(self, name: str) -> None:
         with contextlib.suppress(SwarmError):

@@ -15,17 +15,16 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
+from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError, SpawnerLost
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
-from swarmd.node.runtime.core.execution import check
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.core.validate import validate
-from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.operating import Operating
 from swarmd.node.runtime.planner import Planner
@@ -49,6 +48,7 @@ class LocalRuntime(Operating):
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
         self._execs = Execs(self._spawner, self._nursery, clock, new_id)
+        self._attachments = Attachments(self._spawner, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
         self._closing = False
@@ -181,6 +181,7 @@ class LocalRuntime(Operating):
                 config.id,
                 box.stored.groups.v2,
                 made.flags,
+                "terminal" if config.tty else "input" if config.stdin else "",
                 fds=made.fds,
                 failed=creation_failure,
             )
@@ -254,12 +255,6 @@ class LocalRuntime(Operating):
         box.signal(signal_number(signal))
         self._thaw(box)
 
-    async def exec(self, container_id: str, config: ExecConfig) -> Session:
-        check(config)
-        box = self._box(container_id)
-        procs = self._groups.procs_files(box.stored.groups)
-        return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
-
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)
         if box.state.status == "running":
@@ -281,10 +276,6 @@ class LocalRuntime(Operating):
     def config(self, container_id: str) -> ContainerConfig | None:
         box = self._boxes.get(container_id)
         return box.stored.config if box is not None else None
-
-    def container_dir(self, container_id: str) -> Path:
-        """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
-        return self._storage.directory(container_id)
 
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:

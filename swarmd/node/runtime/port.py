@@ -233,6 +233,14 @@ class Runtime(Protocol):
         """
         ...
 
+    async def attach(self, container_id: str, *, logs: bool = False) -> Session:
+        """To the program of a container that is created or runs: all it writes from now on.
+
+        With ``logs`` also all it has written, as far as its log has it; nothing is missing or twice in
+        between.  Who reads slowly does not hold it up.  :class:`Refused` when it has exited.
+        """
+        ...
+
     async def remove(self, container_id: str) -> None:
         """Delete exactly what :meth:`create` made.  Refused while it runs."""
         ...

@@ -4,13 +4,13 @@ It is started by file path with ``python -I -S`` and outlives the daemon as long
 never parses a config, never touches output, never blocks: a plan is executed by the cloned child
 (``child.py``).  It must stay single threaded, because a raw clone copies only the calling thread.
 
-Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags
-with descriptors of the plan and, if it is not to be new, of the pid namespace → pid and a pidfd; ``start``
-id → time; ``pidfd`` id → the pidfd unless it has exited; ``ack`` id; ``forget`` id; ``logd``; ``exec``
-(``spawnd_exec.py``); ``code`` → the version of this program; ``upgrade`` interpreter, script, code → pid,
-with the descriptor of the interpreter's file or none; ``quit``.  Event: ``exited`` row.  A row is (id,
-status, pid, started, finished, wait status or None, failure or None).  ``started`` is always answered before
-``exited`` is told, and an end is on disk before it is told.
+Operations (see ``wire.py``): ``hello`` → version, pid; ``list`` after → rows; ``create`` id, cgroup, flags,
+streams (empty, ``input`` or ``terminal``) with descriptors of the plan and, if it is not to be new, of the
+pid namespace → pid and a pidfd; ``start`` id → time; ``pidfd`` id → the pidfd unless it has exited; ``ack``
+id; ``forget`` id; ``logd``; those of ``spawnd_exec.py`` and ``spawnd_logs.py``; ``code`` → the version of our
+program; ``upgrade`` interpreter, script, code → pid, with the descriptor of the interpreter's file or none;
+``quit``.  Event: ``exited`` row.  A row is (id, status, pid, started, finished, wait status or None, failure
+or None).  ``started`` is always answered before ``exited`` is told, and an end is on disk before it is told.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Spawner:
         self._execs = Execs(loop, self._lives.containers)
         self._lives.others = self._execs.pids
         self.do_exec, self.do_exec_drop = self._execs.do_exec, self._execs.do_exec_drop
+        self.do_terminal, self.do_input_end, self.do_keep = logs.do_terminal, logs.do_input_end, logs.do_keep
 
     def recover(self) -> None:
         """Take over what a spawner before us left."""
@@ -104,7 +105,9 @@ class Spawner:
         names = sorted(name for name in self._lives.containers if name > after)[:_ROWS]
         client.send(number, "ok", [self._lives.containers[name].row() for name in names])
 
-    def do_create(self, client: Client, number: int, name: str, cgroup: str, flags: int, *fds: int) -> None:
+    def do_create(
+        self, client: Client, number: int, name: str, cgroup: str, flags: int, streams: str, *fds: int
+    ) -> None:
         plan, *pid_space = fds
         if name in self._lives.containers:
             client.send(number, "error", "create", "", errno.EEXIST, "a container with this id exists")
@@ -112,8 +115,8 @@ class Spawner:
         container = Container(name)
         opened: list[int] = []
         try:
-            outputs = self._logs.open(name)
-            opened += outputs
+            stdio = self._logs.open(name, streams)
+            opened += stdio
             cgroup_fd = -1
             if cgroup:
                 cgroup_fd = os.open(cgroup, linux.O_PATH | os.O_DIRECTORY)
@@ -121,7 +124,7 @@ class Spawner:
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
             pid, container.pidfd = clone_in(pid_space, flags, cgroup_fd)
             if pid == 0:
-                child.main(theirs.fileno(), plan, outputs[0], outputs[1])
+                child.main(theirs.fileno(), plan, tuple(stdio))
         except OSError:
             self._logs.drop(name)
             raise

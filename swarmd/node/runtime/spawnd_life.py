@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import errno
-import marshal
 import os
 import select
 import sys
@@ -96,23 +95,22 @@ class Lives:
         """The child reports; end of file means it became the program (or died, as its pidfd will tell)."""
         while container.channel is not None:
             try:
-                packet = container.channel.recv(wire.MAX_PACKET)
+                self._reported(container, *wire.receive(container.channel))
+                continue
             except BlockingIOError:
                 return
-            except OSError:
-                packet = b""
-            if packet:
-                self._reported(container, packet)
-                continue
+            except (OSError, EOFError, ValueError):
+                pass
             self._loop.forget(container.channel.fileno())
             container.channel.close()
             container.channel = None
             if container.status == "starting" and container.failure is None:
                 self._running(container)
 
-    def _reported(self, container: Container, packet: bytes) -> None:
-        message = marshal.loads(packet)
-        if message[0] == "ready":
+    def _reported(self, container: Container, message: tuple[Any, ...], fds: list[int]) -> None:
+        if message[0] == "terminal":
+            self._logs.hold_terminal(container.id, fds[0])
+        elif message[0] == "ready":
             container.status = "created"
             self.note(container)
             self._answer(container, "ok", container.pid, fds=(container.pidfd,))
@@ -138,6 +136,7 @@ class Lives:
         self._loop.forget(container.pidfd)
         os.close(container.pidfd)
         container.pidfd = -1
+        self._logs.ended(container.id)
         if created and not container.forgetting:
             end = (status, container.finished, container.failure)
             try:

@@ -137,18 +137,18 @@ def became_program(container: Container) -> bool:
 
 
 def clone_in(pid_space: list[int], flags: int, cgroup_fd: int) -> tuple[int, int]:
-    """Clone; a pid namespace is entered by the children of whoever chose it, so we choose for a moment."""
+    """Clone; a pid namespace (its descriptor, or a pidfd of who is in it) is entered by the children of
+    whoever chose it, so we choose for a moment."""
     if not pid_space:
         return kernel.clone(flags, cgroup_fd)
-    home = os.open("/proc/self/ns/pid", os.O_RDONLY)
-    kernel.setns(pid_space[0], linux.CLONE_NEWPID)
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    pid = -1
     try:
+        kernel.setns(pid_space[0], linux.CLONE_NEWPID)
         pid, pidfd = kernel.clone(flags, cgroup_fd)
-    except OSError:
-        _come_back(home)
-        raise
-    if pid:
-        _come_back(home)
+    finally:
+        if pid:
+            _come_back(home)
     return pid, pidfd
 
 
@@ -156,7 +156,7 @@ def _come_back(home: int) -> None:
     try:
         kernel.setns(home, linux.CLONE_NEWPID)
     except OSError:
-        os._exit(1)  # every further container would be born in that one; the next spawner takes over
+        os._exit(1)  # every further container would be born there; the next spawner takes over
     os.close(home)
 
 

@@ -77,6 +77,7 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
         *plan_process.limits(spec.process, facts),
         *_personality(spec),
         *_files(spec, facts, layout, extra),
+        *_console(spec.process),
         ("workdir", spec.process.cwd),
         *([("readonly_root",)] if spec.root.readonly else []),
         *_root_propagation(spec),
@@ -146,6 +147,13 @@ def _filter_flags(spec: oci.Spec) -> int:
             raise Invalid(f"seccomp: flag {name!r} is not one of {', '.join(linux.SECCOMP_FLAGS)}")
         flags |= linux.SECCOMP_FLAGS[name]
     return flags
+
+
+def _console(process: oci.Process) -> list[Step]:
+    if not process.terminal:
+        return []
+    size = process.console_size or oci.ConsoleSize()
+    return [("console", size.height, size.width)]
 
 
 def _is_new(spec: oci.Spec, kind: oci.NamespaceType) -> bool:
