@@ -9,7 +9,7 @@ from typing import Any
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
 
-_ONLINE_PATIENCE = 15.0
+_ONLINE_PATIENCE = 60.0
 
 Failed = Callable[[str, str, int, str], SwarmError]
 
@@ -21,6 +21,14 @@ class Line:
         self._spawner = spawner
         self.online = asyncio.Event()
 
+    async def is_back(self) -> None:
+        """Waits for a spawner that is being replaced; :class:`Unavailable` if that takes too long."""
+        try:
+            async with asyncio.timeout(_ONLINE_PATIENCE):
+                await self.online.wait()
+        except TimeoutError:
+            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+
     async def ask(
         self, operation: str, *arguments: Any, fds: tuple[int, ...] = (), failed: Failed
     ) -> tuple[tuple[Any, ...], list[int]]:
@@ -28,11 +36,7 @@ class Line:
 
         ``failed`` makes an error of (step, subject, errno, text); :class:`Unavailable` without a spawner.
         """
-        try:
-            async with asyncio.timeout(_ONLINE_PATIENCE):
-                await self.online.wait()
-        except TimeoutError:
-            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+        await self.is_back()
         try:
             return await self._spawner.call(operation, *arguments, fds=fds)
         except SpawnerError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.client import SpawnClient, SpawnerError
+from swarmd.node.runtime.client import SpawnClient, SpawnerError, SpawnerLost
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
@@ -76,13 +75,14 @@ class LocalRuntime(Operating):
         await self._connect()
         for name in [name for name, stored, _ in found if stored is None]:
             await self._clear_away(name, cgroups.place(self._groups.layout, name))
+        self._nursery.start("watch over the container spawner", self._spawner.watch(self._clock))
 
     async def _connect(self) -> None:
         await self._spawner.connect()
         rows = await settled_rows(self._spawner, self._clock)
         for row in rows:
             if row.id in self._boxes:
-                self._take_over(self._boxes[row.id], row)
+                await self._take_over(self._boxes[row.id], row)
             else:
                 await self._spawner.call("forget", row.id)
         known = {row.id for row in rows}
@@ -91,32 +91,32 @@ class LocalRuntime(Operating):
                 self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
         self._line.online.set()
 
-    def _take_over(self, box: Box, row: Row) -> None:
+    async def _take_over(self, box: Box, row: Row) -> None:
         if row.status == "exited":
             self._finish(row)
             return
         if box.pidfd < 0:
-            with contextlib.suppress(ProcessLookupError):  # the event of its end is on the way
-                box.created(row.pid, os.pidfd_open(row.pid))
+            _, held = await self._spawner.call("pidfd", row.id)
+            for fd in held:  # none: the event of its end is on the way
+                box.created(row.pid, fd)
         if row.status == "running":
             box.started(row.started)
             self._note(box, paused=freezing.is_frozen(box.stored.groups))
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
+        online = self._line.online.is_set()  # if not, somebody connects already, and will hear that it failed
         self._line.online.clear()
-        if not self._closing:
+        if online and not self._closing:
             self._nursery.start("reconnect to the container spawner", self._reconnect())
 
     async def _reconnect(self) -> None:
-        while True:
+        while not self._line.online.is_set():
             try:
                 await self._connect()
             except (SwarmError, OSError, SpawnerError):
                 self._spawner.close()
                 await self._clock.sleep(_RECONNECT_PAUSE)
-            else:
-                return
 
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
@@ -142,6 +142,12 @@ class LocalRuntime(Operating):
 
     async def create(self, config: ContainerConfig) -> int:
         validate(config)
+        try:
+            return await self._make(config)
+        except SpawnerLost:  # and with it the child, which had run nothing of the user's: once more
+            return await self._make(config)
+
+    async def _make(self, config: ContainerConfig) -> int:
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
         room = allot(self._groups, config)
@@ -201,9 +207,19 @@ class LocalRuntime(Operating):
         if box.state.status != "created" or not box.ready or box.starting:
             raise Refused(f"container {container_id} was started already; a container runs once")
         box.starting = True
-        (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
+        try:
+            (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
+        except SpawnerLost:
+            at = await self._started_meanwhile(box)
         box.started(at)
         self._storage.save_state(box.state)
+
+    async def _started_meanwhile(self, box: Box) -> float:
+        """Whether the spawner said "go" before it died, as the next one finds out."""
+        await self._line.is_back()
+        if not box.state.started_at:
+            raise Unavailable(f"container {box.state.id} was not started: the container spawner died; retry")
+        return box.state.started_at
 
     async def wait(self, container_id: str) -> ContainerState:
         box = self._box(container_id)

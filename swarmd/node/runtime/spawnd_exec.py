@@ -18,6 +18,7 @@ from swarmd.node.runtime.spawnd_state import Process, reap
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from swarmd.node.runtime.spawnd_loop import Client, Loop
@@ -30,11 +31,16 @@ _DIED = ("clone", "", errno.ESRCH, "the container ended before the program was e
 class Execution(Process):
     """``executing`` once it said that it is about to become the program; ``terminal``: the master's side."""
 
+    PLAIN = (*Process.PLAIN, "name", "executing", "terminal")
+
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.executing = False
         self.terminal = -1
+
+    def descriptors(self) -> list[int]:
+        return super().descriptors() + ([self.terminal] if self.terminal >= 0 else [])
 
 
 class Execs:
@@ -51,7 +57,7 @@ class Execs:
 
     def do_exec(self, client: Client, number: int, name: str, target: str, cgroup: str, *fds: int) -> None:
         container = self._containers.get(target)
-        opened = list(fds)
+        opened: list[int] = []
         try:
             if container is None or container.status != "running" or name in self._executions:
                 client.send(number, "error", "clone", "", errno.ESRCH, f"container {target} is not running")
@@ -95,6 +101,19 @@ class Execs:
             kernel.setns(self._own_pids, linux.CLONE_NEWPID)
         except OSError:
             os._exit(1)  # every further container would be born in this one; the next spawner takes over
+
+    def descriptors(self) -> list[int]:
+        return [fd for execution in self._executions.values() for fd in execution.descriptors()]
+
+    def state(self, place: Callable[[Client], int]) -> list[dict[str, Any]]:
+        """For a successor."""
+        return [execution.frozen(place) for execution in self._executions.values()]
+
+    def restore(self, state: list[dict[str, Any]], clients: list[Client]) -> None:
+        for values in state:
+            execution = self._executions[values["name"]] = Execution(values["name"])
+            execution.thaw(values, clients)
+            self._watch(execution)
 
     def _watch(self, execution: Execution) -> None:
         if execution.channel is not None:

@@ -13,6 +13,9 @@ from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from swarmd.node.runtime.spawnd_loop import Client, Loop
 
 _RETRY = 1.0
@@ -29,8 +32,10 @@ class LogKeeper:
 
     def open(self, name: str) -> list[int]:
         """The write ends for a new container, stdout and stderr; the caller closes them."""
-        self.reopen(name)
         directory = rundir.directory(self._run_dir, name)
+        for pipe in rundir.PIPES:
+            os.mkfifo(f"{directory}/{pipe}", 0o600)
+        self.reopen(name)
         return [os.open(f"{directory}/{pipe}", os.O_WRONLY | os.O_CLOEXEC) for pipe in rundir.PIPES]
 
     def reopen(self, name: str) -> None:
@@ -59,6 +64,20 @@ class LogKeeper:
         client.closed = self._lost
         for name in self._ends:
             self.announce(name)
+
+    def state(self, place: Callable[[Client], int]) -> dict[str, Any]:
+        """For a successor."""
+        pump = -1 if self._client is None else place(self._client)
+        return {"ends": self._ends, "pump": pump, "pid": self._pump_pid}
+
+    def descriptors(self) -> list[int]:
+        return [fd for ends in self._ends.values() for fd in ends]
+
+    def restore(self, state: dict[str, Any], clients: list[Client]) -> None:
+        self._ends, self._pump_pid = state["ends"], state["pid"]
+        if state["pump"] >= 0:
+            self._client = clients[state["pump"]]
+            self._client.closed = self._lost
 
     def _lost(self) -> None:
         self._client = None

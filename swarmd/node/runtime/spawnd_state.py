@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import time
 
-from swarmd.node.runtime import kernel
+from swarmd.node.runtime import kernel, rundir
 from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
-    import _socket
+    from collections.abc import Callable
     from typing import Any
 
+    from swarmd.node.runtime.spawnd_keep import Keep
     from swarmd.node.runtime.spawnd_loop import Client
 
 
 class Process:
     """A cloned child and the line to it; ``ours`` if we are its parent."""
+
+    PLAIN: tuple[str, ...] = ("pid", "pidfd", "failure", "ours", "image")
 
     def __init__(self) -> None:
         self.pid = 0
@@ -25,11 +29,37 @@ class Process:
         self.channel: _socket.socket | None = None
         self.failure: tuple[Any, ...] | None = None
         self.ours = True
+        self.image: tuple[int, ...] = ()  # what its child ran, if we have it from the notes
         self.waiting: tuple[Client, int] | None = None  # whoever asked for what goes on now
+
+    def descriptors(self) -> list[int]:
+        channel = [] if self.channel is None else [self.channel.fileno()]
+        return channel if self.pidfd < 0 else [self.pidfd, *channel]
+
+    def frozen(self, place: Callable[[Client], int]) -> dict[str, Any]:
+        """For a successor; ``place`` tells clients apart by their place in its list."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.PLAIN}
+        values["channel"] = -1 if self.channel is None else self.channel.fileno()
+        values["waiting"] = None if self.waiting is None else (place(self.waiting[0]), self.waiting[1])
+        return values
+
+    def thaw(self, values: dict[str, Any], clients: list[Client]) -> None:
+        """Become what was frozen, perhaps by another version of this program."""
+        for name in self.PLAIN:
+            if name in values:
+                setattr(self, name, values[name])
+        if values.get("channel", -1) >= 0:
+            self.channel = _socket.socket(fileno=values["channel"])
+            self.channel.setblocking(False)
+        waiting = values.get("waiting")
+        if waiting is not None and waiting[0] >= 0:
+            self.waiting = (clients[waiting[0]], waiting[1])
 
 
 class Container(Process):
     """``status``: creating, created, starting, running, exited."""
+
+    PLAIN = (*Process.PLAIN, "id", "status", "started", "finished", "wait_status")
 
     def __init__(self, container_id: str) -> None:
         super().__init__()
@@ -42,6 +72,73 @@ class Container(Process):
 
     def row(self) -> tuple[Any, ...]:
         return (self.id, self.status, self.pid, self.started, self.finished, self.wait_status, self.failure)
+
+    def frozen(self, place: Callable[[Client], int]) -> dict[str, Any]:
+        asked = [(place(client), number) for client, number in self.forgetting]
+        return {**super().frozen(place), "forgetting": asked}
+
+    def thaw(self, values: dict[str, Any], clients: list[Client]) -> None:
+        super().thaw(values, clients)
+        asked = [entry for entry in values.get("forgetting", ()) if entry[0] >= 0]
+        self.forgetting = [(clients[place], number) for place, number in asked]
+
+
+def note(container: Container, boot: str) -> tuple[Any, ...]:
+    """What :func:`adopted` needs should we die; the image tells a child from the program it becomes."""
+    identity = (os.fstat(container.pidfd).st_ino, *_image("self"))
+    start = kernel.process_start(container.pid)
+    return (container.pid, start, boot, container.status, container.started, identity)
+
+
+def adopted(run_dir: str, container_id: str, boot: str, keep: Keep) -> Container | None:
+    """A container of a spawner that died, from its notes; "exited" if its process is gone."""
+    run = rundir.load(run_dir, container_id, "run")
+    if run is None:
+        return None
+    container = Container(container_id)
+    container.pid, start, born, container.status, container.started = run[:5]
+    container.ours = False
+    identity = run[5] if len(run) > 5 else ()
+    container.image = identity[1:]
+    end = rundir.load(run_dir, container_id, "exit")
+    if end is not None:
+        container.wait_status, container.finished, container.failure = end
+    elif born == boot:
+        container.pidfd = keep.find(container_id)
+        if container.pidfd < 0:
+            container.pidfd = _reopened(container.pid, start, identity[:1])
+    if container.pidfd < 0:
+        container.status = "exited"
+    return container
+
+
+def _reopened(pid: int, start: str, inode: tuple[int, ...]) -> int:
+    """A pidfd of ``pid`` unless that is another process by now, else -1.
+
+    Since Linux 6.9 the inode of a pidfd is never used twice; before, it is the same for all of them.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    if kernel.process_start(pid) == start and os.fstat(pidfd).st_ino in (inode or (os.fstat(pidfd).st_ino,)):
+        return pidfd
+    os.close(pidfd)
+    return -1
+
+
+def _image(pid: int | str) -> tuple[int, int]:
+    """The file a process runs; zeros if it is gone."""
+    try:
+        found = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
+
+
+def became_program(container: Container) -> bool:
+    """Whether a child that was told to start does not run the spawner's interpreter any more."""
+    return _image(container.pid) not in ((0, 0), container.image)
 
 
 def clone_in(pid_space: list[int], flags: int, cgroup_fd: int) -> tuple[int, int]:
@@ -63,8 +160,6 @@ def clone_in(pid_space: list[int], flags: int, cgroup_fd: int) -> tuple[int, int
 
 def reap(process: Process) -> int | None:
     """The wait status, None if there is none (yet)."""
-    if not process.ours:
-        return kernel.pidfd_exit_status(process.pidfd)
     try:
         end = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
