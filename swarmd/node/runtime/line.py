@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from swarmd.kit.clock import Clock
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
 
+_RECONNECT_PAUSE = 0.5
 _ONLINE_PATIENCE = 60.0
 
 Failed = Callable[[str, str, int, str], SwarmError]
@@ -28,6 +30,15 @@ class Line:
                 await self.online.wait()
         except TimeoutError:
             raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+
+    async def reconnect(self, connect: Callable[[], Awaitable[None]], clock: Clock) -> None:
+        """Call ``connect`` until somebody's has succeeded."""
+        while not self.online.is_set():
+            try:
+                await connect()
+            except (SwarmError, OSError, SpawnerError):
+                self._spawner.close()
+                await clock.sleep(_RECONNECT_PAUSE)
 
     async def ask(
         self, operation: str, *arguments: Any, fds: tuple[int, ...] = (), failed: Failed

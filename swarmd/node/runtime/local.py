@@ -12,12 +12,12 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
+from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.client import SpawnClient, SpawnerError, SpawnerLost
+from swarmd.node.runtime.client import SpawnClient, SpawnerLost
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
@@ -35,7 +35,6 @@ from swarmd.node.runtime.reattach import Row, settled_rows
 from swarmd.node.runtime.storage import Storage, Stored
 
 _KILL_PATIENCE = 10.0
-_RECONNECT_PAUSE = 0.5
 list_ = list  # the port has a method of that name
 
 
@@ -108,15 +107,7 @@ class LocalRuntime(Operating):
         online = self._line.online.is_set()  # if not, somebody connects already, and will hear that it failed
         self._line.online.clear()
         if online and not self._closing:
-            self._nursery.start("reconnect to the container spawner", self._reconnect())
-
-    async def _reconnect(self) -> None:
-        while not self._line.online.is_set():
-            try:
-                await self._connect()
-            except (SwarmError, OSError, SpawnerError):
-                self._spawner.close()
-                await self._clock.sleep(_RECONNECT_PAUSE)
+            self._nursery.start("reconnect to the spawner", self._line.reconnect(self._connect, self._clock))
 
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
@@ -210,16 +201,12 @@ class LocalRuntime(Operating):
         try:
             (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
         except SpawnerLost:
-            at = await self._started_meanwhile(box)
+            await self._line.is_back()
+            at = box.state.started_at  # as the next spawner found out
+            if not at:
+                raise
         box.started(at)
         self._storage.save_state(box.state)
-
-    async def _started_meanwhile(self, box: Box) -> float:
-        """Whether the spawner said "go" before it died, as the next one finds out."""
-        await self._line.is_back()
-        if not box.state.started_at:
-            raise Unavailable(f"container {box.state.id} was not started: the container spawner died; retry")
-        return box.state.started_at
 
     async def wait(self, container_id: str) -> ContainerState:
         box = self._box(container_id)
