@@ -27,7 +27,10 @@ class Shown(msgspec.Struct, frozen=True):
     answer: tuple[str, ...] = ()
 
 
-_SERVICE = ("spec.mode", "spec.replicas", "spec.template.container.image")
+_SERVICE = (
+    "spec.mode", "spec.replicas", "spec.template.container.image", "spec.template.container.privileged",
+    "spec.template.container.pid_mode", "spec.template.runtime",
+)  # fmt: skip
 _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
 _SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
@@ -57,6 +60,9 @@ SHOWN: Mapping[str, Shown] = {
     "NodeApi/ImportImage": Shown(answer=("id",)),
     "NodeApi/TagImage": Shown("source", ("target",)),
     "NodeApi/RemoveImage": Shown("ref", ("force",), ("untagged", "deleted")),
+    "NodeApi/CreateVolume": Shown("name", ("driver",), ("volume.name",)),
+    "NodeApi/RemoveVolume": Shown("name"),
+    "NodeApi/PruneVolumes": Shown(more=("all", "labels"), answer=("deleted", "reclaimed")),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
@@ -69,6 +75,7 @@ QUIET = frozenset(
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
         "Control/GetAuthority",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
+        "NodeApi/ListVolumes", "NodeApi/GetVolume",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
     }
