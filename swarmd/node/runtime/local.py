@@ -16,6 +16,7 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
+from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.client import SpawnClient, SpawnerError
@@ -54,6 +55,7 @@ class LocalRuntime(Operating):
         self._execs = Execs(self._line, self._nursery, clock, new_id)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
+        self.archives = Archives(self._box, self._storage.directory)
         self._closing = False
 
     @property
