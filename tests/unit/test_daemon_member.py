@@ -74,6 +74,7 @@ class Rig:
             config=Config(data_dir=str(directory), run_dir=str(directory)),
             clock=self.clock, runtime=nothing, network=nothing, images=nothing,
             volumes=nothing,
+            containers=nothing,
         )  # fmt: skip
         self.member = Member(
             machine,

@@ -15,6 +15,7 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
+from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
@@ -51,6 +52,7 @@ class LocalRuntime(Operating):
         self._attachments = Attachments(self._spawner, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
+        self.archives = Archives(self._box, self._storage.directory)
         self._closing = False
 
     @property
@@ -249,11 +251,6 @@ class LocalRuntime(Operating):
                     f"container {container_id} (pid {box.state.pid}) does not die: it waits in the kernel"
                 ) from None
         return box.state
-
-    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
-        box = self._box(container_id)
-        box.signal(signal_number(signal))
-        self._thaw(box)
 
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)

@@ -18,6 +18,7 @@ from swarmd.node.runtime.core import limits as rules
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
 from swarmd.node.runtime.core.oci_resources import Resources
+from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.planner import Planner
@@ -55,6 +56,11 @@ class Operating:
     def container_dir(self, container_id: str) -> Path:
         """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
         return self._storage.directory(container_id)
+
+    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
+        box = self._box(container_id)
+        box.signal(signal_number(signal))
+        self._thaw(box)
 
     async def pause(self, container_id: str) -> None:
         box = self._box(container_id)
