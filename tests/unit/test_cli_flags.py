@@ -141,7 +141,7 @@ def test_mounts_are_read() -> None:
     [
         ("source=x", "target is required"),
         ("type=npipe,target=/x", "invalid mount type"),
-        ("target=/x,volume-driver=y", "unexpected key 'volume-driver'"),
+        ("target=/x,volume-colour=y", "unexpected key 'volume-colour'"),
         ("target=/x,tmpfs-size=1", "cannot mix"),
         ("target=/x,readonly=maybe", "invalid value for readonly"),
     ],
