@@ -20,9 +20,10 @@ from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.model.errors import Denied, Invalid, NotFound
 from swarmd.rpc import errors
+from swarmd.rpc.peer import Identity
 from swarmd.rpc.v1 import control_pb2, node_pb2, peer_pb2, types_pb2
 from swarmd.store.raft.single import SingleProposer
-from tests.unit.test_control_bed import Bed
+from tests.unit.test_control_bed import Bed, eventually
 from tests.unit.test_rpc_roles import Port, port
 
 __all__ = ["port"]
@@ -68,12 +69,15 @@ def filled(message: Message, mark: str) -> Any:
 
 
 def test_what_is_listed_exists() -> None:
-    known = {audit.short_name(path) for path in methods()} | {"ClusterPort/Join"}
+    known = {audit.short_name(path) for path in methods()} | {"ClusterPort/Join", "ClusterPort/Connect"}
     assert sorted((SHOWN.keys() | QUIET) - known) == []
     assert sorted(SHOWN.keys() & QUIET) == []
     for name, shown in SHOWN.items():
         if name == "ClusterPort/Join":
             assert audit.described(name, None, peer_pb2.JoinReply(node_id="n", role="worker"))[2]
+            continue
+        if name == "ClusterPort/Connect":
+            assert shown == audit.Shown()
             continue
         for answer, paths in ((False, (shown.target, *shown.more)), (True, shown.answer)):
             for path in filter(None, paths):
@@ -210,6 +214,8 @@ async def test_one_stranger_behind_a_manager_does_not_hide_another(port: Port) -
         for _ in range(times):
             with pytest.raises(grpc.aio.AioRpcError):
                 await call(request.SerializeToString(), timeout=10)
+    # The last line may be written when its answer is here already.
+    await eventually(lambda: b"10.0.0.2" in b"".join(port.audit))
     targets = [json.loads(line)["target"] for line in port.audit]
     assert (targets.count("10.0.0.1"), targets.count("10.0.0.2")) == (MOST, 1)
 
@@ -411,6 +417,24 @@ async def test_a_stranger_at_the_join_lane_is_recorded_once_it_asks_for_a_certif
     assert len(socket.lines) == 1 + MOST
     assert socket.last()["outcome"] == "denied"
     assert SECRET.encode() not in b"".join(socket.lines)
+
+
+async def test_connections_that_the_cluster_port_refuses_are_recorded_by_whom_and_not_without_end(
+    socket: Socket,
+) -> None:
+    refused = socket.trail.refused_connection
+    refused("10.0.0.9", None, "the TLS handshake failed: certificate has expired")
+    line = socket.last()
+    assert (line["method"], line["outcome"]) == ("ClusterPort/Connect", "denied")
+    assert line["caller"] == {"kind": "stranger", "address": "10.0.0.9"}
+    assert line["error"] == "the TLS handshake failed: certificate has expired"
+    for _ in range(MOST + 5):
+        refused("10.0.0.9", None, "the TLS handshake failed: http request")
+    assert len(socket.lines) == MOST
+    refused("10.0.0.8", Identity("w1", "swarm-worker", "c1"), "This lane is for managers")
+    assert socket.last()["caller"] == {
+        "kind": "node", "node": "w1", "role": "worker", "address": "10.0.0.8"
+    }  # fmt: skip
 
 
 async def test_no_call_of_any_kind_leaves_a_marked_secret_in_the_log(socket: Socket) -> None:
