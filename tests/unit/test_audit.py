@@ -20,7 +20,6 @@ from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.model.errors import Denied, Invalid, NotFound
 from swarmd.rpc import errors
-from swarmd.rpc.peer import Identity
 from swarmd.rpc.v1 import control_pb2, node_pb2, peer_pb2, types_pb2
 from swarmd.store.raft.single import SingleProposer
 from tests.unit.test_control_bed import Bed, eventually
@@ -417,24 +416,6 @@ async def test_a_stranger_at_the_join_lane_is_recorded_once_it_asks_for_a_certif
     assert len(socket.lines) == 1 + MOST
     assert socket.last()["outcome"] == "denied"
     assert SECRET.encode() not in b"".join(socket.lines)
-
-
-async def test_connections_that_the_cluster_port_refuses_are_recorded_by_whom_and_not_without_end(
-    socket: Socket,
-) -> None:
-    refused = socket.trail.refused_connection
-    refused("10.0.0.9", None, "the TLS handshake failed: certificate has expired")
-    line = socket.last()
-    assert (line["method"], line["outcome"]) == ("ClusterPort/Connect", "denied")
-    assert line["caller"] == {"kind": "stranger", "address": "10.0.0.9"}
-    assert line["error"] == "the TLS handshake failed: certificate has expired"
-    for _ in range(MOST + 5):
-        refused("10.0.0.9", None, "the TLS handshake failed: http request")
-    assert len(socket.lines) == MOST
-    refused("10.0.0.8", Identity("w1", "swarm-worker", "c1"), "This lane is for managers")
-    assert socket.last()["caller"] == {
-        "kind": "node", "node": "w1", "role": "worker", "address": "10.0.0.8"
-    }  # fmt: skip
 
 
 async def test_no_call_of_any_kind_leaves_a_marked_secret_in_the_log(socket: Socket) -> None:
