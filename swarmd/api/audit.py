@@ -26,7 +26,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import SwarmError
 from swarmd.rpc import errors
-from swarmd.rpc.peer import OnJoin
+from swarmd.rpc.peer import Identity, OnJoin
 from swarmd.rpc.v1 import agent_pb2, peer_pb2
 from swarmd.security import peer
 
@@ -116,6 +116,16 @@ class Trail:
             return reply
 
         return answered
+
+    def refused_connection(self, address: str, who: Identity | None, why: str) -> None:
+        """The cluster port did not let a connection in."""
+        watch = _Watch()
+        watch.outcome, watch.text = "denied", why
+        caller = Caller(kind="stranger", address=address)
+        if who is not None:
+            role = who.role.removeprefix("swarm-")
+            caller = Caller(kind="node", node=who.node_id, role=role, address=address)
+        self._line("ClusterPort/Connect", caller, self._new_id(), None, watch, 0.0)
 
     def _record(
         self, name: str, asked: tuple[Caller, str], request: object, watch: _Watch, duration: float

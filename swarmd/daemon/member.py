@@ -206,6 +206,7 @@ class Member:
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             on_left=self._let_go,
             joins=self._machine.trail.joins,
+            refused=self._machine.trail.refused_connection,
             recheck=lambda: self._calls.recheck(),
         )
         own = self._memory.node_id

@@ -182,6 +182,7 @@ class Working:
             memory,
             managers=tuple(remote_of(peer) for peer in info.managers) or memory.managers,
             gossip_key=info.gossip_key,
+            gossip_also=tuple(info.gossip_also),
             seeds=tuple(seed.address for seed in info.seeds),
             number=info.node.number,
         )
@@ -239,12 +240,15 @@ class Working:
         if not memory.gossip_key:
             return
         seeds = [(address, NODE_PORT) for address in memory.seeds]
-        if self._gossip is None:
+        keys = [memory.gossip_key, *memory.gossip_also]
+        if self._gossip is not None:
+            self._gossip.set_keys(keys)
+        else:
             gossip = Gossip(
                 memory.node_id,
                 (memory.listen, NODE_PORT),
                 (memory.address, NODE_PORT),
-                [memory.gossip_key],
+                keys,
                 self._machine.clock,
                 random_seed(),
                 lambda event: self._mask(),

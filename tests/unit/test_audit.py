@@ -22,7 +22,7 @@ from swarmd.model.errors import Denied, Invalid, NotFound
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import control_pb2, node_pb2, peer_pb2, types_pb2
 from swarmd.store.raft.single import SingleProposer
-from tests.unit.test_control_bed import Bed
+from tests.unit.test_control_bed import Bed, eventually
 from tests.unit.test_rpc_roles import Port, port
 
 __all__ = ["port"]
@@ -68,12 +68,15 @@ def filled(message: Message, mark: str) -> Any:
 
 
 def test_what_is_listed_exists() -> None:
-    known = {audit.short_name(path) for path in methods()} | {"ClusterPort/Join"}
+    known = {audit.short_name(path) for path in methods()} | {"ClusterPort/Join", "ClusterPort/Connect"}
     assert sorted((SHOWN.keys() | QUIET) - known) == []
     assert sorted(SHOWN.keys() & QUIET) == []
     for name, shown in SHOWN.items():
         if name == "ClusterPort/Join":
             assert audit.described(name, None, peer_pb2.JoinReply(node_id="n", role="worker"))[2]
+            continue
+        if name == "ClusterPort/Connect":
+            assert shown == audit.Shown()
             continue
         for answer, paths in ((False, (shown.target, *shown.more)), (True, shown.answer)):
             for path in filter(None, paths):
@@ -212,6 +215,8 @@ async def test_one_stranger_behind_a_manager_does_not_hide_another(port: Port) -
         for _ in range(times):
             with pytest.raises(grpc.aio.AioRpcError):
                 await call(request.SerializeToString(), timeout=10)
+    # The last line may be written when its answer is here already.
+    await eventually(lambda: b"10.0.0.2" in b"".join(port.audit))
     targets = [json.loads(line)["target"] for line in port.audit]
     assert (targets.count("10.0.0.1"), targets.count("10.0.0.2")) == (MOST, 1)
 

@@ -82,8 +82,9 @@ SHOWN: Mapping[str, Shown] = {
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
+    "ClusterPort/Connect": Shown(),
 }
-"""By service and method.  ``ClusterPort/Join``: a stranger's join, which is no gRPC."""
+"""By service and method.  Of the cluster port, which is no gRPC: a stranger's join, a connection refused."""
 
 QUIET = frozenset(
     {

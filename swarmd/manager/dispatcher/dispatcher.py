@@ -199,6 +199,7 @@ class Dispatcher:
             heartbeat=liveness.heartbeat_period(len(nodes), cluster.spec.heartbeat),
             managers=self._managers(),
             gossip_key=cluster.gossip_key,
+            gossip_also=[cluster.gossip_change.key] if cluster.gossip_change else [],
             root_ca=issuing.trusted(cluster),
             wanted_issuer=self._wanted_issuer(node_id),
         )
