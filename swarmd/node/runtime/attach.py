@@ -21,6 +21,8 @@ from swarmd.node.runtime.following import Follower
 from swarmd.node.runtime.spawnd_logs import hold_input
 from swarmd.node.runtime.streams import Input
 
+_PATIENCE, _RETRY = 5.0, 0.1
+
 
 class Attached:
     """One who is attached to a container; implements ``sessions.Session``."""
@@ -92,7 +94,7 @@ class Attachments:
         output = Follower(config.id, self._run_dir, container_dir, self._clock, logs=logs)
         try:
             if config.tty:
-                _, (terminal,) = await self._ask("terminal", config.id, failed=failures.attach_failure)
+                terminal = await self._terminal(box)
             if config.stdin:
                 stdin = Input(os.dup(terminal) if config.tty else self._open_input(config.id))
             await output.begin()
@@ -106,6 +108,19 @@ class Attachments:
         attached = Attached(self, box, output, stdin, terminal)
         self._attached.setdefault(config.id, []).append(attached)
         return attached
+
+    async def _terminal(self, box: Box) -> int:
+        """A spawner that has just been replaced has it only when the log pump has come to it."""
+        deadline = self._clock.monotonic() + _PATIENCE
+        while True:
+            try:
+                _, (terminal,) = await self._ask("terminal", box.state.id, failed=failures.attach_failure)
+            except Refused:
+                if box.done.is_set() or self._clock.monotonic() > deadline:
+                    raise
+                await self._clock.sleep(_RETRY)
+            else:
+                return terminal
 
     def _open_input(self, name: str) -> int:
         """-1 if it was ended by somebody, or the program has closed it."""

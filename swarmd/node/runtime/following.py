@@ -37,7 +37,7 @@ class Follower:
         self._logs = container_dir / "log"
         self._clock = clock
         self._connection: socket.socket | None = None
-        self._following = Following(START) if logs else None
+        self._following = Following(START, 0) if logs else None
         self._backlog: Iterator[Piece] = iter(())
         self._over = False
 
@@ -64,15 +64,18 @@ class Follower:
     async def begin(self) -> None:
         """Be connected, or know that the output is over."""
         while self._connection is None and not self._over:
-            mark = await self._connect()
+            pump, mark = await self._connect()
             if mark is not None:
-                self._backlog, self._following = self._missed(mark), Following(mark)
-            elif self._has_ended():
-                self._backlog, self._over = self._missed(None), True
-            else:  # a new pump is on its way
+                self._backlog, self._following = self._missed(pump, mark), Following(mark, pump)
+            elif pump and self._has_ended():
+                self._backlog, self._over = self._missed(pump, None), True
+            elif not self._logs.exists():  # removed
+                self._over = True
+            else:  # a new pump is on its way, or will soon be told of this container
                 await self._clock.sleep(_RETRY)
 
-    async def _connect(self) -> Mark | None:
+    async def _connect(self) -> tuple[int, Mark | None]:
+        """The pump that is there (0: none), and where the output stands."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.connect(self._socket)
@@ -84,24 +87,22 @@ class Follower:
         except BaseException:
             connection.close()
             raise
-        if answer is None:
+        if answer is None or answer[3] is None:
             connection.close()
-            return None
+            return answer[2] if answer is not None else 0, None
         self._connection = connection
-        return msgspec.convert(answer[2], Mark)
+        return answer[2], msgspec.convert(answer[3], Mark)
 
-    def _missed(self, upto: Mark | None) -> Iterator[Piece]:
+    def _missed(self, pump: int, upto: Mark | None) -> Iterator[Piece]:
         if self._following is None:
             return iter(())
-        since = self._following.mark
-        missed = self._following.missed(upto.pump if upto else since.pump)
-        return _pieces(self._logs, since, upto, missed)
+        return _pieces(self._logs, self._following.mark, upto, self._following.missed(pump))
 
     def _has_ended(self) -> bool:
         """Whether the pump has written all there will be."""
         numbers = _numbers(self._logs)
         if not numbers:
-            return not self._logs.exists()
+            return False
         path = self._logs / logrecord.file_name(numbers[-1])
         end = logrecord.encode(0, logrecord.END, b"")
         try:

@@ -178,6 +178,7 @@ class Pump:
         except OSError:  # known already, or removed meanwhile
             for fd in fds:
                 os.close(fd)
+            self._follow_input(name)
             return
         self._outputs[name] = output
         with wire.ignoring(OSError):
@@ -191,6 +192,14 @@ class Pump:
             # A pipe whose writers were gone before we opened it never reports a hang-up: read to the end.
             while self._drain(fd):
                 pass
+
+    def _follow_input(self, name: str) -> None:
+        """It may have been ended by a spawner that could not tell us."""
+        output = self._outputs.get(name)
+        if output is not None and not os.path.exists(
+            f"{rundir.directory(self._run_dir, name)}/{rundir.INPUT}"
+        ):
+            output.end_input()
 
     def _drain(self, fd: int) -> bool:
         """Read once; False if there is nothing more now, or ever."""
@@ -233,12 +242,12 @@ class Pump:
             output.end_input()
             self._live.end(name)
 
-    def _mark(self, name: str) -> tuple[int, int, int, bytes, bytes] | None:
+    def _mark(self, name: str) -> tuple[int, int, bytes, bytes] | None:
         output = self._outputs.get(name)
         if output is None:
             return None
         rests = {stream: splitter.rest for stream, splitter in output.streams.values()}
-        return mark(os.getpid(), *output.files.place(), rests)
+        return mark(*output.files.place(), rests)
 
     def _close(self, output: _Output, fd: int) -> None:
         self._poll.unregister(fd)

@@ -1,10 +1,11 @@
 """The log pump's live side: who is attached gets what a container writes as it is read, whole lines or not.
 
-A subscriber connects to ``logd.sock`` and asks ``attach`` id.  The answer is a mark: which pump this is, the
-log file being written, its size, and what is held back of stdout and stderr because the line goes on.  What
-was written before is in the files up to there and in those rests; all that comes later is sent: ``data``
-stream, bytes, then ``end``.  One that does not keep up is dropped when its socket is full.  It costs the
-container nothing and the pump no memory, and the subscriber finds what it missed in the files.
+A subscriber connects to ``logd.sock`` and asks ``attach`` id.  The answer tells this pump from the next one,
+and gives a mark if the output is not over: the log file being written, its size, and what is held back of
+stdout and stderr because the line goes on.  What was written before is in the files up to there and in those
+rests; all that comes later is sent: ``data`` stream, bytes, then ``end``.  One that does not keep up is
+dropped when its socket is full.  It costs the container nothing and the pump no memory, and the subscriber
+finds what it missed in the files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Mark = tuple[int, int, int, bytes, bytes]
+    Mark = tuple[int, int, bytes, bytes]
 
 _PIECE = 32 * 1024
 
@@ -68,9 +69,8 @@ class Live:
         try:
             (number, _, name), _ = wire.receive(connection)
             found = self._mark(name)
-            if found is not None:
-                wire.send(connection, wire.encode(number, "ok", found))
-                known = True
+            wire.send(connection, wire.encode(number, "ok", os.getpid(), found))
+            known = found is not None
         except (OSError, EOFError, ValueError):
             known = False
         if not known:
@@ -110,6 +110,6 @@ class Live:
         connection.close()
 
 
-def mark(pump: int, number: int, size: int, rests: dict[int, bytes]) -> Mark:
-    """``pump`` tells one pump from the next, ``rests`` is what is held back by stream."""
-    return pump, number, size, rests.get(STDOUT, b""), rests.get(STDERR, b"")
+def mark(number: int, size: int, rests: dict[int, bytes]) -> Mark:
+    """``rests`` is what is held back by stream."""
+    return number, size, rests.get(STDOUT, b""), rests.get(STDERR, b"")

@@ -12,9 +12,8 @@ from swarmd.node.runtime.core.logrecord import STDERR, STDOUT, Splitter
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """Where a pump stood: its id, the log file and its size, and the beginnings of lines it held back."""
+    """Where a pump stood: the log file and its size, and the beginnings of lines it held back."""
 
-    pump: int
     number: int
     size: int
     out: bytes
@@ -24,14 +23,15 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
         return self.out if stream == STDOUT else self.err
 
 
-START = Mark(0, 0, 0, b"", b"")
+START = Mark(0, 0, b"", b"")
 
 
 class Following:
-    """Begins at a mark, with nothing given since."""
+    """Begins at the mark of a pump, with nothing given since."""
 
-    def __init__(self, mark: Mark) -> None:
+    def __init__(self, mark: Mark, pump: int) -> None:
         self.mark = mark
+        self._pump = pump
         self._given = {stream: len(mark.rest(stream)) for stream in (STDOUT, STDERR)}
         self._splitters = {stream: Splitter() for stream in (STDOUT, STDERR)}
         for stream, splitter in self._splitters.items():
@@ -49,7 +49,7 @@ class Following:
         log.
         """
         given = dict(self._given)
-        if pump != self.mark.pump:
+        if pump != self._pump:
             for stream, splitter in self._splitters.items():
                 given[stream] -= len(splitter.flush())
         return Missed(given)
