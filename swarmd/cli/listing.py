@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from swarmd.cli.table import layout, layout_lines
-from swarmd.cli.template import compile_template, go_json, unescape
+from swarmd.kit.template import compile_template, go_json, unescape
 
 Row = dict[str, str]
 
