@@ -20,6 +20,7 @@ _COMMANDS = {
     "service": "swarmd.cli.commands.service:group",
     "cluster": "swarmd.cli.commands.cluster:group",
     "image": "swarmd.cli.commands.image:group",
+    "volume": "swarmd.cli.commands.volume:group",
     "events": "swarmd.cli.commands.events:events",
     "context": "swarmd.cli.commands.context:group",
     "info": "swarmd.cli.commands.system:info",

@@ -39,6 +39,7 @@ from swarmd.node.peer import LogLine
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
+from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmd.store.raft.node import RaftNode
@@ -56,6 +57,7 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
+        self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
         disk = OnDisk(config.data)
         self._swarm = Swarm(disk, self._machine, self._read_logs, self._abandon)
         folder = BackupFolder(config.data, config.backup)
@@ -80,6 +82,7 @@ class Daemon:
         self._lock_fd = take_lock(self._config.data)
         self._audit.start()
         await self._images.open()
+        await self._volumes.open()
         await self._runtime.start_up()
         await self._open_socket()
         await self._swarm.resume()
@@ -105,7 +108,7 @@ class Daemon:
             ],
             options=SERVER_OPTIONS,
         )
-        node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
+        node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images, self._volumes), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
         self._config.socket.unlink(missing_ok=True)
         try:
@@ -136,6 +139,7 @@ class Daemon:
             runtime=self._runtime,
             network=network,
             images=self._images,
+            volumes=self._volumes,
             trail=self._trail,
         )
 

@@ -25,14 +25,15 @@ from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.fetch import ImageFetcher
+from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
 from swarmd.node.agent.taskdb import TaskDatabase
-from swarmd.node.agent.volumes import Volumes
 from swarmd.node.agent.worker import Worker
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
 from swarmd.node.runtime.port import Runtime
+from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import codec, errors
 from swarmd.rpc.channels import NODE_PORT, Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
@@ -47,6 +48,7 @@ class Machine(msgspec.Struct, frozen=True):
     runtime: Runtime
     network: NetworkPort
     images: ImageStore
+    volumes: Volumes
     trail: Trail
 
 
@@ -101,7 +103,7 @@ class Working:
             network=machine.network,
             images=machine.images,
             fetcher=fetcher,
-            volumes=Volumes(machine.config.data / "volumes"),
+            mounting=Mounting(machine.images, fetcher, machine.volumes),
             facts=self._facts,
             clock=machine.clock,
         )
@@ -259,11 +261,13 @@ class Working:
         self._machine.network.mask(dead)
 
     def _facts(self) -> NodeFacts:
-        memory = self._memory()
+        about = describe(__version__, {})
         return NodeFacts(
-            node_id=memory.node_id,
-            hostname=describe(__version__, {}).hostname,
+            node_id=self._memory().node_id,
+            hostname=about.hostname,
             resolv_conf=resolver_settings(),
+            os=about.os,
+            arch=about.arch,
         )
 
     def _say(self, text: str) -> None:

@@ -173,6 +173,9 @@ class FakeRuntime:
     def inspect(self, container_id: str) -> ContainerState | None:
         return self._disk.containers.get(container_id)
 
+    def config(self, container_id: str) -> ContainerConfig | None:
+        return self.configs.get(container_id) if container_id in self._disk.containers else None
+
     def _state(self, container_id: str) -> ContainerState:
         try:
             return self._disk.containers[container_id]

@@ -450,7 +450,7 @@ async def test_reading_the_log_is_a_stream_of_lines_since_a_time() -> None:
             for at in (10.0, 20.0):
                 yield b'{"time":"%s"}' % audit.timestamp(at).encode()
 
-    server: Any = NodeServer(Actions(), None)  # type: ignore[arg-type]
+    server: Any = NodeServer(Actions(), None, None)  # type: ignore[arg-type]
     request = node_pb2.ReadAuditRequest(tail=5, follow=True, since=15.0)
     found = [answer.line async for answer in server.ReadAudit(request, None)]
     assert found == [b'{"time":"1970-01-01T00:00:20.000Z"}']

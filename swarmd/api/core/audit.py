@@ -57,6 +57,9 @@ SHOWN: Mapping[str, Shown] = {
     "NodeApi/ImportImage": Shown(answer=("id",)),
     "NodeApi/TagImage": Shown("source", ("target",)),
     "NodeApi/RemoveImage": Shown("ref", ("force",), ("untagged", "deleted")),
+    "NodeApi/CreateVolume": Shown("name", ("driver",), ("volume.name",)),
+    "NodeApi/RemoveVolume": Shown("name"),
+    "NodeApi/PruneVolumes": Shown(more=("all", "labels"), answer=("deleted", "reclaimed")),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
@@ -69,6 +72,7 @@ QUIET = frozenset(
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
         "Control/GetAuthority",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
+        "NodeApi/ListVolumes", "NodeApi/GetVolume",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
     }

@@ -103,12 +103,17 @@ class Dispatcher:
             node_id,
             tasks=lambda: self._store.tasks_of_node(node_id),
             spec=self._store.spec_version,
+            labels=self._labels,
             info=lambda: self._info(node_id),
             mesh=lambda: (self._mesh_version, self._mesh),
         )
         self._sessions[node_id] = session
         self._judging.opened(node_id)
         return session
+
+    def _labels(self, service_id: str) -> dict[str, str]:
+        service = self._store.get(Service, service_id)
+        return {} if service is None else service.spec.labels
 
     def _end_session_of(self, node_id: str) -> None:
         previous = self._sessions.get(node_id)
