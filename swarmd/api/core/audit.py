@@ -27,7 +27,10 @@ class Shown(msgspec.Struct, frozen=True):
     answer: tuple[str, ...] = ()
 
 
-_SERVICE = ("spec.mode", "spec.replicas", "spec.template.container.image")
+_SERVICE = (
+    "spec.mode", "spec.replicas", "spec.template.container.image", "spec.template.container.privileged",
+    "spec.template.container.pid_mode", "spec.template.runtime",
+)  # fmt: skip
 _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
 _SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
