@@ -14,10 +14,10 @@ import msgspec
 
 from swarmd.model.errors import Invalid
 from swarmd.model.kernel import ULIMITS, is_capability, sysctl_namespace
-from swarmd.model.spec import ContainerSpec, DeviceSpec, UlimitSpec
+from swarmd.model.spec import ContainerSpec, DeviceSpec, MountSpec, UlimitSpec
 
 MOST_TEXTS = 1 << 20
-"""Bytes of everything a container is told: a row of the store is replicated, and kept in every history."""
+"""Characters of everything a container is told: a row of the store is replicated, and kept in every history."""
 
 _MAX_SECCOMP = 1 << 18
 _MAX_ENTRIES = 10_000
@@ -58,10 +58,10 @@ def container(spec: ContainerSpec, runtime: str) -> None:
 
 def _sizes(spec: ContainerSpec) -> None:
     """Measured as a whole: many small texts weigh as much as a large one."""
-    size = len(msgspec.msgpack.encode(spec))
+    size = sum(len(text) for _, texts in _all_texts(spec) for text in texts)
     if size > MOST_TEXTS:
         raise Invalid(
-            f"ContainerSpec: {size} bytes are more than the {MOST_TEXTS} a service may say about its "
+            f"ContainerSpec: {size} characters are more than the {MOST_TEXTS} a service may say about its "
             "containers: shorten env, labels, args or the seccomp profile"
         )
     for field in msgspec.structs.fields(spec):
@@ -93,9 +93,13 @@ def _all_texts(spec: ContainerSpec) -> Iterable[tuple[str, Iterable[str]]]:
         elif isinstance(value, dict):
             yield field.name, (*value.keys(), *value.values())
         elif field.name == "mounts":
-            yield "mount", [text for mount in spec.mounts for text in (mount.source, mount.target)]
+            yield "mount", [text for mount in spec.mounts for text in _mount_texts(mount)]
         elif isinstance(value, tuple):
             yield field.name, (one for one in value if isinstance(one, str))
+
+
+def _mount_texts(mount: MountSpec) -> tuple[str, ...]:
+    return (mount.source, mount.target, mount.subpath, *mount.labels.keys(), *mount.labels.values())
 
 
 def _capabilities(flag: str, names: Iterable[str]) -> None:
