@@ -16,10 +16,10 @@ from swarmd.model.errors import Invalid
 from swarmd.model.kernel import ULIMITS, is_capability, sysctl_namespace
 from swarmd.model.spec import ContainerSpec, DeviceSpec, MountSpec, UlimitSpec
 
-MOST_TEXTS = 1 << 20
-"""Characters of everything a container is told: a row of the store is replicated, and kept in every history."""
+MOST_TEXTS = 1 << 18
+"""Characters of everything a container is told: an update writes it three times into one change of 1 MiB."""
 
-_MAX_SECCOMP = 1 << 18
+_MAX_SECCOMP = 1 << 17
 _MAX_ENTRIES = 10_000
 _MAX_HOSTNAME = 64
 _RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}")
