@@ -103,6 +103,11 @@ class Member:
         """The managing half, while this node is a manager."""
         return self._managing
 
+    @property
+    def channels(self) -> Channels:
+        """The ways to the node ports of others."""
+        return self._channels
+
     # -- life ------------------------------------------------------------------------------------
 
     async def start(self, *, founding: Founding | None = None) -> None:
@@ -145,6 +150,7 @@ class Member:
         parts = NodePortParts(
             images=self._machine.images,
             logs=self._logs,
+            containers=self._machine.containers,
             clock=self._machine.clock,
             trail=self._machine.trail,
             nursery=self._nursery,

@@ -29,6 +29,7 @@ from swarmd.node.agent.session import Handlers, SessionClient, remote_of
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.node.agent.volumes import Volumes
 from swarmd.node.agent.worker import Worker
+from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
@@ -48,6 +49,7 @@ class Machine(msgspec.Struct, frozen=True):
     network: NetworkPort
     images: ImageStore
     trail: Trail
+    containers: LocalContainers
 
 
 class Working:

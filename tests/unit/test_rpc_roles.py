@@ -116,6 +116,7 @@ class Port(Bed):
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(
             images=cast("Any", self.blobs),
+            containers=cast("Any", None),
             logs=no_logs,
             clock=self.clock,
             trail=Trail(self.audit.append, self.clock, self.new_id, lambda: "manager"),

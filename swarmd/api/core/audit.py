@@ -32,6 +32,21 @@ _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
 _SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
 
+_CONTAINERS = ("Containers", "NodeContainers")
+_OPERATING = {
+    "Exec": Shown(
+        "ref", ("command.args", "command.user", "command.privileged", "command.tty"), ("end.exit_code",)
+    ),
+    "Attach": Shown("ref", answer=("end.exit_code",)),
+    "CopyOut": Shown("ref", ("path",)),
+    "CopyIn": Shown("ref", ("path", "keep_owners")),
+    "Pause": Shown("ref"),
+    "Unpause": Shown("ref"),
+    "Kill": Shown("ref", ("signal",)),
+    "SetLimits": Shown("ref", ("memory", "memory_swap", "nano_cpus", "pids")),
+}
+"""On a container; never what is typed or printed in it."""
+
 SHOWN: Mapping[str, Shown] = {
     "Control/UpdateCluster": Shown(more=("version", *_SETTINGS)),
     "Control/RotateToken": Shown("role"),
@@ -47,6 +62,7 @@ SHOWN: Mapping[str, Shown] = {
     "Control/RollbackService": Shown("ref"),
     "Control/RemoveService": Shown("ref"),
     "Control/SaveSnapshot": Shown(),
+    **{f"{service}/{call}": shown for service in _CONTAINERS for call, shown in _OPERATING.items()},
     "NodeApi/InitSwarm": Shown(
         more=(*_ADDRESSES, "autolock", "force_new_cluster", "force"), answer=("node_id",)
     ),
@@ -65,6 +81,13 @@ SHOWN: Mapping[str, Shown] = {
 
 QUIET = frozenset(
     {
+        *(
+            f"{service}/{call}"
+            for service in _CONTAINERS
+            for call in (
+                "GetContainer", "ListContainers", "ReadLogs", "StatPath", "Diff", "Top", "Stats", "Wait",
+            )
+        ),
         "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
         "Control/GetAuthority",
