@@ -11,7 +11,7 @@ from swarmd.node import peer
 from swarmd.node.containers.core import naming
 from swarmd.node.containers.core.naming import Named
 from swarmd.node.runtime.archive import Archives
-from swarmd.node.runtime.core.execution import ExecConfig
+from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.logs import LogLine, read_logs
 from swarmd.node.runtime.port import ContainerState, Runtime
 from swarmd.node.runtime.sessions import Session

@@ -15,7 +15,7 @@ import structlog
 
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Refused
-from swarmd.node.runtime.core.execution import ExecConfig, Size
+from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.sessions import Session
 from swarmd.rpc.v1 import containers_pb2 as pb
 
