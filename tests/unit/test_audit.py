@@ -81,7 +81,8 @@ def test_what_is_listed_exists() -> None:
 
 
 def test_every_call_that_changes_something_is_recorded() -> None:
-    reads = ("Get", "List", "Read", "Info", "Logs", "TaskLogs", "Session", "LocateImage", "Leave")
+    reads = ("Get", "List", "Read", "Info", "Logs", "TaskLogs", "Session", "LocateImage", "Leave",
+             "StatPath", "Diff", "Top", "Stats", "Wait")  # fmt: skip
     for path in methods():
         name = audit.short_name(path)
         if name in QUIET:
@@ -110,7 +111,8 @@ def test_no_line_says_a_text_that_is_not_listed(path: str) -> None:
 def test_nothing_that_may_hold_a_secret_is_listed(word: str) -> None:
     paths = {
         path
-        for shown in SHOWN.values()
+        for name, shown in SHOWN.items()
+        if not name.endswith("/Exec")  # its command is what its line is for: docs/decisions/0021
         for path in (shown.target, *shown.more, *shown.answer)
         if word in path.replace("_", ".").split(".")
     }

@@ -81,11 +81,12 @@ SHOWN: Mapping[str, Shown] = {
 
 QUIET = frozenset(
     {
+        "Containers/ListContainers",
         *(
             f"{service}/{call}"
             for service in _CONTAINERS
             for call in (
-                "GetContainer", "ListContainers", "ReadLogs", "StatPath", "Diff", "Top", "Stats", "Wait",
+                "GetContainer", "ReadLogs", "StatPath", "Diff", "Top", "Stats", "Wait",
             )
         ),
         "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",

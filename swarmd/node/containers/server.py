@@ -49,7 +49,7 @@ class ContainerServer(containers_pb2_grpc.NodeContainersServicer):
                 await session.close()
                 yield pb.SessionOutput(started=self._started(container_id))
                 return
-            async for message in self._spoken(session, request_iterator, container_id):
+            async for message in self._spoken(session, request_iterator, container_id, own=True):
                 yield message
 
     async def Attach(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.SessionOutput]:
@@ -58,13 +58,14 @@ class ContainerServer(containers_pb2_grpc.NodeContainersServicer):
             self._here.admit("attach", remote=self._remote)
             container_id = self._here.find(first.ref)
             session = await self._here.attach(container_id, logs=first.logs)
-            async for message in self._spoken(session, request_iterator, container_id):
+            async for message in self._spoken(session, request_iterator, container_id, own=False):
                 yield message
 
     async def _spoken(
-        self, session: Any, inputs: Any, container_id: str
+        self, session: Any, inputs: Any, container_id: str, *, own: bool
     ) -> AsyncGenerator[pb.SessionOutput, None]:
-        async with contextlib.aclosing(speak(session, inputs, self._started(container_id))) as messages:
+        started = self._started(container_id)
+        async with contextlib.aclosing(speak(session, inputs, started, own=own)) as messages:
             async for message in messages:
                 yield message
 

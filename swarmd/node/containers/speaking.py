@@ -36,13 +36,21 @@ def exec_config(command: pb.ExecCommand) -> ExecConfig:
 
 
 async def speak(
-    session: Session, inputs: AsyncIterator[pb.SessionInput], started: pb.SessionStarted
+    session: Session,
+    inputs: AsyncIterator[pb.SessionInput],
+    started: pb.SessionStarted,
+    *,
+    own: bool,
 ) -> AsyncGenerator[pb.SessionOutput, None]:
-    """Everything until the program has ended; its exit code comes last."""
+    """Everything until the program has ended; its exit code comes last.
+
+    ``own``: the program was started for this caller, so its input ends with him; the input of a container
+    ends only when he says so.
+    """
     nursery = Nursery(_report)
     try:
         yield pb.SessionOutput(started=started)
-        nursery.start("input of a session", _listen(session, inputs))
+        nursery.start("input of a session", _listen(session, inputs, own=own))
         while (piece := await session.read()) is not None:
             number, data = piece
             yield pb.SessionOutput(stdout=data) if number == 1 else pb.SessionOutput(stderr=data)
@@ -52,13 +60,14 @@ async def speak(
         await session.close()
 
 
-async def _listen(session: Session, inputs: AsyncIterator[pb.SessionInput]) -> None:
+async def _listen(session: Session, inputs: AsyncIterator[pb.SessionInput], *, own: bool) -> None:
     async for message in inputs:
         # The program may have ended, or closed its input: whoever asked learns that from the exit code.
         with contextlib.suppress(Refused):
             await _do(session, message)
-    with contextlib.suppress(Refused):
-        await session.end_input()
+    if own:
+        with contextlib.suppress(Refused):
+            await session.end_input()
 
 
 async def _do(session: Session, message: pb.SessionInput) -> None:

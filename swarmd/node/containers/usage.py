@@ -35,6 +35,9 @@ async def stats(
     for container_id in wanted or _running(here):
         seen, _ = await _look(here, container_id)
         before[container_id] = seen.cpu
+    if not before and not stream:
+        yield pb.StatsResponse()
+        return
     while True:
         await clock.sleep(INTERVAL)
         now = clock.monotonic()
