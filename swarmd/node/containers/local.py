@@ -99,7 +99,8 @@ class LocalContainers:
 
     async def exec(self, container_id: str, config: ExecConfig) -> Session:
         """Run a program in a container.  Raises Refused unless it runs."""
-        self._running(container_id)
+        if self._running(container_id).paused:
+            raise Refused(f"container {self.name_of(container_id)} is paused, unpause it before exec")
         return await self.runtime.exec(container_id, config)
 
     async def attach(self, container_id: str, *, logs: bool) -> Session:
