@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from swarmd.model.errors import NotFound, Refused
 from swarmd.node import peer
@@ -22,13 +22,6 @@ socket, or nobody."""
 
 Names = Callable[[], Mapping[str, str]]
 """Container id → name, of containers that are no task's."""
-
-
-@runtime_checkable
-class Attaching(Protocol):
-    """A runtime that can connect somebody with the program of a container."""
-
-    async def attach(self, container_id: str, *, logs: bool = False) -> Session: ...
 
 
 class LocalContainers:
@@ -110,8 +103,6 @@ class LocalContainers:
             raise Refused("You cannot attach to a stopped container, start it first")
         if state is not None and state.paused:
             raise Refused("You cannot attach to a paused container, unpause it first")
-        if not isinstance(self.runtime, Attaching):
-            raise Refused(f"the container runtime of node {self.hostname} cannot attach")
         return await self.runtime.attach(container_id, logs=logs)
 
     async def kill(self, container_id: str, signal: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime import allotment, freezing, gauges, kernfiles
+from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
@@ -34,6 +36,11 @@ class Operating:
     _planner: Planner
     _execs: Execs
     _attachments: Attachments
+
+    @functools.cached_property
+    def archives(self) -> Archives:
+        """Files of the containers."""
+        return Archives(self._box, self._storage.directory)
 
     @property
     def _groups(self) -> CgroupDriver:
