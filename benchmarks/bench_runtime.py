@@ -1,10 +1,14 @@
-"""Starts a busybox ``true`` with the local runtime and with ``crun run``, interleaved, and prints the ratio.
+"""Runs a busybox ``true`` with the local runtime and with others, interleaved, and prints the ratios.
 
-Both make, start, wait for and remove a container with the same rootfs, capabilities, masks and system call
-filter; ours also mounts an overlay and pumps logs.  On a machine with hybrid cgroups crun runs without the
-v2 mount, which it refuses.  Needs root, busybox and crun.
+All make, start, wait for and remove a container with the same rootfs, capabilities, masks and system call
+filter; ours also mounts an overlay, pumps logs and notes states.  crun compiles its filter at every start, so
+it also runs without one; ``unshare`` isolates far less and stands for what the kernel alone costs.  On a
+machine with hybrid cgroups crun runs without the v2 mount, which it refuses.
 
-    python -m benchmarks.bench_runtime [rounds]
+Then 100 at once with either, the memory of many that run, and whether a thousand starts leave anything.
+Needs root, busybox and crun.
+
+    python -m benchmarks.bench_runtime [rounds] [containers that run at once]
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ from swarmd.node.runtime.port import ContainerConfig
 
 _OPS = {"eq": "SCMP_CMP_EQ", "lt": "SCMP_CMP_LT", "masked_eq": "SCMP_CMP_MASKED_EQ"}
 _UNIFIED = "/sys/fs/cgroup/unified"
+_BURST, _WIDTH, _PAUSE = 100, 10, 0.2
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -36,12 +42,14 @@ def make_rootfs(directory: Path) -> Path:
     for name in ("bin", "proc", "sys", "dev", "etc"):
         (directory / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", directory / "bin/busybox")
-    (directory / "bin/true").symlink_to("busybox")
+    for name in ("true", "sleep"):
+        (directory / "bin" / name).symlink_to("busybox")
     return directory
 
 
-def crun_bundle(directory: Path, rootfs: Path) -> list[str]:
-    """The command line that runs one container; ``{}`` stands for its id."""
+def crun_bundle(directory: Path, rootfs: Path, *, filtered: bool = True) -> list[str]:
+    """The command line that runs one container; its id is to be appended."""
+    directory.mkdir()
     subprocess.run(["crun", "spec"], cwd=directory, check=True)
     config = json.loads((directory / "config.json").read_text())
     config["ociVersion"] = "1.0.2"
@@ -49,7 +57,8 @@ def crun_bundle(directory: Path, rootfs: Path) -> list[str]:
     names = [f"CAP_{name}" for name in defaults.CAPS]
     config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
     config["root"] = {"path": str(rootfs), "readonly": False}
-    config["linux"]["seccomp"] = _profile()
+    if filtered:
+        config["linux"]["seccomp"] = _profile()
     (directory / "config.json").write_text(json.dumps(config))
     run = f"exec crun run --bundle {directory} "
     if Path(_UNIFIED).is_mount():
@@ -73,14 +82,14 @@ def _profile() -> dict[str, Any]:
     return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": archs, "syscalls": calls}
 
 
-def run_crun(command: list[str]) -> tuple[float, float]:
+def run_other(command: list[str]) -> tuple[float, float]:
     """Wall and CPU seconds of one container."""
     begin = time.monotonic()
     process = subprocess.Popen([*command, new_id()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"crun failed with {process.returncode}")
+        raise SystemExit(f"{command[0]} failed with {process.returncode}")
     return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
 
 
@@ -121,39 +130,141 @@ def cpu_of(stats: list[Path]) -> float:
     return total + time.process_time()
 
 
-async def measure(base: Path, rounds: int) -> None:
-    rootfs = make_rootfs(base / "rootfs")
-    (base / "bundle").mkdir()
-    command = crun_bundle(base / "bundle", rootfs)
-    runtime = LocalRuntime(base / "data", base / "run", SystemClock(), print)
-    await runtime.start_up()
-    exits: list[float] = []
-    whole: list[float] = []
-    crun: list[float] = []
-    crun_cpu = ours_cpu = 0.0
-    try:
-        await run_ours(runtime, rootfs)
-        run_crun(command)
-        stats = helpers(base / "run")
-        for _ in range(rounds):
-            before = cpu_of(stats)
-            ended, removed = await run_ours(runtime, rootfs)
-            ours_cpu += cpu_of(stats) - before
-            wall, cpu = run_crun(command)
-            exits.append(ended)
-            whole.append(removed)
-            crun.append(wall)
-            crun_cpu += cpu
-    finally:
-        await runtime.shut_down(stop_containers=True)
-    report("ours, to the exit", exits, ours_cpu / rounds)
-    report("ours, removed", whole, ours_cpu / rounds)
-    report("crun run", crun, crun_cpu / rounds)
-    print(
-        f"ours / crun: CPU {ours_cpu / crun_cpu:.2f}, p10 {p10(whole) / p10(crun):.2f}, "
-        f"median {statistics.median(whole) / statistics.median(crun):.2f}  (to the exit: "
-        f"p10 {p10(exits) / p10(crun):.2f}, median {statistics.median(exits) / statistics.median(crun):.2f})"
+class Bed:
+    """A rootfs, a runtime of ours on it, and the commands of the others."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.rootfs = make_rootfs(base / "rootfs")
+        self.crun = crun_bundle(base / "bundle", self.rootfs)
+        self.unfiltered = crun_bundle(base / "unfiltered", self.rootfs, filtered=False)
+        self.unshare = ["unshare", "-fpmuinC", "--mount-proc", "-R", str(self.rootfs), "/bin/true"]
+        self.runtime = LocalRuntime(base / "data", base / "run", SystemClock(), print)
+
+    def spawner(self) -> Path:
+        return next(path.parent for path in helpers(self.base / "run") if b"spawnd.py" in command_line(path))
+
+
+def command_line(stat: Path) -> bytes:
+    return (stat.parent / "cmdline").read_bytes()
+
+
+async def one_by_one(bed: Bed, rounds: int) -> None:
+    others = {"crun run": bed.crun, "crun, no filter": bed.unfiltered, "unshare": bed.unshare}
+    walls: dict[str, list[float]] = {name: [] for name in ("ours, to the exit", "ours, removed", *others)}
+    cpu = dict.fromkeys(walls, 0.0)
+    await run_ours(bed.runtime, bed.rootfs)
+    stats = helpers(bed.base / "run")
+    for _ in range(rounds):
+        before = cpu_of(stats)
+        ended, removed = await run_ours(bed.runtime, bed.rootfs)
+        walls["ours, to the exit"].append(ended)
+        walls["ours, removed"].append(removed)
+        cpu["ours, removed"] += (cpu_of(stats) - before) / rounds
+        for name, command in others.items():
+            wall, used = run_other(command)
+            walls[name].append(wall)
+            cpu[name] += used / rounds
+    cpu["ours, to the exit"] = cpu["ours, removed"]
+    for name, values in walls.items():
+        report(name, values, cpu[name])
+    for name in others:
+        print(f"ours / {name}: CPU {cpu['ours, removed'] / cpu[name]:.2f}", end="")
+        for part in ("ours, to the exit", "ours, removed"):
+            print(f"; {part[6:]} {ratios(walls[part], walls[name])}", end="")
+        print()
+
+
+def ratios(ours: list[float], theirs: list[float]) -> str:
+    return (
+        f"p10 {p10(ours) / p10(theirs):.2f}, median {statistics.median(ours) / statistics.median(theirs):.2f}"
     )
+
+
+async def isolated(bed: Bed, rounds: int) -> None:
+    """After a pause each: then nothing has warmed the kernel's lock of the cgroups."""
+    walls: list[float] = []
+    others: list[float] = []
+    for _ in range(rounds):
+        await asyncio.sleep(_PAUSE)
+        walls.append((await run_ours(bed.runtime, bed.rootfs))[0])
+        await asyncio.sleep(_PAUSE)
+        others.append(run_other(bed.crun)[0])
+    report("ours, isolated", walls, 0.0)
+    report("crun, isolated", others, 0.0)
+    print(f"ours / crun, isolated: median {statistics.median(walls) / statistics.median(others):.2f}")
+
+
+async def at_once(bed: Bed, rounds: int = 3) -> None:
+    """Containers a second, from the first create to the last removal; crun ten at a time, which helps it."""
+    ours: list[float] = []
+    crun: list[float] = []
+    for _ in range(rounds):
+        begin = time.monotonic()
+        await asyncio.gather(*(run_ours(bed.runtime, bed.rootfs) for _ in range(_BURST)))
+        ours.append(_BURST / (time.monotonic() - begin))
+        begin = time.monotonic()
+        with ThreadPoolExecutor(_WIDTH) as pool:
+            list(pool.map(run_other, [bed.crun] * _BURST))
+        crun.append(_BURST / (time.monotonic() - begin))
+    rates = statistics.median(ours), statistics.median(crun)
+    print(f"{_BURST} at once: ours {rates[0]:.0f}/s, crun {rates[1]:.0f}/s, ratio {rates[0] / rates[1]:.1f}")
+
+
+def memory(process: Path) -> tuple[int, int]:
+    """Resident and private kilobytes."""
+    text = (process / "smaps_rollup").read_text()
+    sizes = {line.split()[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    return sizes["Rss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+
+
+async def many(bed: Bed, count: int) -> None:
+    await run_ours(bed.runtime, bed.rootfs)
+    processes = [path.parent for path in helpers(bed.base / "run")]
+    before = sum(memory(process)[1] for process in processes)
+    configs = [
+        ContainerConfig(id=new_id(), lower_dirs=(str(bed.rootfs),), args=("/bin/sleep", "100000"))
+        for _ in range(count)
+    ]
+    for first in range(0, count, _WIDTH):
+        group = configs[first : first + _WIDTH]
+        await asyncio.gather(*(bed.runtime.create(config) for config in group))
+        await asyncio.gather(*(bed.runtime.start(config.id) for config in group))
+    after = sum(memory(process)[1] for process in processes)
+    print(
+        f"{count} running: spawner {memory(bed.spawner())[0] / 1024:.1f} MiB resident; spawner and pump "
+        f"{(after - before) / count:.1f} kB private for each container"
+    )
+    for config in configs:
+        await bed.runtime.stop(config.id, grace=0)
+        await bed.runtime.remove(config.id)
+
+
+async def flat(bed: Bed, count: int) -> None:
+    def footprint() -> str:
+        spawner = bed.spawner()
+        mounts = len((spawner / "mountinfo").read_text().splitlines())
+        held = len(os.listdir(spawner / "fd"))
+        groups = sum(len(os.listdir(path)) for path in Path("/sys/fs/cgroup").glob("**/swarmd"))
+        return f"{held} descriptors, {mounts} mounts, {groups} cgroup files, {memory(spawner)[0]} kB resident"
+
+    before = footprint()
+    for _ in range(count // _WIDTH):
+        await asyncio.gather(*(run_ours(bed.runtime, bed.rootfs) for _ in range(_WIDTH)))
+    print(f"spawner before {count} starts: {before}; after: {footprint()}")
+
+
+async def measure(base: Path, rounds: int, running: int) -> None:
+    bed = Bed(base)
+    await bed.runtime.start_up()
+    try:
+        await one_by_one(bed, rounds)
+        await isolated(bed, rounds // 2)
+        await at_once(bed)
+        await many(bed, running)
+        await flat(bed, 1000)
+    finally:
+        await bed.runtime.shut_down(stop_containers=True)
 
 
 def p10(values: list[float]) -> float:
@@ -162,14 +273,16 @@ def p10(values: list[float]) -> float:
 
 def report(name: str, walls: list[float], cpu: float) -> None:
     median = statistics.median(walls)
-    print(f"{name:20} p10 {p10(walls) * 1e3:6.1f} ms  median {median * 1e3:6.1f} ms  CPU {cpu * 1e3:6.1f} ms")
+    used = f"  CPU {cpu * 1e3:6.1f} ms" if cpu else ""
+    print(f"{name:20} p10 {p10(walls) * 1e3:6.1f} ms  median {median * 1e3:6.1f} ms{used}")
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    running = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     base = Path(tempfile.mkdtemp(prefix="bench-runtime-"))
     try:
-        asyncio.run(measure(base, rounds))
+        asyncio.run(measure(base, rounds, running))
     finally:
         shutil.rmtree(base)
 

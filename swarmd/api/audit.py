@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import copy
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -24,7 +26,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import SwarmError
 from swarmd.rpc import errors
-from swarmd.rpc.peer import OnJoin
+from swarmd.rpc.peer import Identity, OnJoin
 from swarmd.rpc.v1 import agent_pb2, peer_pb2
 from swarmd.security import peer
 
@@ -32,6 +34,9 @@ CALLER, REQUEST = "swarmd-caller", "swarmd-request-id"
 """Metadata of a call that was passed on: who asked first, and the id that the line gets."""
 
 LOCAL = "local socket"
+_UNDER_WAY: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="")
+"""The id of the call that this task carries out: what it asks of another node is a part of that."""
+
 _ID = re.compile(r"[0-9a-z-]{1,64}")
 _CALLER = re.compile(r"[ -~]{1,100}")
 
@@ -40,6 +45,7 @@ class _Watch:
     """A call under way."""
 
     def __init__(self) -> None:
+        self.first: object = None
         self.answer: object = None
         self.outcome, self.text = "ok", ""
 
@@ -66,7 +72,9 @@ class Trail:
     def watching(self, method: str, context: Any, request: object) -> Iterator[_Watch]:
         """Around a method's own code; the answer is put into the watch."""
         # Now, not at the end: gRPC dies of being asked for the peer of a stream whose connection is gone.
-        asked = _asked(context)
+        caller, known = _asked(context)
+        asked = caller, known or self._new_id()
+        _UNDER_WAY.set(asked[1])
         watch, start = _Watch(), self._clock.monotonic()
         try:
             yield watch
@@ -88,10 +96,10 @@ class Trail:
             self._record(audit.short_name(method), asked, request, watch, duration)
 
     def passing_on(self, context: Any) -> tuple[tuple[str, str], ...]:
-        """The metadata of a call on its way to the leader."""
+        """The metadata of a call on its way to the leader, or to the node that it is about."""
         caller = _direct(context)
         who = caller.kind if caller.kind != "node" else f"node {caller.node}"
-        return ((FORWARDED, "1"), (CALLER, who), (REQUEST, self._new_id()))
+        return ((FORWARDED, "1"), (CALLER, who), (REQUEST, _UNDER_WAY.get() or self._new_id()))
 
     def joins(self, answer: OnJoin) -> OnJoin:
         """The join lane of the cluster port, which is no gRPC."""
@@ -109,6 +117,16 @@ class Trail:
 
         return answered
 
+    def refused_connection(self, address: str, who: Identity | None, why: str) -> None:
+        """The cluster port did not let a connection in."""
+        watch = _Watch()
+        watch.outcome, watch.text = "denied", why
+        caller = Caller(kind="stranger", address=address)
+        if who is not None:
+            role = who.role.removeprefix("swarm-")
+            caller = Caller(kind="node", node=who.node_id, role=role, address=address)
+        self._line("ClusterPort/Connect", caller, self._new_id(), None, watch, 0.0)
+
     def _record(
         self, name: str, asked: tuple[Caller, str], request: object, watch: _Watch, duration: float
     ) -> None:
@@ -122,7 +140,8 @@ class Trail:
         left_out = self._left_out(caller, request) if audit.may_flood(name, watch.outcome) else 0
         if left_out is None:
             return
-        target, fields, answer = audit.described(name, request, watch.answer)
+        asked = request if watch.first is None else watch.first
+        target, fields, answer = audit.described(name, asked, watch.answer)
         line = Line(
             time=audit.timestamp(self._clock.now()),
             node=self._node_id(),
@@ -172,19 +191,29 @@ class Auditing(grpc.aio.ServerInterceptor):
     def _single(self, method: str, inner: Any, *, up: bool) -> Any:
         async def call(request: Any, context: Any) -> Any:
             with self._trail.watching(method, context, None if up else request) as watch:
-                watch.answer = await inner(request, context)
+                watch.answer = await inner(_noting_first(request, watch) if up else request, context)
                 return watch.answer
 
         return call
 
     def _stream(self, method: str, inner: Any, *, up: bool) -> Any:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._trail.watching(method, context, None if up else request):
-                async with contextlib.aclosing(inner(request, context)) as answers:
+            with self._trail.watching(method, context, None if up else request) as watch:
+                wanted = _noting_first(request, watch) if up else request
+                async with contextlib.aclosing(inner(wanted, context)) as answers:
                     async for answer in answers:
+                        watch.answer = answer
                         yield answer
 
         return call
+
+
+async def _noting_first(messages: AsyncIterator[Any], watch: _Watch) -> AsyncIterator[Any]:
+    """A stream says what it is about in its first message; only that is kept, as it came."""
+    async for message in messages:
+        if watch.first is None:
+            watch.first = copy.copy(message)
+        yield message
 
 
 def _asked(context: Any) -> tuple[Caller, str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Protocol
 
 from swarmd.api.core.audit import is_since
+from swarmd.api.node_volumes import VolumeCalls, answer
 from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.store import ImageStore
 from swarmd.model.errors import Invalid, SwarmError
+from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import node_pb2 as pb
 from swarmd.rpc.v1 import node_pb2_grpc
-
-T = TypeVar("T")
 
 # gRPC method names are the protocol's.
 # ruff: noqa: N802
@@ -36,10 +36,11 @@ class NodeActions(Protocol):
     def image_users(self, digest: str) -> list[str]: ...
 
 
-class NodeServer(node_pb2_grpc.NodeApiServicer):
-    """Translates; the daemon and the image store act."""
+class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
+    """Translates; the daemon, the image store and the volumes act."""
 
-    def __init__(self, actions: NodeActions, images: ImageStore) -> None:
+    def __init__(self, actions: NodeActions, images: ImageStore, volumes: Volumes) -> None:
+        super().__init__(volumes)
         self._actions = actions
         self._images = images
 
@@ -47,24 +48,24 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
         return self._actions.info()
 
     async def InitSwarm(self, request: pb.InitSwarmRequest, context: Any) -> pb.InitSwarmResponse:
-        return await _answer(context, lambda: self._actions.init_swarm(request))
+        return await answer(context, lambda: self._actions.init_swarm(request))
 
     async def JoinSwarm(self, request: pb.JoinSwarmRequest, context: Any) -> pb.JoinSwarmResponse:
-        return await _answer(context, lambda: self._actions.join_swarm(request))
+        return await answer(context, lambda: self._actions.join_swarm(request))
 
     async def UnlockSwarm(self, request: pb.UnlockSwarmRequest, context: Any) -> pb.UnlockSwarmResponse:
         async def unlock() -> pb.UnlockSwarmResponse:
             await self._actions.unlock_swarm(request.unlock_key)
             return pb.UnlockSwarmResponse()
 
-        return await _answer(context, unlock)
+        return await answer(context, unlock)
 
     async def LeaveSwarm(self, request: pb.LeaveSwarmRequest, context: Any) -> pb.LeaveSwarmResponse:
         async def leave() -> pb.LeaveSwarmResponse:
             await self._actions.leave_swarm(force=request.force)
             return pb.LeaveSwarmResponse()
 
-        return await _answer(context, leave)
+        return await answer(context, leave)
 
     async def ReadAudit(
         self, request: pb.ReadAuditRequest, context: Any
@@ -90,7 +91,7 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
                 snapshot += message.data
             return await self._actions.restore_swarm(first, bytes(snapshot))
 
-        return await _answer(context, restore)
+        return await answer(context, restore)
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         return pb.ListImagesResponse(images=[_image(info) for info in self._images.list()])
@@ -104,7 +105,7 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
                 config_json=self._images.blob_path(info.id).read_bytes(),
             )
 
-        return await _answer(context, get)
+        return await answer(context, get)
 
     async def LoadImages(
         self, request_iterator: AsyncIterator[pb.LoadImagesRequest], context: Any
@@ -118,7 +119,7 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
             self._actions.images_changed()
             return pb.LoadImagesResponse(refs=refs)
 
-        return await _answer(context, load)
+        return await answer(context, load)
 
     async def ImportImage(
         self, request_iterator: AsyncIterator[pb.ImportImageRequest], context: Any
@@ -138,7 +139,7 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
             self._actions.images_changed()
             return pb.ImportImageResponse(id=image_id)
 
-        return await _answer(context, work)
+        return await answer(context, work)
 
     async def TagImage(self, request: pb.TagImageRequest, context: Any) -> pb.TagImageResponse:
         async def tag() -> pb.TagImageResponse:
@@ -146,7 +147,7 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
             self._actions.images_changed()
             return pb.TagImageResponse()
 
-        return await _answer(context, tag)
+        return await answer(context, tag)
 
     async def RemoveImage(self, request: pb.RemoveImageRequest, context: Any) -> pb.RemoveImageResponse:
         async def remove() -> pb.RemoveImageResponse:
@@ -159,15 +160,8 @@ class NodeServer(node_pb2_grpc.NodeApiServicer):
                 deleted=[removal.deleted for removal in removals if removal.deleted],
             )
 
-        return await _answer(context, remove)
+        return await answer(context, remove)
 
 
 def _image(info: ImageInfo) -> pb.Image:
     return pb.Image(id=info.id, digest=info.digest, refs=info.refs, created_at=info.created, size=info.size)
-
-
-async def _answer(context: Any, answer: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await answer()
-    except SwarmError as error:
-        await errors.abort(context, error)

@@ -14,6 +14,7 @@ import grpc
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
+from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
 
@@ -28,6 +29,11 @@ _UNLIMITED = (
     "ImportImage",
     "SaveSnapshot",
     "RestoreSwarm",
+    "ReadLogs",
+    "CopyOut",
+    "CopyIn",
+    "Stats",
+    "Wait",
 )
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -37,7 +43,7 @@ _OPTIONS = [
 
 
 class Client:
-    """One daemon.  Calls on ``control`` and ``node`` raise Unreachable or DaemonError, never grpc errors."""
+    """One daemon.  Calls on its stubs raise Unreachable or DaemonError, never grpc errors."""
 
     def __init__(self, host: str, channel: grpc.Channel, warn_of_age: Callable[[str], None] | None) -> None:
         self.host = host
@@ -45,6 +51,12 @@ class Client:
         control = _Lane(ControlStub(channel), host, CONTROL_SECONDS, warn_of_age)
         self.control = cast(ControlStub, control)
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
+        self._sessions = ContainersStub(channel)
+        self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
+
+    def talk(self, method: str, messages: Iterator[Any]) -> Any:
+        """A session with a container, as gRPC has it: its errors are for :func:`translate`."""
+        return getattr(self._sessions, method)(messages)
 
     def close(self) -> None:
         """Hang up; calls still running are cancelled."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from swarmd.cli.table import layout, layout_lines
-from swarmd.cli.template import compile_template, go_json, unescape
+from swarmd.kit.go_values import go_json
+from swarmd.kit.template import compile_template, unescape
 
 Row = dict[str, str]
 

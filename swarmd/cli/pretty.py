@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from swarmd.cli.health_flags import health_lines
+from swarmd.cli.pretty_container import container, resources
 from swarmd.cli.states import ago
 from swarmd.cli.units import format_binary, format_cpus, format_duration, human_duration, rfc3339
 
@@ -28,8 +28,8 @@ def service(view: control_pb2.ServiceView, now: float) -> list[str]:
         *_placement(spec.template.placement),
         *_update_config("UpdateConfig", "Update order:     ", spec.update),
         *_update_config("RollbackConfig", "Rollback order:   ", spec.rollback),
-        *_container(spec.template.container),
-        *_resources(spec.template),
+        *container(spec.template),
+        *resources(spec.template),
         "Endpoint Mode:\tvip",
         *_ports(it.ports or spec.ports),
         "",
@@ -128,39 +128,6 @@ def _update_config(title: str, order: str, config: types_pb2.UpdateConfig) -> li
         f" Max failure ratio: {config.max_failure_ratio:g}",
         f" {order} {config.order}",
     ]
-
-
-def _container(spec: types_pb2.ContainerSpec) -> list[str]:
-    lines = ["ContainerSpec:", f" Image:\t\t{spec.image}"]
-    if spec.args:
-        lines.append(f" Args:\t\t{' '.join(spec.args)} ")
-    if spec.env:
-        lines.append(f" Env:\t\t{' '.join(spec.env)} ")
-    if spec.workdir:
-        lines.append(f" Dir:\t\t{spec.workdir}")
-    lines.append(f" Init:\t\t{str(spec.init).lower()}")
-    if spec.user:
-        lines.append(f" User: {spec.user}")
-    if spec.cap_add or spec.cap_drop:
-        lines.append("Capabilities:")
-        lines += [f" Add: {', '.join(spec.cap_add)}"] if spec.cap_add else []
-        lines += [f" Drop: {', '.join(spec.cap_drop)}"] if spec.cap_drop else []
-    if spec.mounts:
-        lines.append("Mounts:")
-    for mount in spec.mounts:
-        lines += [f" Target:\t{mount.target}", f"  Source:\t{mount.source}"]
-        lines += [f"  ReadOnly:\t{str(mount.readonly).lower()}", f"  Type:\t\t{mount.kind}"]
-    return lines + health_lines(spec)
-
-
-def _resources(template: types_pb2.TaskTemplate) -> list[str]:
-    lines = ["Resources:"]
-    for title, amount in (("Reservations", template.reservations), ("Limits", template.limits)):
-        inner = [f"  CPU:\t\t{format_cpus(amount.nano_cpus)}"] if amount.nano_cpus else []
-        inner += [f"  Memory:\t{format_binary(amount.memory)}"] if amount.memory else []
-        inner += [f"  Pids:\t\t{amount.pids}"] if amount.pids else []
-        lines += [f" {title}:", *inner] if inner else []
-    return lines
 
 
 def _ports(ports: Iterable[types_pb2.PortSpec]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from swarmd.cli.listing import Layout, Row
 from swarmd.cli.units import human_duration, rfc3339
-from swarmd.cli.views import Json, filled
+from swarmd.cli.views_container import Json, filled
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2

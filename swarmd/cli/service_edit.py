@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from swarmd.cli.spec_text import Mount, Port
+from swarmd.cli.container_text import UNSET
+from swarmd.cli.spec_text import Port
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import types_pb2
 
 
 def set_path(spec: types_pb2.ServiceSpec, path: str, value: Any) -> None:
-    """Set ``template.limits.memory`` and the like; a list replaces the list there."""
+    """Set ``template.limits.memory`` and the like; a list replaces the list there, UNSET clears the field."""
     target: Any = spec
     *parents, name = path.split(".")
     for parent in parents:
         target = getattr(target, parent)
-    if isinstance(value, list):
+    if value is UNSET:
+        target.ClearField(name)
+    elif isinstance(value, list):
         target.ClearField(name)
         getattr(target, name).extend(value)
     else:
@@ -70,30 +73,6 @@ def edit_ports(spec: types_pb2.ServiceSpec, add: Sequence[Port], remove: Sequenc
     spec.ClearField("ports")
     for port in sorted(kept, key=lambda port: port.published):
         spec.ports.add(**port._asdict())
-
-
-def edit_mounts(spec: types_pb2.ServiceSpec, add: Sequence[Mount], remove: Sequence[str]) -> None:
-    """By target; raises ValueError when two added mounts have the same one."""
-    targets = [mount.target for mount in add]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise ValueError(f"duplicate mount target: {target}")
-    container = spec.template.container
-    gone = {*targets, *remove}
-    kept = [mount for mount in container.mounts if mount.target not in gone]
-    container.ClearField("mounts")
-    container.mounts.extend(kept)
-    for mount in add:
-        container.mounts.add(**mount._asdict())
-
-
-def edit_capabilities(spec: types_pb2.ServiceSpec, add: Sequence[str], drop: Sequence[str]) -> None:
-    """Adding one takes it out of the dropped and the other way round; named in both, it is dropped."""
-    container = spec.template.container
-    dropped = (set(container.cap_drop) - set(add)) | set(drop)
-    added = (set(container.cap_add) | set(add)) - set(drop)
-    set_path(spec, "template.container.cap_add", sorted(added))
-    set_path(spec, "template.container.cap_drop", sorted(dropped))
 
 
 def _tight(constraint: str) -> str:

@@ -10,7 +10,8 @@ import click
 from swarmd.cli.context import resolve_host
 from swarmd.cli.errors import CliError, Unreachable
 from swarmd.cli.listing import Layout, Row, listing
-from swarmd.cli.template import TemplateError, compile_template, go_json
+from swarmd.kit.go_values import go_json
+from swarmd.kit.template import TemplateError, compile_template
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client

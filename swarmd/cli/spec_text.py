@@ -1,4 +1,4 @@
-"""The little languages inside flags: ``--publish``, ``--mount``, ``--env``, labels, capabilities.  Pure.
+"""The little languages inside flags: ``--publish``, ``--env``, labels, capabilities.  Pure.
 
 Every parser raises ValueError with a sentence.
 """
@@ -6,12 +6,9 @@ Every parser raises ValueError with a sentence.
 from __future__ import annotations
 
 import csv
-import os.path
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-
-from swarmd.cli.units import parse_size
 
 
 class Port(NamedTuple):
@@ -23,45 +20,9 @@ class Port(NamedTuple):
     mode: str = "ingress"
 
 
-class Mount(NamedTuple):
-    """Fields as in MountSpec."""
-
-    kind: str
-    source: str
-    target: str
-    readonly: bool
-    tmpfs_size: int
-    tmpfs_mode: int
-
-
 def parse_port(text: str) -> Port:
     """``80``, ``8080:80/udp``, or ``published=8080,target=80,protocol=tcp,mode=host``."""
     return _long_port(text) if "=" in text else _short_port(text)
-
-
-def parse_mount(text: str) -> Mount:
-    """``type=bind,source=/etc,target=/x,readonly``; a relative bind source is taken from here."""
-    fields = _fields(text, bare=("readonly", "ro"))
-    known = {name: fields.pop(name) for name in list(fields) if name in _MOUNT_FIELDS}
-    if fields:
-        name = next(iter(fields))
-        raise ValueError(f"unexpected key '{name}' in '{text}': known are {', '.join(_MOUNT_FIELDS)}")
-    values = {_MOUNT_FIELDS[name]: value for name, value in known.items()}
-    kind, source, target = values.get("kind", "volume"), values.get("source", ""), values.get("target", "")
-    if not target:
-        raise ValueError(f"target is required in '{text}'")
-    if kind not in ("bind", "volume", "tmpfs"):
-        raise ValueError(f"invalid mount type '{kind}': write bind, volume or tmpfs")
-    if kind != "tmpfs" and ("tmpfs_size" in values or "tmpfs_mode" in values):
-        raise ValueError(f"cannot mix 'tmpfs-*' options with mount type '{kind}'")
-    return Mount(
-        kind=kind,
-        source=os.path.abspath(source) if kind == "bind" and source.startswith(".") else source,
-        target=target,
-        readonly=_boolean("readonly", values.get("readonly", "false")),
-        tmpfs_size=parse_size(values.get("tmpfs_size", "0")),
-        tmpfs_mode=_octal(values.get("tmpfs_mode", "1777")),
-    )
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
@@ -131,18 +92,6 @@ def parse_ratio(text: str) -> float:
     return value
 
 
-_MOUNT_FIELDS = {
-    "type": "kind",
-    "source": "source",
-    "src": "source",
-    "target": "target",
-    "dst": "target",
-    "destination": "target",
-    "readonly": "readonly",
-    "ro": "readonly",
-    "tmpfs-size": "tmpfs_size",
-    "tmpfs-mode": "tmpfs_mode",
-}
 _PORT_FIELDS = ("target", "published", "protocol", "mode")
 
 
@@ -156,7 +105,7 @@ def _short_port(text: str) -> Port:
 
 
 def _long_port(text: str) -> Port:
-    fields = _fields(text)
+    fields = dict(fields_of(text))
     unknown = [name for name in fields if name not in _PORT_FIELDS]
     if unknown:
         raise ValueError(f"invalid field key '{unknown[0]}': known are {', '.join(_PORT_FIELDS)}")
@@ -185,25 +134,20 @@ def _protocol(text: str) -> str:
     return text.lower()
 
 
-def _fields(text: str, bare: tuple[str, ...] = ()) -> dict[str, str]:
-    fields: dict[str, str] = {}
+def fields_of(text: str, bare: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """``a=1,b`` as pairs; a name alone is one of ``bare`` and means true."""
+    fields: list[tuple[str, str]] = []
     for part in next(csv.reader([text]), []):
         name, equals, value = part.partition("=")
         name = name.strip().lower()
         if not equals and name not in bare:
             raise ValueError(f"invalid field '{part}' must be a key=value pair")
-        fields[name] = value if equals else "true"
+        fields.append((name, value if equals else "true"))
     return fields
 
 
-def _boolean(field: str, text: str) -> bool:
+def parse_boolean(field: str, text: str) -> bool:
+    """``true``, ``1``, ``false`` or ``0``."""
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError(f"invalid value for {field}: {text}")
     return text.lower() in ("true", "1")
-
-
-def _octal(text: str) -> int:
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise ValueError(f"invalid value for tmpfs-mode: {text} (write it in octal, as 1777)") from None

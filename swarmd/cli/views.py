@@ -7,14 +7,13 @@ where Docker leaves them out.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarmd.cli.units import nanoseconds, rfc3339
+from swarmd.cli.views_container import Json, container_spec, filled, resources
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2, types_pb2
-
-Json = dict[str, Any]
 
 
 def service(view: control_pb2.ServiceView) -> Json:
@@ -63,10 +62,7 @@ def task_template(template: types_pb2.TaskTemplate) -> Json:
     restart, placement = template.restart, template.placement
     return {
         "ContainerSpec": container_spec(template.container),
-        "Resources": {
-            "Limits": _resources(template.limits),
-            "Reservations": _resources(template.reservations),
-        },
+        "Resources": resources(template),
         "RestartPolicy": {
             "Condition": restart.condition,
             "Delay": nanoseconds(restart.delay),
@@ -76,33 +72,7 @@ def task_template(template: types_pb2.TaskTemplate) -> Json:
         "Placement": filled(Constraints=list(placement.constraints), MaxReplicas=placement.max_replicas),
         "ForceUpdate": template.force_update,
         "Runtime": "container",
-    }
-
-
-def container_spec(spec: types_pb2.ContainerSpec) -> Json:
-    """``Spec.TaskTemplate.ContainerSpec``."""
-    return {
-        "Image": spec.image,
-        **filled(
-            Labels=dict(spec.labels),
-            Command=list(spec.command),
-            Args=list(spec.args),
-            Hostname=spec.hostname,
-            Env=list(spec.env),
-            Dir=spec.workdir,
-            User=spec.user,
-            Privileges=filled(NoNewPrivileges=spec.no_new_privileges),
-        ),
-        "Init": spec.init,
-        **filled(
-            StopSignal=spec.stop_signal,
-            ReadOnly=spec.read_only,
-            Mounts=[_mount(mount) for mount in spec.mounts],
-        ),
-        "StopGracePeriod": nanoseconds(spec.stop_grace),
-        "DNSConfig": {},
-        "Isolation": "default",
-        **filled(CapabilityAdd=list(spec.cap_add), CapabilityDrop=list(spec.cap_drop)),
+        **filled(ContainerRuntime=template.runtime),
     }
 
 
@@ -134,25 +104,6 @@ def ports(specs: Iterable[types_pb2.PortSpec]) -> list[Json]:
         }
         for port in specs
     ]
-
-
-def filled(**fields: Any) -> Json:
-    """Only the fields with something in them."""
-    return {name: value for name, value in fields.items() if value}
-
-
-def _resources(amount: types_pb2.Resources) -> Json:
-    return filled(NanoCPUs=amount.nano_cpus, MemoryBytes=amount.memory, Pids=amount.pids)
-
-
-def _mount(mount: types_pb2.MountSpec) -> Json:
-    tmpfs = filled(SizeBytes=mount.tmpfs_size, Mode=mount.tmpfs_mode) if mount.kind == "tmpfs" else {}
-    return {
-        "Type": mount.kind,
-        **filled(Source=mount.source),
-        "Target": mount.target,
-        **filled(ReadOnly=mount.readonly, TmpfsOptions=tmpfs),
-    }
 
 
 def _update_status(status: types_pb2.UpdateStatus) -> Json:

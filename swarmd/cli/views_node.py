@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from swarmd.cli.units import rfc3339
-from swarmd.cli.views import Json, filled, meta
+from swarmd.cli.views import meta
+from swarmd.cli.views_container import Json, filled
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2, node_pb2

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from swarmd.model.errors import Invalid
+from swarmd.node.containers.local import Allow
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +26,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node.
 
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
-    5 % of the file system, whichever is less.
+    5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
     """
 
     data_dir: str = "/var/lib/swarmd"
@@ -36,6 +37,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket_group: str = ""
     reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
     advertise_addr: str = ""
+    exec_allow: Allow = "all"
     backup: Backup = Backup()
 
     @property

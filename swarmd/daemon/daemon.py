@@ -16,6 +16,7 @@ from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
+from swarmd.daemon.finding import container_calls
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
@@ -33,12 +34,12 @@ from swarmd.kit.supervise import caught
 from swarmd.model import image_ref
 from swarmd.model.errors import Invalid, NotFound, Unavailable
 from swarmd.model.states import Role
+from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe
 from swarmd.node.network.shell import Network
-from swarmd.node.peer import LogLine
 from swarmd.node.runtime.local import LocalRuntime
-from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
+from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmd.store.raft.node import RaftNode
@@ -56,8 +57,18 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(config.data, config.run, clock, self._report)
+        self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
+        node = describe(__version__, {})
+        self._containers = LocalContainers(
+            self._runtime,
+            self._runtime.archives,
+            data_dir=config.data,
+            hostname=node.hostname,
+            memory=node.memory,
+            allow=config.exec_allow,
+        )
         disk = OnDisk(config.data)
-        self._swarm = Swarm(disk, self._machine, self._read_logs, self._abandon)
+        self._swarm = Swarm(disk, self._machine, self._containers.task_logs, self._abandon)
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
@@ -80,6 +91,7 @@ class Daemon:
         self._lock_fd = take_lock(self._config.data)
         self._audit.start()
         await self._images.open()
+        await self._volumes.open()
         await self._runtime.start_up()
         await self._open_socket()
         await self._swarm.resume()
@@ -105,8 +117,12 @@ class Daemon:
             ],
             options=SERVER_OPTIONS,
         )
-        node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images), server)
+        node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images, self._volumes), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
+        calls = container_calls(
+            self._containers, self._clock, lambda: self._swarm.member, self._trail.passing_on
+        )
+        server.add_generic_rpc_handlers((calls,))
         self._config.socket.unlink(missing_ok=True)
         try:
             server.add_insecure_port(f"unix:{self._config.socket}")
@@ -136,7 +152,9 @@ class Daemon:
             runtime=self._runtime,
             network=network,
             images=self._images,
+            volumes=self._volumes,
             trail=self._trail,
+            containers=self._containers,
         )
 
     async def _abandon(self) -> None:
@@ -260,20 +278,6 @@ class Daemon:
         if self._swarm.member is None:
             raise self._swarm.absence()  # it left a moment ago
         return self._swarm.member.use_cases()
-
-    async def _read_logs(
-        self, task_id: str, *, follow: bool, tail: int, since: float
-    ) -> AsyncGenerator[LogLine, None]:
-        if self._runtime.inspect(task_id) is None:
-            raise NotFound(f"task {task_id} has no container on this node any more")
-        lines = read_logs(
-            self._config.data / "containers" / task_id,
-            tail=tail if tail >= 0 else None,
-            since=since or None,
-            follow=follow,
-        )
-        async for line in lines:
-            yield LogLine(at=line.time, stderr=line.stream == "stderr", data=line.data)
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, reason=str(error), exc_info=error)

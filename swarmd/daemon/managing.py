@@ -34,7 +34,7 @@ from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Cluster, Node
 from swarmd.rpc import errors
 from swarmd.rpc.channels import Channels
-from swarmd.rpc.peer import OnJoin, PeerServer
+from swarmd.rpc.peer import OnJoin, OnRefused, PeerServer
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security.identity import Contexts, Credentials
 from swarmd.store.raft.files import SystemDisk
@@ -72,6 +72,7 @@ class Managing:
         on_left: Callable[[], None],
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
+        refused: OnRefused = lambda address, who, why: None,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
@@ -105,6 +106,7 @@ class Managing:
             context=contexts.server,
             on_join=joins(lambda request, address: self._join_lane.answer(request, address)),
             check=self._lane_rule.check,
+            on_refused=refused,
         )
         self._transport = PeerTransport(
             node_id=node_id,

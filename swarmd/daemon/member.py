@@ -103,6 +103,11 @@ class Member:
         """The managing half, while this node is a manager."""
         return self._managing
 
+    @property
+    def channels(self) -> Channels:
+        """The ways to the node ports of others."""
+        return self._channels
+
     # -- life ------------------------------------------------------------------------------------
 
     async def start(self, *, founding: Founding | None = None) -> None:
@@ -145,6 +150,7 @@ class Member:
         parts = NodePortParts(
             images=self._machine.images,
             logs=self._logs,
+            containers=self._machine.containers,
             clock=self._machine.clock,
             trail=self._machine.trail,
             nursery=self._nursery,
@@ -200,6 +206,7 @@ class Member:
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             on_left=self._let_go,
             joins=self._machine.trail.joins,
+            refused=self._machine.trail.refused_connection,
             recheck=lambda: self._calls.recheck(),
         )
         own = self._memory.node_id

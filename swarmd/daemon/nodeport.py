@@ -21,9 +21,11 @@ from swarmd.manager.authority import Authority
 from swarmd.manager.authority_server import AuthorityServer
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.server import DispatcherServer
+from swarmd.node.containers.local import LocalContainers
+from swarmd.node.containers.server import ContainerServer
 from swarmd.node.peer import NodePeerServer, TaskLogs
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, control_pb2_grpc
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, containers_pb2_grpc, control_pb2_grpc
 from swarmd.store.store import Store
 
 
@@ -32,6 +34,7 @@ class NodePortParts(msgspec.Struct, frozen=True):
 
     images: ImageStore
     logs: TaskLogs
+    containers: LocalContainers
     clock: Clock
     trail: Trail
     nursery: Nursery
@@ -67,6 +70,8 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     )
     peer = NodePeerServer(parts.images, parts.logs, parts.cluster_id)
     agent_pb2_grpc.add_NodePeerServicer_to_server(peer, server)
+    containers = ContainerServer(parts.containers, parts.clock, remote=True)
+    containers_pb2_grpc.add_NodeContainersServicer_to_server(containers, server)
     control_pb2_grpc.add_ControlServicer_to_server(ControlServer(parts.use_cases), server)
     dispatcher = DispatcherServer(
         cluster_id=parts.cluster_id,

@@ -26,6 +26,7 @@ class NodeMemory(msgspec.Struct, frozen=True, kw_only=True):
     availability: str = "active"
     managers: tuple[Remote, ...] = ()
     gossip_key: bytes = b""
+    gossip_also: tuple[bytes, ...] = ()
     seeds: tuple[str, ...] = ()
     number: int = 0
     founding: Founding | None = None

@@ -1,6 +1,7 @@
-"""A manager that is being drained leads only while no other can: it hands leadership on.
+"""A manager that is being drained, or whose disk is nearly full, leads only while no other can.
 
 Whoever drains a node wants to take it away; one that led until then would cost the swarm an election.
+A leader with a full disk takes no changes, although the others could.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ LOOK = 0.5
 
 AGAIN = 30.0
 """Seconds after a hand-over that failed: while one is tried, nothing is written."""
+
+
+_DRAINED = "this node is being drained"
+_FULL = "its disk is nearly full"
 
 
 class Leads(Protocol):
@@ -59,9 +64,10 @@ class Succession:
         self._log = structlog.get_logger()
 
     def heirs(self) -> list[str]:
-        """Who of the others should lead rather than this one."""
+        """Who of the others should lead rather than this one: with room on their disk, if there are any."""
         status = self._raft.status()
-        return managers.heirs(self._own, status.members, status.reachable, self._store.all(Node))
+        able = managers.heirs(self._own, status.members, status.reachable, self._store.all(Node))
+        return [node_id for node_id in able if node_id not in status.short] or able
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,12 +78,17 @@ class Succession:
 
     async def _step(self) -> bool:
         """False when leadership should have gone to another and did not."""
-        row = self._store.get(Node, self._own)
-        drained = row is not None and row.spec.availability is Availability.DRAIN
-        if not drained or not self._raft.is_leader():
+        reason, heirs = self._reason(), self.heirs()
+        if not reason or not heirs or not self._raft.is_leader():
             return True
-        heirs = self.heirs()
-        if not heirs:
+        if reason == _FULL and self._raft.status().short.issuperset(heirs):
             return True
-        self._log.info("leadership_handed_on", reason="this node is being drained", heirs=heirs)
+        self._log.info("leadership_handed_on", reason=reason, heirs=heirs)
         return await self._hand_on(heirs)
+
+    def _reason(self) -> str:
+        """Why this manager should not lead; empty when it may."""
+        row = self._store.get(Node, self._own)
+        if row is not None and row.spec.availability is Availability.DRAIN:
+            return _DRAINED
+        return _FULL if self._own in self._raft.status().short else ""

@@ -25,14 +25,17 @@ from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.fetch import ImageFetcher
+from swarmd.node.agent.mounting import Mounting
+from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
 from swarmd.node.agent.taskdb import TaskDatabase
-from swarmd.node.agent.volumes import Volumes
 from swarmd.node.agent.worker import Worker
+from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
 from swarmd.node.runtime.port import Runtime
+from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import codec, errors
 from swarmd.rpc.channels import NODE_PORT, Channels
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
@@ -47,7 +50,9 @@ class Machine(msgspec.Struct, frozen=True):
     runtime: Runtime
     network: NetworkPort
     images: ImageStore
+    volumes: Volumes
     trail: Trail
+    containers: LocalContainers
 
 
 class Working:
@@ -96,13 +101,15 @@ class Working:
             nursery,
         )
         fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
+        self._prober = Prober(machine.runtime, machine.clock)
         executor = Executor(
             runtime=machine.runtime,
             network=machine.network,
             images=machine.images,
             fetcher=fetcher,
-            volumes=Volumes(machine.config.data / "volumes"),
+            mounting=Mounting(machine.images, fetcher, machine.volumes),
             facts=self._facts,
+            prober=self._prober,
             clock=machine.clock,
         )
         self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
@@ -145,6 +152,7 @@ class Working:
         if self._gossip is not None:
             await self._gossip.stop(leave=leave)
         await self._database.close()
+        self._prober.close()
 
     def restart_session(self) -> None:
         """What the hello says has changed (a role, an address)."""
@@ -178,6 +186,7 @@ class Working:
             memory,
             managers=tuple(remote_of(peer) for peer in info.managers) or memory.managers,
             gossip_key=info.gossip_key,
+            gossip_also=tuple(info.gossip_also),
             seeds=tuple(seed.address for seed in info.seeds),
             number=info.node.number,
         )
@@ -235,12 +244,15 @@ class Working:
         if not memory.gossip_key:
             return
         seeds = [(address, NODE_PORT) for address in memory.seeds]
-        if self._gossip is None:
+        keys = [memory.gossip_key, *memory.gossip_also]
+        if self._gossip is not None:
+            self._gossip.set_keys(keys)
+        else:
             gossip = Gossip(
                 memory.node_id,
                 (memory.listen, NODE_PORT),
                 (memory.address, NODE_PORT),
-                [memory.gossip_key],
+                keys,
                 self._machine.clock,
                 random_seed(),
                 lambda event: self._mask(),
@@ -259,11 +271,13 @@ class Working:
         self._machine.network.mask(dead)
 
     def _facts(self) -> NodeFacts:
-        memory = self._memory()
+        about = describe(__version__, {})
         return NodeFacts(
-            node_id=memory.node_id,
-            hostname=describe(__version__, {}).hostname,
+            node_id=self._memory().node_id,
+            hostname=about.hostname,
             resolv_conf=resolver_settings(),
+            os=about.os,
+            arch=about.arch,
         )
 
     def _say(self, text: str) -> None:

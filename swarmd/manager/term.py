@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from swarmd.kit.clock import Clock
-from swarmd.kit.ids import NewId
+from swarmd.kit.ids import NewId, random_bytes
 from swarmd.kit.supervise import caught
 from swarmd.manager.allocator.allocating import AllocatorPlanner
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.ending import EndingPlanner
+from swarmd.manager.gossip_keys import GossipKeyPlanner
 from swarmd.manager.loop import ControlLoop, Planner
 from swarmd.manager.orchestrator.enforcing import EnforcerPlanner
 from swarmd.manager.orchestrator.reaping import ReaperPlanner
@@ -89,5 +90,6 @@ def control_loops(store: Store, clock: Clock, new_id: NewId) -> dict[str, Contro
         "enforcer": EnforcerPlanner(store),
         "reaper": ReaperPlanner(store),
         "endings": EndingPlanner(store),
+        "gossip key": GossipKeyPlanner(store, lambda: random_bytes(32)),
     }
     return {name: ControlLoop(store, clock, planner) for name, planner in planners.items()}

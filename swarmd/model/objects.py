@@ -182,11 +182,24 @@ class CaRotation(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
 
 
+class GossipChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of the gossip key under way since ``at`` (seconds since 1970).
+
+    ``phase`` spread: nodes learn to accept ``key``, which nobody uses yet; retire: it is the one of before,
+    still accepted from those who have not heard.
+    """
+
+    phase: str
+    key: bytes = b""
+    at: float = 0.0
+
+
 class Cluster(Row, frozen=True, kw_only=True):
     """The swarm itself: identity, tokens, keys.
 
     ``unlock_key``: of managers, while they are locked.  ``longest_expiry``: no certificate lives longer,
     seconds; one that was issued keeps its life when the setting is lowered.
+    ``gossip_removed``: the version of the newest ``RemovedNode`` that does not know the newest gossip key.
     ``feature_level``: what all its managers understand, see ``store.core.levels``; of a row of 0.1.0 it is 0.
     """
 
@@ -199,6 +212,8 @@ class Cluster(Row, frozen=True, kw_only=True):
     rotation: CaRotation | None = None
     unlock_key: bytes = b""
     longest_expiry: float = 0.0
+    gossip_change: GossipChange | None = None
+    gossip_removed: int = 0
     feature_level: int = FEATURE_LEVEL
 
 

@@ -33,7 +33,7 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
     objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,
-    objects.CaRotation, objects.Cluster, objects.Network,
+    objects.CaRotation, objects.GossipChange, objects.Cluster, objects.Network,
     objects.PortAllocation, objects.RemovedNode, objects.JoinToken,
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ import msgspec
 
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Denied, Invalid, SwarmError
+from swarmd.rpc.accepting import handshake_failure, notice_silence, open_server_side
 from swarmd.rpc.admission import Admission
 from swarmd.rpc.frames import read_frame, write_frame
 from swarmd.rpc.v1 import peer_pb2 as pb
@@ -30,7 +31,6 @@ _GREETING_SECONDS = 5.0
 _JOIN_SECONDS = 30.0
 _ACCEPT_RETRY_SECONDS = 0.2
 _STRANGER_BYTES = 64 << 10
-_SILENCE_SECONDS = 30
 
 ContextSource = Callable[[], ssl.SSLContext]
 Check = Callable[[str, bytes], None]
@@ -47,6 +47,10 @@ class Identity(msgspec.Struct, frozen=True):
     node_id: str
     role: str
     cluster_id: str
+
+
+OnRefused = Callable[[str, Identity | None, str], None]
+"""(IP address, whom TLS verified, the reason) of a connection that is not let in."""
 
 
 class PeerHandler(Protocol):
@@ -95,6 +99,7 @@ class PeerServer:
     ``context`` is asked for each connection, so that certificates can rotate: a server context for TLS 1.3
     with ``verify_mode=CERT_OPTIONAL`` and the swarm's root.  ``on_join(request, peer_address)`` answers
     those who want to join.  ``check`` is asked at each connection, and at :meth:`recheck` for open ones.
+    ``on_refused`` hears of handshakes that fail and of certificates that are refused.
     """
 
     def __init__(
@@ -106,12 +111,14 @@ class PeerServer:
         on_join: OnJoin,
         check: Check = lambda node_id, certificate: None,
         admission: Admission | None = None,
+        on_refused: OnRefused = lambda address, who, why: None,
     ) -> None:
         self._node_id = node_id
         self._cluster_id = cluster_id
         self._context = context
         self._on_join = on_join
         self._check = check
+        self._on_refused = on_refused
         self._nursery = Nursery(lambda name, error: _log.error("%s failed", name, exc_info=error))
         self._socket: socket.socket | None = None
         self._handler: PeerHandler | None = None
@@ -181,9 +188,15 @@ class PeerServer:
         try:
             with contextlib.ExitStack() as stranger:
                 stranger.callback(self._admission.leave, address)
-                _notice_silence(connection)
-                reader, writer = await _open_server_side(connection, self._context())
-                lane, peer = await self._greet(reader, writer)
+                notice_silence(connection)
+                try:
+                    reader, writer = await open_server_side(
+                        connection, self._context(), limit=_GREETING_SECONDS
+                    )
+                    lane, peer = await self._greet(reader, writer)
+                except (ssl.SSLError, Denied) as error:
+                    self._tell_refused(address, writer, error)
+                    raise
                 if lane == pb.PEER_LANE_JOIN:
                     await self._join_lane(reader, writer, address)
                     return
@@ -195,6 +208,12 @@ class PeerServer:
                 writer.transport.abort()
             else:
                 connection.close()
+
+    def _tell_refused(self, address: str, writer: asyncio.StreamWriter | None, error: Exception) -> None:
+        why = handshake_failure(error) if isinstance(error, ssl.SSLError) else str(error)
+        if why:
+            who = identity_of(writer.get_extra_info("peercert")) if writer is not None else None
+            self._on_refused(address, who, why)
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, str]:
         """The lane, and the manager at its other end ("" on the join lane).  Raises Denied, Invalid."""
@@ -270,25 +289,3 @@ class PeerServer:
             await write_frame(writer, pb.PeerFrame(snapshot_chunk=chunk))
         writer.close()
         await writer.wait_closed()
-
-
-def _notice_silence(connection: socket.socket) -> None:
-    """A machine that vanished, or takes nothing, is no reason to keep a connection."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE_SECONDS // 3)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _SILENCE_SECONDS // 3)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_SECONDS * 1000)
-
-
-async def _open_server_side(
-    connection: socket.socket, context: ssl.SSLContext
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The TLS handshake as the server, with the context of this moment."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await loop.connect_accepted_socket(
-        lambda: protocol, connection, ssl=context, ssl_handshake_timeout=_GREETING_SECONDS
-    )
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from swarmd.daemon.state import MemoryFile
+from swarmd.daemon.tools.vaults import open_vault
 from tests.cluster.clusters import Clusters
 from tests.cluster.lab import Lab
 from tests.cluster.waiting import eventually
@@ -110,9 +112,33 @@ def test_a_node_that_is_up_or_a_manager_is_not_removed_by_mistake(lab: Lab) -> N
     assert set(lab.node_column("Status")) == set(lab.nodes)
 
 
+def _gossip_keys(lab: Lab, *nodes: str) -> set[bytes]:
+    """Every key that any of ``nodes`` accepts."""
+    found: set[bytes] = set()
+    for node in nodes:
+        data = lab.directory(node) / "data"
+        memory = MemoryFile(data / "node.json", open_vault(data, None)).load()
+        assert memory is not None
+        found |= {memory.gossip_key, *memory.gossip_also}
+    return found
+
+
+def _states_until(lab: Lab, over: Callable[[], bool]) -> set[str]:
+    """What ``node ls`` says of all nodes until ``over``."""
+    seen: set[str] = set()
+
+    def look() -> bool:
+        seen.update(lab.node_column("Status").values())
+        return over()
+
+    eventually("it is over", look, seconds=90.0)
+    return seen
+
+
 def test_a_removed_node_that_comes_back_is_told_so_and_ends_its_tasks(lab: Lab) -> None:
     lab.create("web", "--mode", "global")
     lab.until_running("web", 3)
+    before = _gossip_keys(lab, "node1", "node2", "node3")
     lab.local("kill", "node3")
     lab.until_node("node3", "Down")
     lab.ask("node", "rm", "node3")
@@ -126,6 +152,9 @@ def test_a_removed_node_that_comes_back_is_told_so_and_ends_its_tasks(lab: Lab) 
         )
         assert set(lab.node_column("Status")) == {"node1", "node2"}
         assert len(lab.running("web")) == 2
+        during = _states_until(lab, lambda: _gossip_keys(lab, "node1", "node2").isdisjoint(before))
+        assert during == {"Ready"}, "nobody was cut off when the gossip key changed"
+        assert len(_gossip_keys(lab, "node1", "node2")) == 1
     finally:
         _leave(lab, "node3")
         _join_again(lab, "node3")

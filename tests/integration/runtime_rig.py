@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -112,5 +113,32 @@ def cgroup_dirs(runtime: LocalRuntime, container_id: str) -> list[str]:
 
 
 def end(pid: int) -> None:
+    assert pid > 0, "there is no such process, and 0 would be all of ours"
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+async def eventually(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(90):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # other processes' doing: there is nothing to be woken by
+
+
+def release(runtime: LocalRuntime, container_id: str) -> None:
+    """Make the file /tmp/go that a container waits for."""
+    state = runtime.inspect(container_id)
+    assert state is not None
+    Path(f"/proc/{state.pid}/root/tmp/go").touch()
+
+
+def pid_of(rig: Rig, script: str) -> int:
+    """The process that runs ``script`` for this rig's run directory."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if os.fsencode(rig.run) in words and any(word.endswith(script.encode()) for word in words):
+                return int(entry.name)
+    return 0

@@ -22,6 +22,7 @@ import pytest
 
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
+from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Unavailable
 from swarmd.model.spec import ContainerSpec, MountSpec, PortSpec, TaskTemplate
@@ -29,12 +30,13 @@ from swarmd.model.states import TaskState
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.fetch import ImageFetcher
+from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.taskdb import TaskDatabase
-from swarmd.node.agent.volumes import Volumes
 from swarmd.node.agent.worker import Worker
 from swarmd.node.network.port import NodeView
 from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc import codec
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.v1 import agent_pb2
@@ -276,12 +278,14 @@ class Daemon:
         self.network = Network("node1", clock, failed)
         self.images = ImageStore(base / "images", clock)
         channels = Channels(no_leader)
+        fetcher = ImageFetcher(self.images, channels, no_leader, lambda text: None)
+        volumes = Volumes(base / "volumes", clock, new_id, lambda: mounted_by(self.runtime))
         executor = Executor(
             runtime=self.runtime,
             network=self.network,
             images=self.images,
-            fetcher=ImageFetcher(self.images, channels, no_leader, lambda text: None),
-            volumes=Volumes(base / "volumes"),
+            fetcher=fetcher,
+            mounting=Mounting(self.images, fetcher, volumes),
             facts=lambda: NodeFacts("node1", "node1"),
             clock=clock,
         )

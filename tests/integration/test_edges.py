@@ -33,7 +33,7 @@ from swarmd.rpc import peer as peer_module
 from swarmd.rpc.admission import Admission
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.frames import MAX_FRAME_BYTES, read_frame, write_frame
-from swarmd.rpc.peer import PeerServer
+from swarmd.rpc.peer import Identity, PeerServer
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.security import ca
@@ -96,6 +96,7 @@ class ClusterPort:
         self.authority, self.scratch, self.handler = Authority(), scratch, Handler()
         own = self.authority.certify("m1", Role.MANAGER)
         self.gone: set[str] = set()
+        self.refused: list[tuple[str, Identity | None, str]] = []
         self.server = PeerServer(
             node_id="m1",
             cluster_id=lambda: "c1",
@@ -103,6 +104,7 @@ class ClusterPort:
             on_join=self.join,
             check=self.check,
             admission=Admission(most_of_one=2),
+            on_refused=lambda *told: self.refused.append(told),
         )
         self.server.attach(self.handler)
         self._open: list[asyncio.StreamWriter] = []
@@ -240,6 +242,41 @@ async def test_the_raft_lane_is_for_managers_that_are_still_some(cluster_port: C
     assert not await cluster_port.raft(certify("m2", Role.MANAGER, "c2"), "m2"), "another swarm's"
     cluster_port.gone.add("m2")
     assert not await cluster_port.raft(certify("m2", Role.MANAGER), "m2"), "it was removed"
+
+
+async def test_connections_that_fail_in_their_handshake_are_told_with_the_reason(
+    cluster_port: ClusterPort,
+) -> None:
+    reader, writer = await cluster_port.raw()
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await ended(reader)
+    foreign = Authority().certify("m2", Role.MANAGER)
+    trusting = Credentials(key=foreign.key, certificate=foreign.certificate, root=cluster_port.authority.root)
+    assert not await cluster_port.raft(trusting, "m2")
+    told = [(address, who, why) for address, who, why in cluster_port.refused]
+    assert [(address, who) for address, who, _ in told] == [("127.0.0.1", None)] * 2
+    assert "http request" in told[0][2]
+    assert "self-signed" in told[1][2] or "issuer" in told[1][2] or "verify" in told[1][2]
+
+
+async def test_certificates_that_are_refused_are_told_with_their_owner(cluster_port: ClusterPort) -> None:
+    certify = cluster_port.authority.certify
+    assert not await cluster_port.raft(certify("w1", Role.WORKER), "w1")
+    cluster_port.gone.add("m2")
+    assert not await cluster_port.raft(certify("m2", Role.MANAGER), "m2")
+    assert [(who and who.node_id, why) for _, who, why in cluster_port.refused] == [
+        ("w1", "This lane is for managers; node w1 is a swarm-worker."),
+        ("m2", "node m2 is not part of this swarm any more"),
+    ]
+
+
+async def test_who_connects_and_only_goes_away_is_not_told_as_refused(cluster_port: ClusterPort) -> None:
+    _, writer = await cluster_port.raw()
+    writer.close()
+    _, writer = await cluster_port.tls()
+    writer.close()
+    assert await cluster_port.joins()
+    assert cluster_port.refused == []
 
 
 async def test_managers_take_no_places_of_strangers(cluster_port: ClusterPort) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig, Limits, Ulimit
 from swarmd.node.runtime.sessions import ExecConfig, RunTimeout, Session, run
-from tests.integration.runtime_rig import Rig, cgroup_dirs, running, start
+from tests.integration.runtime_rig import Rig, cgroup_dirs, eventually, running, start
 
 pytestmark = pytest.mark.root
 
@@ -51,12 +51,6 @@ async def executed(
     await session.close()
     assert err == b""
     return code, out.decode()
-
-
-async def eventually(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # other processes' doing: there is nothing to be woken by
 
 
 def pids(runtime: LocalRuntime, config: ContainerConfig) -> int:

@@ -7,17 +7,30 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from swarmd.kit.ids import new_id
 from swarmd.model.errors import Invalid
 from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.logs import read_logs
-from swarmd.node.runtime.port import Mount
-from tests.integration.runtime_rig import Rig, cgroup_dirs, end, log_text, output, running, start, until_line
+from swarmd.node.runtime.port import ContainerState, Mount
+from tests.integration.runtime_rig import (
+    Rig,
+    cgroup_dirs,
+    end,
+    eventually,
+    log_text,
+    output,
+    pid_of,
+    release,
+    running,
+    start,
+    until_line,
+)
 
 pytestmark = pytest.mark.root
 
@@ -30,17 +43,17 @@ from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
 
-async def main(data, run, image):
+async def main(data, run, image, mark):
     runtime = LocalRuntime(Path(data), Path(run), SystemClock(), print)
     await runtime.start_up()
     for name, script in {
         "later": "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 23",
         "soon": "sleep 0.3; exit 5",
     }.items():
-        config = ContainerConfig(id=name, lower_dirs=(image,), args=("sh", "-c", script))
+        config = ContainerConfig(id=name + mark, lower_dirs=(image,), args=("sh", "-c", script))
         await runtime.create(config)
-        await runtime.start(name)
-    await runtime.create(ContainerConfig(id="waiting", lower_dirs=(image,), args=("true",)))
+        await runtime.start(name + mark)
+    await runtime.create(ContainerConfig(id="waiting" + mark, lower_dirs=(image,), args=("true",)))
     print("ready", flush=True)
     await asyncio.Event().wait()
 
@@ -59,55 +72,31 @@ async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
         yield started
 
 
-async def eventually(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # other processes' doing: there is nothing to be woken by
-
-
-def release(runtime: LocalRuntime, container_id: str) -> None:
-    """Make the file /tmp/go that a container waits for."""
-    state = runtime.inspect(container_id)
-    assert state is not None
-    Path(f"/proc/{state.pid}/root/tmp/go").touch()
-
-
-def pid_of(rig: Rig, script: str) -> int:
-    """The process that runs ``script`` for this rig's run directory."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if os.fsencode(rig.run) in words and any(word.endswith(script.encode()) for word in words):
-                return int(entry.name)
-    return 0
-
-
 async def test_containers_outlive_a_killed_daemon(rig: Rig) -> None:
-    command = [sys.executable, "-c", DAEMON, str(rig.data), str(rig.run), str(rig.image)]
+    mark = new_id()  # others may run this test on the same machine
+    later, soon, waiting = "later" + mark, "soon" + mark, "waiting" + mark
+    command = [sys.executable, "-c", DAEMON, str(rig.data), str(rig.run), str(rig.image), mark]
     daemon = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert daemon.stdout is not None
     assert daemon.stdout.readline() == b"ready\n"
     spawner = pid_of(rig, "spawnd.py")
     daemon.send_signal(signal.SIGKILL)
     daemon.wait()
-    await eventually(lambda: (rig.run / "ctr/soon/exit").exists())  # it ends while nobody listens
+    await eventually((rig.run / "ctr" / soon / "exit").exists)  # it ends while nobody listens
 
     async with running(rig) as runtime:
         assert pid_of(rig, "spawnd.py") == spawner
         states = {state.id: state for state in runtime.list()}
-        assert states["later"].status == "running"
-        assert states["waiting"].status == "created"
-        assert (states["soon"].status, states["soon"].exit_code) == ("exited", 5)
-        assert 0 < states["soon"].started_at < states["soon"].finished_at
-        await runtime.start("waiting")
-        assert (await runtime.wait("waiting")).exit_code == 0
-        release(runtime, "later")
-        assert (await runtime.wait("later")).exit_code == 23
-        assert await log_text(runtime, "later") == "up\n"
-        config = runtime.config("later")
+        assert states[later].status == "running"
+        assert states[waiting].status == "created"
+        assert (states[soon].status, states[soon].exit_code) == ("exited", 5)
+        assert 0 < states[soon].started_at < states[soon].finished_at
+        await runtime.start(waiting)
+        assert (await runtime.wait(waiting)).exit_code == 0
+        release(runtime, later)
+        assert (await runtime.wait(later)).exit_code == 23
+        assert await log_text(runtime, later) == "up\n"
+        config = runtime.config(later)
         assert config is not None
         assert config.args[0] == "sh"
 
@@ -158,20 +147,34 @@ async def test_no_output_is_lost_with_a_killed_log_pump(rig: Rig, runtime: Local
     assert pid_of(rig, "logd.py") not in (0, old)
 
 
-async def test_what_ended_unseen_is_said_to_be_lost(rig: Rig) -> None:
+async def unseen_end(rig: Rig, pinned: bool) -> ContainerState:
+    """A container is killed while no process of ours lives."""
     first = rig.runtime()
     await first.start_up()
     config = rig.shell("sleep 1000")
     pid = await start(first, config)
     await first.shut_down(stop_containers=False)
     end(pid_of(rig, "spawnd.py"))
+    end(pid_of(rig, "logd.py"))
+    if not pinned:
+        subprocess.run(["umount", "-l", rig.run / "keep"], check=True)  # noqa: ASYNC221
     end(pid)
     await eventually(lambda: not os.path.exists(f"/proc/{pid}"))
     async with running(rig) as second:
         state = second.inspect(config.id)
         assert state is not None
-        assert (state.status, state.exit_code) == ("exited", 255)
-        assert "was not seen" in state.error
+        return state
+
+
+async def test_an_end_that_no_process_of_ours_saw_is_known_from_the_kernel(rig: Rig) -> None:
+    state = await unseen_end(rig, pinned=True)
+    assert (state.status, state.exit_code, state.error) == ("exited", 137, "")
+
+
+async def test_where_the_kernel_keeps_no_ends_they_are_said_to_be_lost(rig: Rig) -> None:
+    state = await unseen_end(rig, pinned=False)
+    assert (state.status, state.exit_code) == ("exited", 255)
+    assert "was not seen" in state.error
 
 
 async def test_half_made_containers_are_cleared_at_start(rig: Rig) -> None:
@@ -218,7 +221,7 @@ async def test_a_follower_ends_when_the_container_is_removed(rig: Rig, runtime: 
     async def follow() -> int:
         return len([line async for line in read_logs(runtime.container_dir(config.id), follow=True)])
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         following = group.create_task(follow())
         await asyncio.sleep(0)
         await runtime.remove(config.id)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
@@ -14,8 +15,9 @@ from swarmd.model.spec import ContainerSpec, PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.executor import Executor
-from swarmd.node.agent.volumes import Volumes
+from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.worker import Worker
+from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
 from tests.unit.agent_fakes import (
@@ -70,7 +72,11 @@ class Daemon:
             network=cast("Any", self.network),
             images=cast("Any", self.images),
             fetcher=cast("Any", self.images),
-            volumes=Volumes(volumes),
+            mounting=Mounting(
+                cast("Any", self.images),
+                cast("Any", self.images),
+                Volumes(volumes, self.clock, new_id, lambda: mounted_by(cast("Any", self.runtime))),
+            ),
             facts=lambda: NodeFacts(NODE, "host"),
             prober=cast("Any", self.prober),
             clock=self.clock,

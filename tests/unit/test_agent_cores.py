@@ -12,8 +12,9 @@ from swarmd.model.errors import Invalid
 from swarmd.model.objects import TaskStatus
 from swarmd.model.spec import ContainerSpec, MountSpec, PortSpec, Resources, TaskTemplate
 from swarmd.model.states import TaskState
-from swarmd.node.agent.core import container
+from swarmd.node.agent.core import container, mounts
 from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.agent.core.mounts import Source
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
 from swarmd.node.agent.core.remotes import Remote, Remotes
 from swarmd.node.agent.core.reporter import Reporter
@@ -223,7 +224,13 @@ def record(container_spec: ContainerSpec = ContainerSpec(image="demo:1"), slot: 
 
 def made(spec: ContainerSpec, image: ImageConfig = ImageConfig(cmd=("/bin/demo",))) -> ContainerConfig:  # noqa: B008
     facts = NodeFacts("node1", "host", "nameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch lan\n")
-    return container.config(record(spec), image, ("/layer",), facts, lambda mount: f"/volumes/{mount.source}")
+    wanted = mounts.wanted(spec.mounts, image)
+    sources = {
+        mount.target: Source(mount.source if mount.kind == "bind" else f"/volumes/{mount.source}")
+        for mount in wanted
+    }
+    asked = container.asked(record(spec), wanted, facts)
+    return container.config(asked, image, ("/layer",), facts, sources)
 
 
 def test_a_record_is_read_as_it_was_written_and_garbage_is_refused() -> None:
@@ -275,16 +282,16 @@ def test_the_spec_comes_over_the_image_and_limits_and_labels_are_set() -> None:
 
 
 def test_mounts_lead_to_volumes_host_paths_and_memory() -> None:
-    mounts = (
+    wanted = (
         MountSpec(source="data", target="/v"),
         MountSpec(kind="bind", source="/host", target="/b", readonly=True),
         MountSpec(kind="tmpfs", target="/t", tmpfs_size=4096, tmpfs_mode=0o700),
     )
-    volume, bind, tmpfs = made(ContainerSpec(mounts=mounts)).mounts
-    assert (volume.kind, volume.source, volume.target) == ("bind", "/volumes/data", "/v")
+    volume, bind, tmpfs = made(ContainerSpec(mounts=wanted)).mounts
+    assert (volume.kind, volume.source, volume.target) == ("volume", "/volumes/data", "/v")
     assert (bind.kind, bind.source, bind.readonly) == ("bind", "/host", True)
     assert (tmpfs.kind, tmpfs.size, tmpfs.mode) == ("tmpfs", 4096, 0o700)
-    assert container.bind_sources(record(ContainerSpec(mounts=mounts))) == ("/host",)
+    assert mounts.bind_sources(wanted, create=False) == ("/host",)
 
 
 def test_a_resolver_that_only_the_node_reaches_is_left_out() -> None:

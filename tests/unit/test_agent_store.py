@@ -9,12 +9,11 @@ import pytest
 
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.replace import replace
-from swarmd.model.spec import MountSpec, TaskTemplate
+from swarmd.model.spec import TaskTemplate
 from swarmd.model.states import TaskState
 from swarmd.node import addresses
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.taskdb import TaskDatabase
-from swarmd.node.agent.volumes import Volumes
 from swarmd.node.describe import describe
 
 RECORD = TaskRecord(
@@ -95,31 +94,7 @@ async def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -
     await database.close()
 
 
-# -- volumes, addresses, description --------------------------------------------------------------
-
-
-def test_a_named_volume_stays_and_an_anonymous_one_goes_with_its_task(tmp_path: Path) -> None:
-    volumes = Volumes(tmp_path)
-    named = Path(volumes.path("t1", MountSpec(source="data", target="/d")))
-    own = Path(volumes.path("t1", MountSpec(target="/a/b")))
-    other = Path(volumes.path("t2", MountSpec(target="/a/b")))
-    assert named == tmp_path / "data" / "_data"
-    assert own != other
-    (own / "file").write_text("x")
-    volumes.remove_anonymous("t1")
-    assert [path.exists() for path in (named, own, other)] == [True, False, True]
-
-
-@pytest.mark.parametrize("name", ["../etc", "/etc", ".hidden", "a/b", "-x", "a b"])
-def test_a_volume_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Invalid, match="invalid volume name"):
-        Volumes(tmp_path).path("t1", MountSpec(source=name, target="/d"))
-
-
-def test_a_volume_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Unavailable, match='volume "data" cannot be made'):
-        Volumes(tmp_path / "file").path("t1", MountSpec(source="data", target="/d"))
+# -- addresses, description -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["", "eth0", "192.0.2.7", "192.0.2.7:2377", "eth0:2377", "0.0.0.0"])

@@ -13,6 +13,7 @@ from swarmd.model.spec import MountSpec, PortSpec
 from swarmd.model.states import TaskState
 from swarmd.node.agent.executor import LISTEN_LIMIT
 from swarmd.node.agent.worker import SPEC_GONE
+from swarmd.node.volume.core.volume import anonymous_name
 from swarmd.rpc.v1 import agent_pb2
 from tests.unit.agent_fakes import Disk
 from tests.unit.agent_rig import (
@@ -145,7 +146,7 @@ async def test_removal_takes_container_anonymous_volume_and_record_but_no_named_
     mounts = (MountSpec(target="/data"), MountSpec(source="kept", target="/kept"))
     await assign(daemon, RUNNING, spec=spec_with(mounts=mounts))
     await reached(daemon, RUNNING)
-    assert {path.name for path in tmp_path.iterdir()} == {"task-t1-data", "kept"}
+    assert {path.name for path in tmp_path.iterdir()} == {anonymous_name("t1", "/data"), "kept"}
     await daemon.worker.assign(assignments(), NODE)
     await daemon.eventually(lambda: daemon.disk.is_empty)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

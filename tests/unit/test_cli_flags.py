@@ -12,8 +12,9 @@ from swarmd.cli import spec_text
 from swarmd.cli.commands.service_create import create, new_spec
 from swarmd.cli.commands.service_update import change, update
 from swarmd.cli.grammar import Command, spell_switches, switch
+from swarmd.cli.mount_text import Mount, parse_mount
 from swarmd.cli.service_flags import apply_create
-from swarmd.cli.spec_text import Mount, Port
+from swarmd.cli.spec_text import Port
 from swarmd.rpc.v1 import types_pb2
 
 
@@ -126,13 +127,13 @@ def test_ports_that_make_no_sense_are_explained(text: str, complaint: str) -> No
 
 def test_mounts_are_read() -> None:
     lab = "source=/etc/hostname,target=/usr/share/nginx/html/index.html,type=bind,ro"
-    assert spec_text.parse_mount(lab) == Mount(
+    assert parse_mount(lab) == Mount(
         "bind", "/etc/hostname", "/usr/share/nginx/html/index.html", True, 0, 0o1777
     )
-    assert spec_text.parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700") == Mount(
+    assert parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700") == Mount(
         "tmpfs", "", "/t", False, 1 << 20, 0o700
     )
-    assert spec_text.parse_mount("type=bind,src=./x,dst=/x").source.startswith("/")
+    assert parse_mount("type=bind,src=./x,dst=/x").source.startswith("/")
 
 
 @pytest.mark.parametrize(
@@ -140,14 +141,14 @@ def test_mounts_are_read() -> None:
     [
         ("source=x", "target is required"),
         ("type=npipe,target=/x", "invalid mount type"),
-        ("target=/x,volume-driver=y", "unexpected key 'volume-driver'"),
+        ("target=/x,volume-colour=y", "unexpected key 'volume-colour'"),
         ("target=/x,tmpfs-size=1", "cannot mix"),
         ("target=/x,readonly=maybe", "invalid value for readonly"),
     ],
 )
 def test_mounts_that_make_no_sense_are_explained(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        spec_text.parse_mount(text)
+        parse_mount(text)
 
 
 def test_a_variable_alone_takes_its_value_from_here() -> None:

@@ -11,7 +11,7 @@ from swarmd.cli import states, units
 from swarmd.cli.listing import Layout, listing
 from swarmd.cli.names import random_name
 from swarmd.cli.table import ellipsis, layout, natural_key
-from swarmd.cli.template import TemplateError, render
+from swarmd.kit.template import TemplateError, render
 from swarmd.rpc.v1 import types_pb2
 
 

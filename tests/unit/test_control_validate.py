@@ -57,11 +57,20 @@ REFUSED: list[tuple[ServiceSpec, tuple[str, ...]]] = [
     (a_spec(image="a" * 1000), ("image", "512", "1000")),
     (container(stop_grace=-1.0), ("stop-grace-period", "-1")),
     (container(stop_grace=math.nan), ("stop-grace-period", "nan")),
+    (container(env=("A={{.Node.Hostnam}}",)), ("env", "{{.Node.Hostnam}}", "no field Hostnam", "Hostname")),
+    (container(env=("A={{.Task.Slot",)), ("env", "unclosed action", "character 3")),
+    (container(hostname='{{env "HOME"}}'), ("hostname", 'function "env" not defined', "character 1")),
+    (container(env=("A={{range .Service.Labels}}x{{end}}",)), ("range cannot be used here", "character 3")),
+    (container(env=('A={{printf "%99999999d" 1}}',)), ('function "printf" not defined',)),
+    (container(env=("A={{.Service.Labels.color}}",)), ("env", "no field color")),
+    (mount(source="{{.Task.Nmae}}"), ("mount /data: source", "no field Nmae")),
+    (mount(kind="bind", source="{{.Task.Name}}"), ("bind mount source", "web.1.", "absolute")),
+    (mount(labels={"a": "{{.Foo}}"}), ("mount /data: label a", "no field Foo")),
     (container(env=("=x",)), ("env", "=x", "NAME=value")),
     (container(args=("a\0b",)), ("args", "zero byte")),
     (container(hostname="a\0b"), ("hostname", "zero byte")),
     (container(mounts=(MountSpec(target="/a"), MountSpec(target="/a"))), ("duplicate mount point: /a",)),
-    (mount(kind="npipe"), ("mount type", "npipe", "bind, volume or tmpfs")),
+    (mount(kind="npipe"), ("mount type", "npipe", "bind, volume, tmpfs or image")),
     (mount(target="data"), ("mount target", "data", "absolute")),
     (mount(kind="bind", source="here"), ("bind mount source", "here", "absolute")),
     (mount(kind="tmpfs", source="/x"), ("tmpfs", "/x")),
@@ -115,6 +124,16 @@ def test_what_swarm_takes_is_taken() -> None:
         )
     )
     validate.service(replace(a_spec(), replicas=0))
+
+
+def test_templates_are_taken_where_docker_expands_them() -> None:
+    spec = container(
+        hostname="{{.Node.Hostname}}-{{.Task.Slot}}",
+        env=("A={{.Service.Name}}/{{.Service.Labels.color}}", 'B={{index .Service.Labels "a.b"}}'),
+        mounts=(MountSpec(source="{{.Service.Name}}-{{.Task.Slot}}", target="/{{.Task.Name}}"),),
+        args=("{{anything}}",),
+    )
+    validate.service(replace(spec, labels={"color": "red", "a.b": "c"}))
 
 
 def test_a_long_name_that_does_not_fit_is_refused_at_once() -> None:

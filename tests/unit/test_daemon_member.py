@@ -73,6 +73,8 @@ class Rig:
             trail=Trail(lambda line: None, self.clock, new_id, lambda: ""),
             config=Config(data_dir=str(directory), run_dir=str(directory)),
             clock=self.clock, runtime=nothing, network=nothing, images=nothing,
+            volumes=nothing,
+            containers=nothing,
         )  # fmt: skip
         self.member = Member(
             machine,

@@ -26,6 +26,7 @@ class Rig(Bed):
         self.leads = True
         self.succeeds = True
         self.reachable = {"m1", "m2", "m3"}
+        self.short: set[str] = set()
         self.handed: list[list[str]] = []
         self.failures: list[BaseException] = []
         self.nursery = Nursery(lambda name, error: self.failures.append(error))
@@ -44,7 +45,7 @@ class Rig(Bed):
     def status(self) -> RaftStatus:
         return RaftStatus(
             role="leader", term=1, epoch=1, leader="m1", members=dict(MEMBERS),
-            reachable=frozenset(self.reachable), applied=0, has_quorum=True,
+            reachable=frozenset(self.reachable), applied=0, has_quorum=True, short=frozenset(self.short),
         )  # fmt: skip
 
     async def hand_on(self, among: Collection[str]) -> bool:
@@ -114,3 +115,32 @@ async def test_a_hand_over_that_failed_is_not_pressed_for(rig: Rig) -> None:
     await rig.look(AGAIN)
     await rig.look()
     assert len(rig.handed) == 2
+
+
+async def test_a_leader_whose_disk_is_nearly_full_hands_on_to_one_with_room(rig: Rig) -> None:
+    rig.short = {"m1", "m2"}
+    await rig.look()
+    assert rig.handed == [["m3"]]
+    assert rig.failures == []
+
+
+async def test_a_leader_keeps_leading_when_no_other_has_room(rig: Rig) -> None:
+    rig.short = {"m1", "m2", "m3"}
+    await rig.look()
+    assert rig.handed == []
+
+
+async def test_a_leader_with_room_keeps_leading_whoever_has_none(rig: Rig) -> None:
+    rig.short = {"m2", "m3"}
+    await rig.look()
+    assert rig.handed == []
+
+
+async def test_a_drained_leader_prefers_one_with_room_and_takes_one_without(rig: Rig) -> None:
+    rig.short, rig.succeeds = {"m2"}, False
+    await rig.set("m1", Availability.DRAIN)
+    await rig.look()
+    rig.short = {"m2", "m3"}
+    await rig.look(AGAIN)
+    await rig.look()
+    assert rig.handed == [["m3"], ["m2", "m3"]]

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Unavailable
 from swarmd.store.raft.files import SystemDisk
+from swarmd.store.raft.memory import MemoryNetwork
+from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.space import Space
+from tests.unit.test_raft_group import ADDRESSES, FAST, Journal, until
 
 MIB = 1 << 20
 DIRECTORY = Path("/var/lib/swarmd/raft")
@@ -61,3 +65,27 @@ def test_a_reserve_of_nothing_never_refuses() -> None:
 def test_the_disk_knows_how_much_is_free(tmp_path: Path) -> None:
     free, total = SystemDisk().free(tmp_path)
     assert 0 < free <= total
+
+
+async def test_everybody_knows_whose_disk_is_nearly_full(tmp_path: Path) -> None:
+    network = MemoryNetwork()
+    nodes = {
+        name: RaftNode(
+            node_id=name,
+            address=ADDRESSES[name],
+            data_dir=tmp_path / name,
+            state_machine=Journal(),
+            transport=network.transport(name),
+            clock=SystemClock(),
+            timing=FAST,
+            reserve=1 << 60 if name == "b" else 0,
+        )
+        for name in "abc"
+    }
+    try:
+        for node in nodes.values():
+            await node.start(bootstrap_members={name: ADDRESSES[name] for name in "abc"})
+        await until(lambda: all(node.status().short == {"b"} for node in nodes.values()))
+    finally:
+        for node in nodes.values():
+            await node.stop()

@@ -25,9 +25,9 @@ from swarmd.daemon.tools.recovering import check_may_begin_anew
 from swarmd.daemon.tools.vaults import open_vault
 from swarmd.kit.ids import new_id
 from swarmd.model.errors import Invalid, NotManager, Refused, Unavailable
-from swarmd.model.objects import Cluster, Node, NodeStatus, RemovedNode, Row
+from swarmd.model.objects import Cluster, Node, NodeStatus, RemovedNode, Row, Service
 from swarmd.model.replace import replace
-from swarmd.model.spec import ClusterSpec, NodeSpec
+from swarmd.model.spec import ClusterSpec, NodeSpec, ServiceSpec
 from swarmd.model.states import Availability, Role
 from swarmd.security import ca, passphrase
 from swarmd.security.keyring import unlock_key_text
@@ -353,6 +353,22 @@ def test_verify_ends_with_1_and_names_the_file(rig: Rig) -> None:
     assert str(base) in done.output
     assert "join it again" in done.output
     assert str(base) in swarmd("recover", "--data-dir", rig.data).output
+
+
+async def test_verify_finds_a_state_that_no_swarm_may_have_though_its_files_are_whole(
+    rig: Rig, clock: ManualClock
+) -> None:
+    state = StoreState()
+    twins = [Service(id=name, spec=ServiceSpec(name="web"), spec_version=1) for name in ("one", "two")]
+    state.tables.load(1, [*rig.rows, *twins])
+    await begin_from(
+        rig.data / "raft", own_id(rig), f"{HERE}:2377", epoch=9, index=1,
+        state=b"".join(state.view()()), sealer=rig.disk.vault,
+    )  # fmt: skip
+    done = swarmd("raft", "verify", "--data-dir", rig.data)
+    assert done.exit_code == 1
+    assert "the service name web is there 2 times" in done.output
+    assert "service one names spec version 1, which is gone" in done.output
 
 
 def test_swarmd_without_a_command_still_is_the_daemon(

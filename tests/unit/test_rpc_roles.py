@@ -38,6 +38,7 @@ from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, grpc_channel_credentials, grpc_server_credentials
 from swarmd.store.raft.single import SingleProposer
+from tests.unit.container_fakes import local_containers
 from tests.unit.test_control_bed import Bed
 
 SECRET = "w" * 25
@@ -116,6 +117,7 @@ class Port(Bed):
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(
             images=cast("Any", self.blobs),
+            containers=local_containers(),
             logs=no_logs,
             clock=self.clock,
             trail=Trail(self.audit.append, self.clock, self.new_id, lambda: "manager"),

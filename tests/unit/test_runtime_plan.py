@@ -169,7 +169,7 @@ def test_an_init_runs_the_command() -> None:
 
 def test_without_a_filter_none_is_installed() -> None:
     assert named(compile_plan(spec_of(), FACTS, LAYOUT, None), "seccomp") == []
-    assert named(steps(), "seccomp") == [(b"filter",)]
+    assert named(steps(), "seccomp") == [(b"filter", 0)]
 
 
 def test_the_environment_has_a_path_and_the_last_entry_wins() -> None:

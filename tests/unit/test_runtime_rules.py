@@ -10,7 +10,7 @@ import pytest
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.core import cgroups, defaults, exits, failures, seccomp, users
+from swarmd.node.runtime.core import cgroups, defaults, exits, failures, oci, seccomp, users
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.seccomp import Compiler
 
@@ -159,21 +159,23 @@ def test_kernel_counters_are_read() -> None:
 
 
 def test_the_filter_follows_the_capabilities() -> None:
-    plain = seccomp.rules(frozenset({"CHOWN"}), "x86_64")
-    names = {rule.call for rule in plain if not rule.error and rule.op is None}
+    plain = seccomp.profile(frozenset({"CHOWN"}), "x86_64").syscalls
+    names = {
+        name for rule in plain if not rule.args and rule.action == "SCMP_ACT_ALLOW" for name in rule.names
+    }
     assert {"read", "ptrace", "arch_prctl"} <= names
     assert names.isdisjoint({"mount", "bpf", "reboot", "chroot", "setns", "keyctl", "clone", "socket"})
-    assert seccomp.Rule("clone3", error=38) in plain
-    families = {rule.value for rule in plain if rule.call == "socket" and rule.op == "eq"}
+    assert oci.Syscall(names=("clone3",), action="SCMP_ACT_ERRNO", errno_ret=38) in plain
+    families = {
+        rule.args[0].value for rule in plain if rule.names == ("socket",) and rule.args[0].op == "SCMP_CMP_EQ"
+    }
     assert {16, 17} <= families
     assert families.isdisjoint({38, 40})
-    admin = seccomp.rules(frozenset({"SYS_ADMIN", "SYS_CHROOT"}), "aarch64")
-    assert {"mount", "clone", "clone3", "chroot", "set_tls"} <= {
-        rule.call for rule in admin if rule.op is None
-    }
-    assert not any(rule.error for rule in admin)
+    admin = seccomp.profile(frozenset({"SYS_ADMIN", "SYS_CHROOT"}), "aarch64").syscalls
+    assert {"mount", "clone", "clone3", "chroot", "set_tls"} <= set(admin[0].names)
+    assert all(rule.action == "SCMP_ACT_ALLOW" for rule in admin)
 
 
 def test_a_missing_libseccomp_is_said_with_the_way_out() -> None:
     with pytest.raises(Unavailable, match="libseccomp2"):
-        Compiler("libseccomp-not-here.so").filter_for(frozenset())
+        Compiler("libseccomp-not-here.so").program(oci.Seccomp(default_action="SCMP_ACT_ALLOW"))

@@ -5,7 +5,9 @@ from collections import Counter
 import pytest
 
 from swarmd.manager.scheduler.core.filters import Reason, explain
-from swarmd.model.spec import PortSpec
+from swarmd.manager.scheduler.core.places import Want
+from swarmd.model.replace import replace
+from swarmd.model.spec import ContainerSpec, DeviceSpec, PortSpec, ServiceSpec
 from swarmd.model.states import Availability, NodeState, TaskState
 from tests.scripts.sim import GIB, START, Sim, a_service, a_swarm
 
@@ -68,7 +70,7 @@ def test_every_reason_is_counted_and_the_most_frequent_comes_first() -> None:
         "no suitable node (insufficient resources on 4 nodes; 1 node not available for new tasks)"
     ]
     assert (
-        explain(Counter({Reason.RESOURCES: 2, Reason.CONSTRAINTS: 3}))
+        explain(Counter({Reason.RESOURCES: 2, Reason.CONSTRAINTS: 3}), Want(service_id="s", number=1))
         == "no suitable node (scheduling constraints not satisfied on 3 nodes; "
         "insufficient resources on 2 nodes)"
     )
@@ -134,6 +136,44 @@ def test_a_task_gets_its_place_when_labels_change() -> None:
     sim.set_labels("n2", {"disk": "ssd"})
     sim.settle()
     assert spread(sim) == {"n2": 1}
+
+
+def about(sim: Sim, name: str, **fields: object) -> None:
+    node = sim.node(name)
+    sim.put(replace(node, description=replace(node.description, **fields)))
+
+
+def test_a_runtime_that_a_node_lacks_keeps_tasks_away_and_is_named() -> None:
+    sim = a_swarm(nodes=3)
+    sim.create(given(a_service(replicas=2), runtime="crun"))
+    sim.settle()
+    assert set(errors(sim)) == {"no suitable node (missing runtime crun on 3 nodes)"}
+    about(sim, "n2", runtimes=("local", "crun"))
+    sim.settle()
+    assert spread(sim) == {"n2": 2}
+
+
+def test_every_node_has_our_own_runtime_also_one_that_does_not_say_so() -> None:
+    sim = a_swarm(nodes=2)
+    about(sim, "n1", runtimes=("crun",))
+    sim.create(given(a_service(replicas=1), runtime="local"))
+    sim.settle()
+    assert spread(sim) == {"n2": 1}
+
+
+def test_a_device_that_a_node_does_not_offer_keeps_tasks_away() -> None:
+    sim = a_swarm(nodes=2)
+    container = ContainerSpec(image="demo:1", devices=(DeviceSpec(source="/dev/kvm"),))
+    sim.create(given(a_service(replicas=1), container=container))
+    sim.settle()
+    assert errors(sim) == ["no suitable node (devices not offered on 2 nodes)"]
+    about(sim, "n2", devices=("/dev/fuse", "/dev/kvm"))
+    sim.settle()
+    assert spread(sim) == {"n2": 1}
+
+
+def given(spec: ServiceSpec, **fields: object) -> ServiceSpec:
+    return replace(spec, template=replace(spec.template, **fields))
 
 
 def test_the_explanation_is_written_only_when_it_changes() -> None:

@@ -27,10 +27,28 @@ class Shown(msgspec.Struct, frozen=True):
     answer: tuple[str, ...] = ()
 
 
-_SERVICE = ("spec.mode", "spec.replicas", "spec.template.container.image")
+_SERVICE = (
+    "spec.mode", "spec.replicas", "spec.template.container.image", "spec.template.container.privileged",
+    "spec.template.container.pid_mode", "spec.template.runtime",
+)  # fmt: skip
 _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
 _SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
+
+_CONTAINERS = ("Containers", "NodeContainers")
+_OPERATING = {
+    "Exec": Shown(
+        "ref", ("command.args", "command.user", "command.privileged", "command.tty"), ("end.exit_code",)
+    ),
+    "Attach": Shown("ref", answer=("end.exit_code",)),
+    "CopyOut": Shown("ref", ("path",)),
+    "CopyIn": Shown("ref", ("path", "keep_owners")),
+    "Pause": Shown("ref"),
+    "Unpause": Shown("ref"),
+    "Kill": Shown("ref", ("signal",)),
+    "SetLimits": Shown("ref", ("memory", "memory_swap", "nano_cpus", "pids")),
+}
+"""On a container; never what is typed or printed in it."""
 
 SHOWN: Mapping[str, Shown] = {
     "Control/UpdateCluster": Shown(more=("version", *_SETTINGS)),
@@ -47,6 +65,7 @@ SHOWN: Mapping[str, Shown] = {
     "Control/RollbackService": Shown("ref"),
     "Control/RemoveService": Shown("ref"),
     "Control/SaveSnapshot": Shown(),
+    **{f"{service}/{call}": shown for service in _CONTAINERS for call, shown in _OPERATING.items()},
     "NodeApi/InitSwarm": Shown(
         more=(*_ADDRESSES, "autolock", "force_new_cluster", "force"), answer=("node_id",)
     ),
@@ -57,18 +76,31 @@ SHOWN: Mapping[str, Shown] = {
     "NodeApi/ImportImage": Shown(answer=("id",)),
     "NodeApi/TagImage": Shown("source", ("target",)),
     "NodeApi/RemoveImage": Shown("ref", ("force",), ("untagged", "deleted")),
+    "NodeApi/CreateVolume": Shown("name", ("driver",), ("volume.name",)),
+    "NodeApi/RemoveVolume": Shown("name"),
+    "NodeApi/PruneVolumes": Shown(more=("all", "labels"), answer=("deleted", "reclaimed")),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
+    "ClusterPort/Connect": Shown(),
 }
-"""By service and method.  ``ClusterPort/Join``: a stranger's join, which is no gRPC."""
+"""By service and method.  Of the cluster port, which is no gRPC: a stranger's join, a connection refused."""
 
 QUIET = frozenset(
     {
+        "Containers/ListContainers",
+        *(
+            f"{service}/{call}"
+            for service in _CONTAINERS
+            for call in (
+                "GetContainer", "ReadLogs", "StatPath", "Diff", "Top", "Stats", "Wait",
+            )
+        ),
         "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
         "Control/GetAuthority",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
+        "NodeApi/ListVolumes", "NodeApi/GetVolume",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
     }

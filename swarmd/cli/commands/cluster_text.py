@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 
 from swarmd.cli.table import layout
-from swarmd.cli.template import go_json
 from swarmd.cli.units import format_decimal, rfc3339
+from swarmd.kit.go_values import go_json
 from swarmd.model.errors import Invalid
 from swarmd.model.objects import Node, Row, Service
 from swarmd.model.states import Role

@@ -15,8 +15,9 @@ from swarmd.cli import session
 from swarmd.cli.context import resolve_host
 from swarmd.cli.errors import CliError, DaemonError
 from swarmd.cli.grammar import Command
-from swarmd.cli.template import TemplateError, compile_template, go_json
 from swarmd.cli.units import parse_since, rfc3339
+from swarmd.kit.go_values import go_json
+from swarmd.kit.template import TemplateError, compile_template
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2

@@ -53,7 +53,7 @@ def logs(
         start = parse_since(since, session.now()) if since else 0.0
     except ValueError as error:
         raise CliError(str(error)) from None
-    request = control_pb2.LogsRequest(ref=ref, follow=bool(follow), tail=_tail(tail), since=start)
+    request = control_pb2.LogsRequest(ref=ref, follow=bool(follow), tail=parse_tail(tail), since=start)
     with session.open_client() as client:
         try:
             width = 0
@@ -93,7 +93,8 @@ def _print(entry: control_pb2.LogsResponse, style: LogStyle, width: int) -> None
     stream.buffer.flush()
 
 
-def _tail(text: str) -> int:
+def parse_tail(text: str) -> int:
+    """Lines from the end, -1 for all.  Raises click.UsageError."""
     if text == "all":
         return -1
     if not text.isdecimal():

@@ -8,9 +8,10 @@ import click
 
 from swarmd.cli import session
 from swarmd.cli.errors import CliError, DaemonError
+from swarmd.cli.flag_table import WORDS
 from swarmd.cli.grammar import Command, switch
 from swarmd.cli.service_edit import set_path
-from swarmd.cli.service_flags import WORDS, apply_update, update_options
+from swarmd.cli.service_flags import apply_update, update_options
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client

@@ -10,10 +10,11 @@ import click
 from swarmd.cli import session
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.cli.grammar import Command
-from swarmd.cli.template import TemplateError, go_json, render
+from swarmd.kit.go_values import go_json
+from swarmd.kit.template import TemplateError, render
 
 if TYPE_CHECKING:
-    from swarmd.cli.views import Json
+    from swarmd.cli.views_container import Json
     from swarmd.rpc.v1 import node_pb2
 
 _SHELLS = ("bash", "zsh", "fish")

@@ -41,7 +41,7 @@ def about_missing(names: Mapping[str, str], reachable: Collection[str]) -> list[
 
 
 def heirs(own: str, members: Collection[str], reachable: Collection[str], rows: Iterable[Node]) -> list[str]:
-    """Who of the others should lead rather than one that is being drained: reachable, and not drained."""
+    """Who of the others should lead rather than one that should not: reachable, and not drained."""
     others = {member for member in members if member in reachable and member != own}
     return sorted(
         row.id for row in rows if row.id in others and row.spec.availability is not Availability.DRAIN

@@ -6,14 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
-from swarmd.control.core.probes import probes
+from swarmd.control.core import validate_container, validate_mounts, validate_resources
 from swarmd.model import constraint, image_ref
 from swarmd.model.errors import Invalid
+from swarmd.model.expansion import expand, sample
 from swarmd.model.spec import (
     ContainerSpec,
-    MountSpec,
     PortSpec,
-    Resources,
     RestartPolicy,
     ServiceSpec,
     UpdateConfig,
@@ -24,9 +23,6 @@ _NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9])*")
 _MAX_IMAGE = 512
 _MAX_REPLICAS = 100_000
 _MAX_SECONDS = 100 * 365 * 86400.0
-_MAX_MODE = 0o7777
-_MIN_MEMORY = 4 * 1024 * 1024
-_MIN_NANO_CPUS = 1_000_000
 _MAX_PORT = 65535
 
 
@@ -37,9 +33,10 @@ def service(spec: ServiceSpec) -> None:
         raise Invalid(f'mode "{spec.mode}" is not known: use replicated or global')
     if not 0 <= spec.replicas <= _MAX_REPLICAS:
         raise Invalid(f"replicas must be between 0 and {_MAX_REPLICAS}, not {spec.replicas}")
-    _container(spec.template.container)
-    _resources("limit", spec.template.limits)
-    _resources("reservation", spec.template.reservations)
+    # What nodes will make of its templates, with sample values for what only they know.
+    _container(expand(spec.template.container, sample(spec.name, spec.labels)), runtime=spec.template.runtime)
+    validate_resources.limits(spec.template.limits)
+    validate_resources.reservations(spec.template.reservations)
     _restart(spec.template.restart)
     most = spec.template.placement.max_replicas
     if most < 0:
@@ -87,17 +84,6 @@ def seconds(what: str, value: float) -> None:
         raise Invalid(f"{what} must be between 0s and {_MAX_SECONDS:.0f}s, not {value:g}s")
 
 
-def _texts(spec: ContainerSpec) -> None:
-    """No process can be given a text with a zero byte in it."""
-    single = {"hostname": spec.hostname, "workdir": spec.workdir, "user": spec.user}
-    several = {"command": spec.command, "args": spec.args, "env": spec.env}
-    paths = {"mount": tuple(part for mount in spec.mounts for part in (mount.source, mount.target))}
-    for what, values in {**{key: (text,) for key, text in single.items()}, **several, **paths}.items():
-        for text in values:
-            if "\0" in text:
-                raise Invalid(f"{what} {text!r} contains a zero byte: remove it")
-
-
 def _name(name: str) -> None:
     if not name:
         raise Invalid("name: a service needs one")
@@ -107,7 +93,7 @@ def _name(name: str) -> None:
         raise Invalid(f'name must be valid as a DNS name component: "{name}" is not')
 
 
-def _container(spec: ContainerSpec) -> None:
+def _container(spec: ContainerSpec, *, runtime: str) -> None:
     if not spec.image:
         raise Invalid("ContainerSpec: image reference must be provided")
     if len(spec.image) > _MAX_IMAGE:
@@ -117,41 +103,11 @@ def _container(spec: ContainerSpec) -> None:
     except Invalid as error:
         raise Invalid(f'ContainerSpec: "{spec.image}" is not a valid repository/tag') from error
     seconds("stop-grace-period", spec.stop_grace)
-    probes(spec)
-    _texts(spec)
+    validate_container.container(spec, runtime)
     for entry in spec.env:
         if not entry.partition("=")[0]:
             raise Invalid(f'env "{entry}" has no name: write NAME=value')
-    targets: set[str] = set()
-    for mount in spec.mounts:
-        _mount(mount)
-        if mount.target in targets:
-            raise Invalid(f"ContainerSpec: duplicate mount point: {mount.target}")
-        targets.add(mount.target)
-
-
-def _mount(mount: MountSpec) -> None:
-    if mount.kind not in ("bind", "volume", "tmpfs"):
-        raise Invalid(f'mount type "{mount.kind}" is not supported: use bind, volume or tmpfs')
-    if not mount.target.startswith("/"):
-        raise Invalid(f'invalid mount target, must be an absolute path: "{mount.target}"')
-    if mount.kind == "bind" and not mount.source.startswith("/"):
-        raise Invalid(f'invalid bind mount source, must be an absolute path: "{mount.source}"')
-    if mount.kind == "tmpfs" and mount.source:
-        raise Invalid(f'a tmpfs mount has no source, not even "{mount.source}"')
-    if mount.tmpfs_size < 0:
-        raise Invalid(f"tmpfs-size must be 0 (no limit) or more, not {mount.tmpfs_size}")
-    if not 0 <= mount.tmpfs_mode <= _MAX_MODE:
-        raise Invalid(f"tmpfs-mode must be between 0 and 7777 (octal), not {mount.tmpfs_mode:o}")
-
-
-def _resources(what: str, amount: Resources) -> None:
-    if amount.nano_cpus and amount.nano_cpus < _MIN_NANO_CPUS:
-        raise Invalid(f"invalid cpu {what}: Must be at least 0.001, not {amount.nano_cpus / 1e9:g}")
-    if amount.memory and amount.memory < _MIN_MEMORY:
-        raise Invalid(f"invalid memory {what}: Must be at least 4MiB, not {amount.memory} bytes")
-    if amount.pids < 0:
-        raise Invalid(f"invalid pids {what}: it must be 0 (no limit) or more, not {amount.pids}")
+    validate_mounts.mounts(spec.mounts)
 
 
 def _restart(policy: RestartPolicy) -> None:

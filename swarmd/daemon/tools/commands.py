@@ -28,8 +28,9 @@ from swarmd.kit.ids import new_id
 from swarmd.model.errors import Invalid, Refused, SwarmError
 from swarmd.node import addresses
 from swarmd.security import passphrase
+from swarmd.store.core.invariants import invariants
 from swarmd.store.core.transaction import decode_rows
-from swarmd.store.raft.reading import Picture, examine, look
+from swarmd.store.raft.reading import Picture, examine, look, replay
 from swarmd.store.store import StoreState
 
 _data_dir = click.option("--data-dir", metavar="DIR", help="Instead of the daemon's; a copy will do")
@@ -204,18 +205,31 @@ def dump(
 @_unlock_key_file
 @click.pass_obj
 def verify(config: Config, data_dir: str | None, unlock_key_file: Path | None) -> None:
-    """Check every file, and that they fit together; exits with 1 when something is wrong.
+    """Check every file, that they fit together, and where they lead; exits with 1 when something is wrong.
 
     May be run while the daemon works.
     """
     with _sentences():
         picture = _look(Path(data_dir or config.data_dir), unlock_key_file)
-        problems = examine(picture, StoreState, same_rows)
-    for problem in problems:
-        click.echo(problem.text, err=True)
-    if problems:
+        wrong = [problem.text for problem in examine(picture, StoreState, same_rows)]
+        wrong = wrong or _broken_rules(picture)
+    for text in wrong:
+        click.echo(text, err=True)
+    if wrong:
         sys.exit(1)
     click.echo(_verdict(picture))
+
+
+def _broken_rules(picture: Picture) -> list[str]:
+    """What is not true of the state that whole files lead to, though it must be of every swarm's."""
+    state = StoreState()
+    if picture.newest is not None:
+        replay(picture.newest.base, picture.chain, state)
+    return [
+        f"The state in {picture.directory} breaks a rule of the store: {rule}. The files are whole, and "
+        "every manager has the same state: this is a defect of swarmd. Save a snapshot and report it."
+        for rule in invariants(state.tables)
+    ]
 
 
 def _verdict(picture: Picture) -> str:

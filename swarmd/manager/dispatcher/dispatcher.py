@@ -103,12 +103,17 @@ class Dispatcher:
             node_id,
             tasks=lambda: self._store.tasks_of_node(node_id),
             spec=self._store.spec_version,
+            labels=self._labels,
             info=lambda: self._info(node_id),
             mesh=lambda: (self._mesh_version, self._mesh),
         )
         self._sessions[node_id] = session
         self._judging.opened(node_id)
         return session
+
+    def _labels(self, service_id: str) -> dict[str, str]:
+        service = self._store.get(Service, service_id)
+        return {} if service is None else service.spec.labels
 
     def _end_session_of(self, node_id: str) -> None:
         previous = self._sessions.get(node_id)
@@ -194,6 +199,7 @@ class Dispatcher:
             heartbeat=liveness.heartbeat_period(len(nodes), cluster.spec.heartbeat),
             managers=self._managers(),
             gossip_key=cluster.gossip_key,
+            gossip_also=[cluster.gossip_change.key] if cluster.gossip_change else [],
             root_ca=issuing.trusted(cluster),
             wanted_issuer=self._wanted_issuer(node_id),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from swarmd.manager.dispatcher.core.assignments import Delta, Told
 from swarmd.manager.dispatcher.core.mesh import Mesh
@@ -21,12 +21,14 @@ class Session:
         *,
         tasks: Callable[[], Iterable[Task]],
         spec: Callable[[str, int], SpecVersion | None],
+        labels: Callable[[str], Mapping[str, str]],
         info: Callable[[], agent_pb2.SessionInfo | None],
         mesh: Callable[[], tuple[int, Mesh]],
     ) -> None:
         self.node_id = node_id
         self._tasks = tasks
         self._spec = spec
+        self._labels = labels
         self._info = info
         self._mesh = mesh
         self._told = Told()
@@ -101,6 +103,7 @@ class Session:
             if row is not None:
                 spec = message.specs.add(service_id=service_id, number=number)
                 codec.fill(spec.template, row.template)
+                spec.labels.update(self._labels(service_id))
                 for port in row.ports:
                     codec.fill(spec.ports.add(), port)
         for task in delta.tasks:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -14,15 +12,15 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, NotFound, Refused, SwarmError
 from swarmd.model.states import TaskState
-from swarmd.node.agent.core import container, health
+from swarmd.node.agent.core import container, health, mounts
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.health import Condition
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.steps import Container
 from swarmd.node.agent.fetch import ImageFetcher
+from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober, Target
 from swarmd.node.agent.probing import Probing
-from swarmd.node.agent.volumes import Volumes
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
 from swarmd.node.runtime.port import ContainerState, Runtime
 
@@ -46,7 +44,7 @@ class Executor:
         network: NetworkPort,
         images: ImageStore,
         fetcher: ImageFetcher,
-        volumes: Volumes,
+        mounting: Mounting,
         facts: Callable[[], NodeFacts],
         prober: Prober,
         clock: Clock,
@@ -55,38 +53,37 @@ class Executor:
         self._network = network
         self._images = images
         self._fetcher = fetcher
-        self._volumes = volumes
+        self._mounting = mounting
         self._facts = facts
         self._prober = prober
         self._clock = clock
         self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
-        """The image is here and unpacked, the bind sources exist.
+        """The image is here and unpacked, and what its mounts need.
 
         Raises NotFound or Invalid when it never will be, Unavailable when it may be later.
         """
-        for source in container.bind_sources(record):
-            if not Path(source).exists():
-                raise Invalid(
-                    f'invalid mount config for type "bind": bind source path does not exist: {source}'
-                )
-        await self._fetcher.ensure(record.template.container.image)
-        await self._images.prepare(record.template.container.image)
+        spec = container.expanded(record, self._facts()).template.container
+        await self._mounting.prepare(spec.mounts)
+        await self._fetcher.ensure(spec.image)
+        await self._images.prepare(spec.image)
 
     async def create(self, record: TaskRecord) -> tuple[int, str]:
         """Make the container and connect it; answers (pid, address).  What an earlier try left goes first."""
         task_id = record.task_id
         await self._discard(task_id)
         rootfs = await self._images.prepare(record.template.container.image)
-        config = container.config(
-            record,
-            rootfs.config,
-            rootfs.layers,
-            self._facts(),
-            lambda mount: self._volumes.path(task_id, mount),
-        )
-        pid = await self._runtime.create(config)
+        facts = self._facts()
+        record = container.expanded(record, facts)
+        wanted = mounts.wanted(record.template.container.mounts, rootfs.config)
+        try:
+            sources = await self._mounting.sources(task_id, wanted)
+            asked = container.asked(record, wanted, facts)
+            config = container.config(asked, rootfs.config, rootfs.layers, facts, sources)
+            pid = await self._runtime.create(config)
+        finally:
+            self._mounting.made(task_id)
         try:
             address = await self._network.attach(task_id, pid, published=_published(record))
         except SwarmError:
@@ -173,7 +170,7 @@ class Executor:
     async def remove(self, task_id: str) -> None:
         """Nothing of the task is left: container, logs, address, anonymous volumes."""
         await self._discard(task_id)
-        await asyncio.to_thread(self._volumes.remove_anonymous, task_id)
+        await self._mounting.gone(task_id)
 
     async def restore(self, records: list[TaskRecord]) -> Collection[str]:
         """After a restart of the daemon: take over what runs, remove what belongs to no task.

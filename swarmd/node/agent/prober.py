@@ -7,8 +7,6 @@ import contextlib
 import errno
 import os
 import ssl
-from collections.abc import Awaitable
-from typing import Protocol
 
 import msgspec
 
@@ -17,6 +15,7 @@ from swarmd.model.errors import SwarmError
 from swarmd.model.health import ProbeSpec
 from swarmd.node.agent.core.health import OUTPUT_LIMIT, Check, Result, timed_out
 from swarmd.node.network.namespace import Dialer
+from swarmd.node.runtime.sessions import ExecConfig, Executing, run
 
 _LOOPBACK = "127.0.0.1"
 _MAX_HEAD = 16 * 1024
@@ -32,24 +31,17 @@ class Target(msgspec.Struct, frozen=True):
     address: str = ""
 
 
-class RunInside(Protocol):
-    """Runs a command in a container: its exit code and the beginning of what it printed.
-
-    Raises :class:`TimeoutError` with everything it started killed, SwarmError when it cannot be run.
-    """
-
-    def __call__(
-        self, container_id: str, args: tuple[str, ...], *, limit: int, timeout: float
-    ) -> Awaitable[tuple[int, str]]: ...
-
-
 class Prober:
     """One per node.  Every probe ends within its time limit."""
 
-    def __init__(self, run_inside: RunInside, clock: Clock, dialer: Dialer) -> None:
-        self._run_inside = run_inside
+    def __init__(self, runtime: Executing, clock: Clock) -> None:
+        self._runtime = runtime
         self._clock = clock
-        self._dialer = dialer
+        self._dialer = Dialer()
+
+    def close(self) -> None:
+        """Nothing is probed any more."""
+        self._dialer.close()
 
     async def probe(self, target: Target, check: Check) -> Result:
         """One answer, whatever happens."""
@@ -65,10 +57,12 @@ class Prober:
     async def _ask(self, target: Target, check: Check) -> tuple[int, str]:
         probe = check.probe
         if probe.kind == "exec":
+            wanted = ExecConfig(args=probe.command)
             async with asyncio.timeout(check.timeout + _EXEC_PATIENCE):
-                return await self._run_inside(
-                    target.container_id, probe.command, limit=OUTPUT_LIMIT, timeout=check.timeout
+                code, output = await run(
+                    self._runtime, target.container_id, wanted, limit=OUTPUT_LIMIT, timeout=check.timeout
                 )
+            return code, output.decode(errors="replace")
         async with asyncio.timeout(check.timeout):
             reader, writer = await self._connect(target, probe)
             try:

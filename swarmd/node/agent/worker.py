@@ -13,6 +13,7 @@ from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.model.spec import PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
+from swarmd.node.agent.core.mounts import images
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.reporter import Reporter
 from swarmd.node.agent.executor import Executor
@@ -45,7 +46,7 @@ class Worker:
         self._nursery = nursery
         self._news = news
         self._runners: dict[str, TaskRunner] = {}
-        self._specs: dict[SpecKey, tuple[TaskTemplate, tuple[PortSpec, ...]]] = {}
+        self._specs: dict[SpecKey, tuple[TaskTemplate, tuple[PortSpec, ...], dict[str, str]]] = {}
         self._ended = asyncio.Event()
         self._log = structlog.get_logger()
         self.reporter = Reporter()
@@ -64,7 +65,7 @@ class Worker:
         for spec in message.specs:
             template = codec.from_proto(TaskTemplate, spec.template)
             ports = tuple(codec.from_proto(PortSpec, port) for port in spec.ports)
-            self._specs[spec.service_id, spec.number] = (template, ports)
+            self._specs[spec.service_id, spec.number] = (template, ports, dict(spec.labels))
         changed = [self._assign(assignment, node_id) for assignment in message.tasks]
         removed: Iterable[str] = message.removed
         if message.complete:
@@ -76,9 +77,9 @@ class Worker:
                 await self._keep(runner)
 
     def users_of(self, is_it: Callable[[str], bool]) -> list[str]:
-        """Names of the tasks whose image reference satisfies ``is_it``."""
-        records = (runner.record for runner in self._runners.values())
-        return [record.name for record in records if is_it(record.template.container.image)]
+        """Names of the tasks that run, or mount, an image whose reference satisfies ``is_it``."""
+        specs = ((runner.record.name, runner.record.template.container) for runner in self._runners.values())
+        return [name for name, spec in specs if any(map(is_it, (spec.image, *images(spec.mounts))))]
 
     def running(self) -> int:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)
@@ -98,7 +99,7 @@ class Worker:
         if runner is not None:
             return runner if runner.want(desired) else None
         known = self._specs.get((assignment.service_id, assignment.spec_version))
-        template, ports = known or (TaskTemplate(), ())
+        template, ports, labels = known or (TaskTemplate(), (), {})
         self._run(
             TaskRecord(
                 task_id=assignment.task_id,
@@ -110,6 +111,7 @@ class Worker:
                 desired=desired,
                 template=template,
                 ports=ports,
+                service_labels=labels,
                 status=TaskStatus(
                     state=TaskState.ASSIGNED, at=self._clock.now(), message="assigned to this node"
                 ),

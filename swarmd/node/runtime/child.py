@@ -12,12 +12,11 @@ import errno
 import fcntl
 import marshal
 import os
-import resource
 import stat
 import struct
 
-from swarmd.node.runtime import child_mounts, kernel, wire
-from swarmd.node.runtime.child_paths import LOOKUP, Child, read_text, write_text
+from swarmd.node.runtime import child_mounts, child_process, kernel, terminals, wire
+from swarmd.node.runtime.child_paths import LOOKUP, STRICT, Child, ensure, read_text, write_text
 from swarmd.node.runtime.core import linux, users
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
@@ -31,12 +30,15 @@ _CLOSE_RANGE_CLOEXEC = 4
 _NULL = os.makedev(1, 3)
 
 
-def main(channel_fd: int, plan_fd: int, out_fd: int, err_fd: int) -> NoReturn:
-    """Never returns.  The descriptors of the spawner below ``FIRST_FREE_FD`` are placeholders."""
+def main(channel_fd: int, plan_fd: int, stdio: tuple[int, ...]) -> NoReturn:
+    """Never returns.  ``stdio`` are the standard streams; without any it opens a terminal.
+
+    The descriptors of the spawner below ``FIRST_FREE_FD`` are placeholders.
+    """
     step: tuple[Any, ...] = ("prepare",)
     try:
-        os.dup2(out_fd, 1)
-        os.dup2(err_fd, 2)
+        for number, fd in enumerate(stdio or (0, 0, 0)):
+            os.dup2(fd, number)
         os.dup2(channel_fd, SOCKET_FD, inheritable=False)
         os.dup2(plan_fd, PLAN_FD, inheritable=False)
         kernel.close_range(FIRST_FREE_FD)
@@ -81,21 +83,6 @@ def _enter(child: Child, path: str, flag: int) -> None:
         os.close(fd)
 
 
-def _time(child: Child, offsets: list[tuple[str, int, int]]) -> None:
-    """The new namespace begins with the execution of the program."""
-    kernel.unshare(linux.CLONE_NEWTIME)
-    for clock, seconds, nanoseconds in offsets:
-        write_text("/proc/self/timens_offsets", f"{clock} {seconds} {nanoseconds}")
-
-
-def _oom_score_adj(child: Child, value: int) -> None:
-    write_text("/proc/self/oom_score_adj", str(value))
-
-
-def _rlimit(child: Child, number: int, soft: int, hard: int) -> None:
-    resource.setrlimit(number, (soft, hard))
-
-
 def _loopback(child: Child) -> None:
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     request = struct.pack("16sH14x", b"lo", 0)
@@ -122,8 +109,21 @@ def _ids(child: Child, uid: int, gid: int, groups: list[int]) -> None:
     child.ids = (uid, gid, groups, home)
 
 
+def _console(child: Child, rows: int, columns: int) -> None:
+    """A terminal of its own as standard streams, also at /dev/console; the master is given away."""
+    master, slave = terminals.open_pair(child.root, rows, columns)
+    wire.send(child.channel, wire.encode("terminal", ""), (master,))
+    os.close(master)
+    tree = kernel.open_tree("", directory=slave)
+    console = ensure(child.root, "/dev/console", directory=False, resolve=STRICT)
+    kernel.move_mount(tree, console)
+    for fd in (tree, console):
+        os.close(fd)
+    terminals.take(slave)
+
+
 def _ready(child: Child) -> None:
-    child.channel.send(marshal.dumps(("ready",)))
+    child.channel.send(wire.encode("ready", ""))
     if not child.channel.recv(16):  # the spawner is gone, or this container is not wanted any more
         os._exit(0)
 
@@ -143,8 +143,8 @@ def _no_new_privs(child: Child) -> None:
     kernel.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _seccomp(child: Child, program: bytes) -> None:
-    kernel.seccomp_filter(program)
+def _seccomp(child: Child, program: bytes, flags: int) -> None:
+    kernel.seccomp_filter(program, flags)
 
 
 def _identity(
@@ -240,14 +240,13 @@ STEPS: dict[str, Callable[..., None]] = {
     **child_mounts.STEPS,
     "join": _join,
     "enter": _enter,
-    "time": _time,
-    "oom_score_adj": _oom_score_adj,
-    "rlimit": _rlimit,
+    **child_process.STEPS,
     "loopback": _loopback,
     "hostname": _hostname,
     "domainname": _domainname,
     "user": _user,
     "ids": _ids,
+    "console": _console,
     "ready": _ready,
     "bounding": _bounding,
     "no_new_privs": _no_new_privs,

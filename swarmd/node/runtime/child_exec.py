@@ -8,7 +8,6 @@ without power over the host can trace it or open what its /proc entry leads to.
 from __future__ import annotations
 
 import _socket
-import array
 import marshal
 import os
 
@@ -82,21 +81,20 @@ def _differs(pid: int, namespace: str) -> bool:
 
 def _terminal(entering: Entering, rows: int, columns: int) -> None:
     master, slave = terminals.open_pair(entering.root, rows, columns)
-    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [master]))]
-    entering.channel.sendmsg([wire.encode("terminal", "")], rights)
+    wire.send(entering.channel, wire.encode("terminal", ""), (master,))
     os.close(master)
     terminals.take(slave)
 
 
-def _exec(entering: Entering, args: list[str], env: dict[str, str]) -> None:
+def _program(entering: Entering, name: str, path: str) -> None:
+    child.STEPS["program"](entering, name, path)
     # The end of the channel alone does not say whether we became the program or were killed before.
-    entering.channel.send(wire.encode("executing", ""))
-    child.STEPS["exec"](entering, args, env)
+    os.write(child.SOCKET_FD, wire.encode("executing", ""))
 
 
 _STEPS: dict[str, Any] = {
     **child.STEPS,
     "enter_container": _enter_container,
     "terminal": _terminal,
-    "exec": _exec,
+    "program": _program,
 }

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from swarmd.model.errors import Unavailable
-from swarmd.node.runtime import kernel, rundir, wire
-from swarmd.node.runtime.core import linux
+import structlog
+
+from swarmd.kit.clock import Clock
+from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.node.runtime import launch, rundir, wire
 
 _ANSWER_TIMEOUT = 60.0
-_START_TIMEOUT = 30.0
-_READY_FD = 3
+_ONLINE_PATIENCE = 60.0
+_HELLO_PATIENCE = 20.0
+_PROBE_INTERVAL = 5.0
+_ATTEMPTS = 3
+
+log = structlog.get_logger()
 
 Values = tuple[Any, ...]
 
@@ -29,6 +34,12 @@ class SpawnerError(Exception):
     def __init__(self, step: str, subject: str, number: int, text: str) -> None:
         super().__init__(f"{step} {subject}: {text}" if subject else f"{step}: {text}")
         self.step, self.subject, self.number, self.text = step, subject, number, text
+
+
+class SpawnerLost(Unavailable):
+    """The spawner went away before it answered; what was asked may have been done."""
+
+    kind: ClassVar[str] = "unavailable"
 
 
 class SpawnClient:
@@ -43,44 +54,123 @@ class SpawnClient:
         self._number = 0
         self._sending = asyncio.Lock()
         self._pid = 0
+        self._established = False
         self._gone = asyncio.Event()
+        self.online = asyncio.Event()  # set by the owner once it knows what the spawner knows
 
     async def connect(self) -> int:
-        """Reach the spawner, starting it if there is none; answers its pid."""
+        """Reach the spawner, starting it if there is none; answers its pid.
+
+        One that runs another version of our program becomes ours in place; one that cannot, or does not
+        answer, is killed and replaced, which containers survive.  Raises :class:`Unavailable`.
+        """
+        self._established = False
+        for _ in range(_ATTEMPTS):
+            await self._reach()
+            try:
+                pid = await self._agree()
+            except (Unavailable, SpawnerError) as error:
+                await self._replace(str(error))
+            else:
+                self._established = True
+                return pid
+        raise Unavailable(f"the container spawner does not get along with us; see {self._log_file}")
+
+    @property
+    def _log_file(self) -> Path:
+        return self._run_dir / "spawnd.log"
+
+    async def _reach(self) -> None:
         path = str(self._run_dir / rundir.SOCKET)
-        connection = _try_connect(path)
+        connection = launch.try_connect(path)
         if connection is None:
             self._reap()
-            self._pid = await _launch(self._run_dir)
-            connection = _try_connect(path)
+            self._pid = await launch.launch(self._run_dir)
+            connection = launch.try_connect(path)
         if connection is None:
-            log = self._run_dir / "spawnd.log"
-            raise Unavailable(f"the container spawner does not answer on {path}; see {log}")
+            raise Unavailable(f"the container spawner does not answer on {path}; see {self._log_file}")
         self._connection = connection
         self._gone.clear()
         asyncio.get_running_loop().add_reader(connection.fileno(), self._readable, connection)
-        (version, pid), _ = await self.call("hello")
-        if version != wire.VERSION:
-            raise Unavailable(
-                f"the running spawner (pid {pid}) speaks version {version}, this daemon {wire.VERSION}; "
-                "stop its containers and the spawner, then start the daemon again"
-            )
+
+    async def _agree(self) -> int:
+        """Its pid, when it runs our version of the program."""
+        (_, pid), _ = await self.call("hello", patience=_HELLO_PATIENCE)
+        (code,), _ = await self.call("code", patience=_HELLO_PATIENCE)
+        if code != launch.code_version():
+            log.info("spawner_upgrade", pid=pid, was=code, becomes=launch.code_version())
+            await self._upgrade()
         return int(pid)
 
+    async def _upgrade(self) -> None:
+        interpreter = os.path.realpath(sys.executable)
+        image = launch.readonly_clone(interpreter)
+        try:
+            arguments = (interpreter, str(launch.SCRIPT), launch.code_version())
+            await self.call("upgrade", *arguments, fds=(image,) if image >= 0 else ())
+        finally:
+            if image >= 0:
+                os.close(image)
+
+    async def _replace(self, reason: str) -> None:
+        """Kill it: its containers go on, and the next one finds them."""
+        connection = self._connection
+        if connection is None:  # it has gone by itself
+            return
+        log.warning("spawner_replaced", pid=launch.kill_peer(connection), reason=reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HELLO_PATIENCE):
+                await self._gone.wait()
+        if self._connection is connection:
+            self.close()
+
+    async def watch(self, clock: Clock) -> None:
+        """For as long as the daemon runs: replace a spawner that lives but does not answer."""
+        while True:
+            await clock.sleep(_PROBE_INTERVAL)
+            if self._connection is None or not self._established:
+                continue
+            try:
+                await self.call("hello", patience=_HELLO_PATIENCE)
+            except Unavailable as error:
+                await self._replace(str(error))
+
+    async def is_back(self) -> None:
+        """Waits for a spawner that is being replaced; :class:`Unavailable` if that takes too long."""
+        try:
+            async with asyncio.timeout(_ONLINE_PATIENCE):
+                await self.online.wait()
+        except TimeoutError:
+            raise Unavailable("the container spawner cannot be reached; see spawnd.log") from None
+
+    async def ask(
+        self,
+        operation: str,
+        *arguments: Any,
+        fds: tuple[int, ...] = (),
+        failed: Callable[[str, str, int, str], SwarmError],
+    ) -> tuple[Values, list[int]]:
+        """:meth:`call` as soon as there is a spawner; a refusal is raised as ``failed`` translates it."""
+        await self.is_back()
+        try:
+            return await self.call(operation, *arguments, fds=fds)
+        except SpawnerError as error:
+            raise failed(error.step, error.subject, error.number, error.text) from None
+
     async def call(
-        self, operation: str, *arguments: Any, fds: tuple[int, ...] = ()
+        self, operation: str, *arguments: Any, fds: tuple[int, ...] = (), patience: float = _ANSWER_TIMEOUT
     ) -> tuple[Values, list[int]]:
         """Ask; the values of the answer and the descriptors that came with it.
 
-        Raises :class:`SpawnerError` when refused, :class:`Unavailable` when the connection breaks or
-        nothing is heard for a minute.
+        Raises :class:`SpawnerError` when refused, :class:`SpawnerLost` when the connection breaks,
+        :class:`Unavailable` when nothing is heard for ``patience`` seconds.
         """
         self._number += 1
         number = self._number
         future: asyncio.Future[tuple[Values, list[int]]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT):
+            async with asyncio.timeout(patience):
                 await self._send(wire.encode(number, operation, *arguments), fds)
                 return await future
         except TimeoutError:
@@ -102,13 +192,13 @@ class SpawnClient:
             while True:
                 connection = self._connection
                 if connection is None:
-                    raise Unavailable("the container spawner is not connected; retry in a moment")
+                    raise SpawnerLost("the container spawner is not connected; retry in a moment")
                 try:
                     wire.send(connection, packet, fds)
                 except BlockingIOError:
                     await _writable(connection)
                 except OSError as error:
-                    raise Unavailable(f"the container spawner went away: {error}") from error
+                    raise SpawnerLost(f"the container spawner went away: {error}") from error
                 else:
                     return
 
@@ -138,7 +228,8 @@ class SpawnClient:
 
     def _broken(self) -> None:
         self.close()
-        self._lost()
+        if self._established:
+            self._lost()
 
     def _reap(self) -> None:
         """A spawner we started and that died is our zombie."""
@@ -156,18 +247,7 @@ class SpawnClient:
             connection.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(Unavailable("the container spawner went away; retry in a moment"))
-
-
-def _try_connect(path: str) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        connection.connect(path)
-    except (FileNotFoundError, ConnectionRefusedError):
-        connection.close()
-        return None
-    connection.setblocking(False)
-    return connection
+                future.set_exception(SpawnerLost("the container spawner went away; retry in a moment"))
 
 
 async def _writable(connection: socket.socket) -> None:
@@ -178,67 +258,3 @@ async def _writable(connection: socket.socket) -> None:
         await ready.wait()
     finally:
         loop.remove_writer(connection.fileno())
-
-
-async def _launch(run_dir: Path) -> int:
-    """Start a spawner that outlives us, and wait until it listens (or has given up); answers its pid."""
-    reading, writing = os.pipe()
-    loop = asyncio.get_running_loop()
-    closed = asyncio.Event()
-    try:
-        try:
-            pid = _spawn(run_dir, writing)
-        finally:
-            os.close(writing)
-        loop.add_reader(reading, closed.set)
-        try:
-            async with asyncio.timeout(_START_TIMEOUT):
-                await closed.wait()
-        except TimeoutError:
-            raise Unavailable(f"the container spawner (pid {pid}) does not get ready") from None
-        finally:
-            loop.remove_reader(reading)
-    finally:
-        os.close(reading)
-    return pid
-
-
-def _spawn(run_dir: Path, ready: int) -> int:
-    interpreter = os.path.realpath(sys.executable)
-    script = str(Path(__file__).with_name("spawnd.py"))
-    log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    image = _readonly_clone(interpreter)
-    try:
-        return os.posix_spawn(
-            interpreter if image < 0 else f"/proc/self/fd/{image}",
-            [interpreter, "-I", "-S", script, str(run_dir), str(_READY_FD)],
-            {"LC_ALL": "C.UTF-8"},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(run_dir / "spawnd.log"), log_flags, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-                (os.POSIX_SPAWN_DUP2, ready, _READY_FD),
-            ],
-            setsid=True,
-        )
-    finally:
-        if image >= 0:
-            os.close(image)
-
-
-def _readonly_clone(path: str) -> int:
-    """The interpreter through a read-only mount of its own, so that no container can write to it by way
-    of /proc/PID/exe; -1 where the kernel cannot do that."""
-    try:
-        tree = kernel.open_tree(path)
-    except OSError:
-        return -1
-    try:
-        kernel.mount_setattr(tree, linux.MOUNT_ATTR_RDONLY, recursive=False)
-    except OSError:
-        os.close(tree)
-        return -1
-    # Out of the way of the descriptors the new process is given.
-    high = fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, 64)
-    os.close(tree)
-    return high

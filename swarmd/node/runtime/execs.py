@@ -17,11 +17,11 @@ from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Refused, SwarmError
 from swarmd.node.runtime import kernel, terminals
 from swarmd.node.runtime.box import Box
+from swarmd.node.runtime.client import SpawnClient
 from swarmd.node.runtime.core import execution, exits, failures
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.execgroups import Group
-from swarmd.node.runtime.line import Line
 from swarmd.node.runtime.streams import Input, Output
 
 _TRAILING = 2.0  # as long as Docker waits for those who inherited a program's output
@@ -105,8 +105,8 @@ class ExecSession:
 class Execs:
     """All sessions of this daemon with exec'd programs."""
 
-    def __init__(self, line: Line, nursery: Nursery, clock: Clock, new_id: NewId) -> None:
-        self._ask = line.ask
+    def __init__(self, spawner: SpawnClient, nursery: Nursery, clock: Clock, new_id: NewId) -> None:
+        self._ask = spawner.ask
         self._nursery = nursery
         self._clock = clock
         self._new_id = new_id
@@ -118,7 +118,7 @@ class Execs:
         if box.state.status != "running":
             state = f"is {box.state.status}" if box.state.status != "created" else "has not been started"
             raise Refused(f"container {box.state.id} {state}: programs can be run in a running one only")
-        self._leftovers = [group for group in self._leftovers if not group.remove()]
+        self._sweep()
         name = self._new_id()
         group = Group(box.stored.groups, name, own=config.own_group)
         session = ExecSession(name, config, group)
@@ -191,6 +191,12 @@ class Execs:
         finally:
             loop.remove_reader(session.pidfd)
             self._forget(session)
+        if session.group in self._leftovers:  # its status is known a moment before it has left its cgroup
+            await self._clock.sleep(_STATUS_PAUSE)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._leftovers = [group for group in self._leftovers if not group.remove()]
 
     async def _drop(self, name: str) -> None:
         with contextlib.suppress(SwarmError):

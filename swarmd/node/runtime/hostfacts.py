@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import resource
@@ -32,7 +33,22 @@ def gather(layout: Cgroups) -> HostFacts:
         cgroup_mounts=("v2",) if layout.pure_v2 else _shown(layout.v1_mounts),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
         grantable=grantable,
+        security_modules=_security_modules(),
+        machine=os.uname().machine,
+        kernel=_kernel(),
     )
+
+
+def _security_modules() -> tuple[str, ...]:
+    enabled = []
+    with contextlib.suppress(OSError), open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+        enabled += ["apparmor"] if file.read(1) == b"Y" else []
+    return (*enabled, *(["selinux"] if os.path.exists("/sys/fs/selinux/enforce") else []))
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = os.uname().release.split("-")[0].split(".")[:2]
+    return int(major), int(minor.rstrip("+"))
 
 
 def _shown(mounts: tuple[str, ...]) -> tuple[str, ...]:

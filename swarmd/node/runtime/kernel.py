@@ -27,6 +27,9 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "setdomainname": (171, 162),
     "setns": (308, 268),
     "prctl": (157, 167),
+    "personality": (135, 92),
+    "ioprio_set": (251, 30),
+    "sched_setattr": (314, 274),
     "capset": (126, 91),
     "seccomp": (317, 277),
     "keyctl": (250, 219),
@@ -184,12 +187,12 @@ def ambient(number: int) -> None:
     _prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number, 0, 0)
 
 
-def seccomp_filter(program: bytes) -> None:
+def seccomp_filter(program: bytes, flags: int = 0) -> None:
     """Install a classic BPF program (array of struct sock_filter) on this thread."""
     buffer = ctypes.create_string_buffer(program, len(program))
     _seccomp(
         _SECCOMP_SET_MODE_FILTER,
-        0,
+        flags,
         ctypes.byref(_SockFprog(length=len(program) // 8, filter=ctypes.addressof(buffer))),
     )
 

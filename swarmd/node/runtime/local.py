@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,18 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
+from swarmd.node.runtime.archive import Archives
+from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.client import SpawnClient, SpawnerError
+from swarmd.node.runtime.client import SpawnClient, SpawnerError, SpawnerLost
 from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
-from swarmd.node.runtime.core.execution import check
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.core.validate import validate
-from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
-from swarmd.node.runtime.line import Line
 from swarmd.node.runtime.operating import Operating
 from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
@@ -50,10 +48,11 @@ class LocalRuntime(Operating):
         self._boxes: dict[str, Box] = {}
         self._nursery = Nursery(report)
         self._spawner = SpawnClient(run_dir, event=self._heard, lost=self._disconnected)
-        self._line = Line(self._spawner)
-        self._execs = Execs(self._line, self._nursery, clock, new_id)
+        self._execs = Execs(self._spawner, self._nursery, clock, new_id)
+        self._attachments = Attachments(self._spawner, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
         self._planner = Planner(HostFacts())
+        self.archives = Archives(self._box, self._storage.directory)
         self._closing = False
 
     @property
@@ -76,47 +75,49 @@ class LocalRuntime(Operating):
         await self._connect()
         for name in [name for name, stored, _ in found if stored is None]:
             await self._clear_away(name, cgroups.place(self._groups.layout, name))
+        self._nursery.start("watch over the container spawner", self._spawner.watch(self._clock))
 
     async def _connect(self) -> None:
         await self._spawner.connect()
         rows = await settled_rows(self._spawner, self._clock)
         for row in rows:
             if row.id in self._boxes:
-                self._take_over(self._boxes[row.id], row)
+                await self._take_over(self._boxes[row.id], row)
             else:
                 await self._spawner.call("forget", row.id)
         known = {row.id for row in rows}
         for name, box in self._boxes.items():
             if name not in known and box.ready and not box.done.is_set():
                 self._finish(Row(name, "exited", 0, box.state.started_at, self._clock.now(), None, None))
-        self._line.online.set()
+        self._spawner.online.set()
 
-    def _take_over(self, box: Box, row: Row) -> None:
+    async def _take_over(self, box: Box, row: Row) -> None:
         if row.status == "exited":
             self._finish(row)
             return
         if box.pidfd < 0:
-            with contextlib.suppress(ProcessLookupError):  # the event of its end is on the way
-                box.created(row.pid, os.pidfd_open(row.pid))
+            _, fds = await self._spawner.call("pidfd", row.id)
+            for fd in fds:  # none: the event of its end is on the way
+                box.created(row.pid, fd)
         if row.status == "running":
             box.started(row.started)
             self._note(box, paused=freezing.is_frozen(box.stored.groups))
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
-        self._line.online.clear()
-        if not self._closing:
+        # If it was not, somebody connects already, and will hear that it failed.
+        online = self._spawner.online.is_set()
+        self._spawner.online.clear()
+        if online and not self._closing:
             self._nursery.start("reconnect to the container spawner", self._reconnect())
 
     async def _reconnect(self) -> None:
-        while True:
+        while not self._spawner.online.is_set():
             try:
                 await self._connect()
             except (SwarmError, OSError, SpawnerError):
                 self._spawner.close()
                 await self._clock.sleep(_RECONNECT_PAUSE)
-            else:
-                return
 
     def _heard(self, event: tuple[Any, ...]) -> None:
         if event[0] == "exited":
@@ -142,6 +143,12 @@ class LocalRuntime(Operating):
 
     async def create(self, config: ContainerConfig) -> int:
         validate(config)
+        try:
+            return await self._make(config)
+        except SpawnerLost:  # and with it the child, which had run nothing of the user's: once more
+            return await self._make(config)
+
+    async def _make(self, config: ContainerConfig) -> int:
         if config.id in self._boxes:
             raise Conflict(f"container {config.id} exists already")
         room = allot(self._groups, config)
@@ -171,11 +178,12 @@ class LocalRuntime(Operating):
         peers = {name: other.state.pid for name, other in self._boxes.items()}
         layout = msgspec.structs.replace(layout, v1_procs=procs)
         with self._planner.prepared(config, layout, peers) as made:
-            (pid,), fds = await self._line.ask(
+            (pid,), fds = await self._spawner.ask(
                 "create",
                 config.id,
                 box.stored.groups.v2,
                 made.flags,
+                "terminal" if config.tty else "input" if config.stdin else "",
                 fds=made.fds,
                 failed=creation_failure,
             )
@@ -201,9 +209,19 @@ class LocalRuntime(Operating):
         if box.state.status != "created" or not box.ready or box.starting:
             raise Refused(f"container {container_id} was started already; a container runs once")
         box.starting = True
-        (at,), _ = await self._line.ask("start", container_id, failed=start_failure)
+        try:
+            (at,), _ = await self._spawner.ask("start", container_id, failed=start_failure)
+        except SpawnerLost:
+            at = await self._started_meanwhile(box)
         box.started(at)
         self._storage.save_state(box.state)
+
+    async def _started_meanwhile(self, box: Box) -> float:
+        """Whether the spawner said "go" before it died, as the next one finds out."""
+        await self._spawner.is_back()
+        if not box.state.started_at:
+            raise Unavailable(f"container {box.state.id} was not started: the container spawner died; retry")
+        return box.state.started_at
 
     async def wait(self, container_id: str) -> ContainerState:
         box = self._box(container_id)
@@ -234,17 +252,6 @@ class LocalRuntime(Operating):
                 ) from None
         return box.state
 
-    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
-        box = self._box(container_id)
-        box.signal(signal_number(signal))
-        self._thaw(box)
-
-    async def exec(self, container_id: str, config: ExecConfig) -> Session:
-        check(config)
-        box = self._box(container_id)
-        procs = self._groups.procs_files(box.stored.groups)
-        return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
-
     async def remove(self, container_id: str) -> None:
         box = self._box(container_id)
         if box.state.status == "running":
@@ -267,10 +274,6 @@ class LocalRuntime(Operating):
         box = self._boxes.get(container_id)
         return box.stored.config if box is not None else None
 
-    def container_dir(self, container_id: str) -> Path:
-        """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
-        return self._storage.directory(container_id)
-
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:
             async with asyncio.TaskGroup() as group:
@@ -282,7 +285,7 @@ class LocalRuntime(Operating):
                 await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()
-        self._line.online.clear()
+        self._spawner.online.clear()
         self._spawner.close()
         for box in self._boxes.values():
             box.close()

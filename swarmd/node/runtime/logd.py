@@ -22,6 +22,8 @@ import time
 
 from swarmd.node.runtime import rundir, wire
 from swarmd.node.runtime.core import logrecord
+from swarmd.node.runtime.logd_live import Live, mark
+from swarmd.node.runtime.spawnd_logs import hold_input
 
 TYPE_CHECKING = False  # importing typing would cost the pump a megabyte
 if TYPE_CHECKING:
@@ -77,17 +79,27 @@ class LogFiles:
         for number in logrecord.file_numbers(os.listdir(self._directory))[: -self._max_files]:
             os.unlink(f"{self._directory}/{logrecord.file_name(number)}")
 
+    def place(self) -> tuple[int, int]:
+        """The number of the file being written, and its size."""
+        return self._number, self._size
+
     def close(self) -> None:
         os.close(self._fd)
 
 
 class _Output:
-    """Both streams of one container."""
+    """Both streams of one container, or its terminal; ``input`` is held for it, nothing is written there."""
 
     def __init__(self, name: str, files: LogFiles) -> None:
         self.name = name
         self.files = files
         self.streams: dict[int, tuple[int, logrecord.Splitter]] = {}
+        self.input = -1
+
+    def end_input(self) -> None:
+        if self.input >= 0:
+            os.close(self.input)
+            self.input = -1
 
 
 class Pump:
@@ -100,6 +112,7 @@ class Pump:
         self._by_fd: dict[int, _Output] = {}
         self._spawner: _socket.socket | None = None
         self._quitting = False
+        self._live = Live(run_dir, self._poll, self._mark)
         self._alone_since = time.monotonic()
 
     def run(self) -> None:
@@ -112,6 +125,8 @@ class Pump:
                     self._obey()
                 elif fd in self._by_fd:
                     self._drain(fd)
+                else:
+                    self._live.happened(fd)
 
     def _unneeded(self) -> bool:
         alone = self._spawner is None and time.monotonic() > self._alone_since + _LONELY
@@ -127,11 +142,15 @@ class Pump:
             return
         self._spawner = connection
         self._poll.register(connection.fileno(), select.EPOLLIN)
+        for output in self._outputs.values():
+            for fd in output.streams:
+                if os.isatty(fd):
+                    self._tell("keep", output.name, fds=(fd,))
 
     def _obey(self) -> None:
         assert self._spawner is not None
         try:
-            message, _ = wire.receive(self._spawner)
+            message, fds = wire.receive(self._spawner)
         except (OSError, EOFError, ValueError):
             self._poll.unregister(self._spawner.fileno())
             self._spawner.close()
@@ -139,28 +158,33 @@ class Pump:
             self._alone_since = time.monotonic()
             return
         if message[1] == "open":
-            self._open(message[2])
+            self._open(message[2], fds)
         elif message[1] == "drop":
             self._drop(message[2])
+        elif message[1] == "input_end" and message[2] in self._outputs:
+            self._outputs[message[2]].end_input()
         elif message[1] == "quit":
             self._quitting = True
 
-    def _open(self, name: str) -> None:
+    def _open(self, name: str, terminal: list[int]) -> None:
         settings = rundir.load(self._run_dir, name, "log")
-        if name in self._outputs or settings is None:
-            return
-        directory = rundir.directory(self._run_dir, name)
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        fds: list[int] = []
+        fds = list(terminal)
         try:
-            fds.extend(os.open(f"{directory}/{pipe}", flags) for pipe in rundir.PIPES)
+            if name in self._outputs or settings is None:
+                raise FileExistsError(name)
+            if not fds:
+                fds.extend(_pipes(rundir.directory(self._run_dir, name)))
             output = _Output(name, LogFiles(*settings))
-        except OSError:  # removed meanwhile
+        except OSError:  # known already, or removed meanwhile
             for fd in fds:
                 os.close(fd)
+            self._follow_input(name)
             return
         self._outputs[name] = output
-        for fd, stream in zip(fds, (logrecord.STDOUT, logrecord.STDERR), strict=True):
+        with wire.ignoring(OSError):
+            output.input = hold_input(self._run_dir, name)
+        for fd, stream in zip(fds, (logrecord.STDOUT, logrecord.STDERR), strict=False):
+            os.set_blocking(fd, False)
             output.streams[fd] = (stream, logrecord.Splitter())
             self._by_fd[fd] = output
             self._poll.register(fd, select.EPOLLIN)
@@ -168,6 +192,14 @@ class Pump:
             # A pipe whose writers were gone before we opened it never reports a hang-up: read to the end.
             while self._drain(fd):
                 pass
+
+    def _follow_input(self, name: str) -> None:
+        """It may have been ended by a spawner that could not tell us."""
+        output = self._outputs.get(name)
+        if output is not None and not os.path.exists(
+            f"{rundir.directory(self._run_dir, name)}/{rundir.INPUT}"
+        ):
+            output.end_input()
 
     def _drain(self, fd: int) -> bool:
         """Read once; False if there is nothing more now, or ever."""
@@ -177,10 +209,14 @@ class Pump:
             data = os.read(fd, _READ)
         except BlockingIOError:
             return False
+        except OSError:  # EIO: a terminal has been hung up
+            data = b""
         ready = splitter.feed(data) if data else splitter.flush()
         if ready:
             output.files.write(stream, ready)
-        if not data:
+        if data:
+            self._live.give(output.name, stream, data)
+        else:
             self._close(output, fd)
             if not output.streams:
                 self._finish(output)
@@ -189,8 +225,10 @@ class Pump:
     def _finish(self, output: _Output) -> None:
         output.files.write(logrecord.END, b"")
         output.files.close()
+        output.end_input()
         del self._outputs[output.name]
-        for pipe in rundir.PIPES:
+        self._live.end(output.name)
+        for pipe in (*rundir.PIPES, rundir.INPUT):
             with wire.ignoring(FileNotFoundError):
                 os.unlink(f"{rundir.directory(self._run_dir, output.name)}/{pipe}")
         self._tell("done", output.name)
@@ -201,17 +239,38 @@ class Pump:
             for fd in list(output.streams):
                 self._close(output, fd)
             output.files.close()
+            output.end_input()
+            self._live.end(name)
+
+    def _mark(self, name: str) -> tuple[int, int, bytes, bytes] | None:
+        output = self._outputs.get(name)
+        if output is None:
+            return None
+        rests = {stream: splitter.rest for stream, splitter in output.streams.values()}
+        return mark(*output.files.place(), rests)
 
     def _close(self, output: _Output, fd: int) -> None:
         self._poll.unregister(fd)
         del self._by_fd[fd], output.streams[fd]
         os.close(fd)
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
         if self._spawner is not None:
             # a new spawner finds the pipes gone
             with wire.ignoring(OSError):
-                wire.send(self._spawner, wire.encode(0, *message))
+                wire.send(self._spawner, wire.encode(0, *message), fds)
+
+
+def _pipes(directory: str) -> list[int]:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    fds: list[int] = []
+    try:
+        fds.extend(os.open(f"{directory}/{pipe}", flags) for pipe in rundir.PIPES)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
 
 
 def main(run_dir: str) -> int:

@@ -1,20 +1,29 @@
-"""What can be done to a container that is there: pause, resume, update, measure, list its processes."""
+"""What can be done to a container that is there: run more in it, attach, pause, update, measure."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime import allotment, freezing, gauges, kernfiles
+from swarmd.node.runtime.archive import Archives
+from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.core import limits as rules
 from swarmd.node.runtime.core.cgroups import ContainerGroups
+from swarmd.node.runtime.core.execution import check
 from swarmd.node.runtime.core.oci_resources import Resources
+from swarmd.node.runtime.core.signals import signal_number
+from swarmd.node.runtime.exec_port import ExecConfig, Session
+from swarmd.node.runtime.execs import Execs
+from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerStats, Limits, Process
 from swarmd.node.runtime.storage import Storage
 
@@ -24,6 +33,14 @@ class Operating:
 
     _clock: Clock
     _storage: Storage
+    _planner: Planner
+    _execs: Execs
+    _attachments: Attachments
+
+    @functools.cached_property
+    def archives(self) -> Archives:
+        """Files of the containers."""
+        return Archives(self._box, self._storage.directory)
 
     @property
     def _groups(self) -> CgroupDriver:
@@ -31,6 +48,26 @@ class Operating:
 
     def _box(self, container_id: str) -> Box:
         raise NotImplementedError
+
+    async def exec(self, container_id: str, config: ExecConfig) -> Session:
+        check(config)
+        box = self._box(container_id)
+        procs = self._groups.procs_files(box.stored.groups)
+        return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
+
+    async def attach(self, container_id: str, *, logs: bool = False) -> Session:
+        return await self._attachments.attach(
+            self._box(container_id), self.container_dir(container_id), logs=logs
+        )
+
+    def container_dir(self, container_id: str) -> Path:
+        """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
+        return self._storage.directory(container_id)
+
+    async def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
+        box = self._box(container_id)
+        box.signal(signal_number(signal))
+        self._thaw(box)
 
     async def pause(self, container_id: str) -> None:
         box = self._box(container_id)

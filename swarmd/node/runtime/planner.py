@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.node.runtime import hostdevices
 from swarmd.node.runtime.core import oci
-from swarmd.node.runtime.core.bundle import bundle, config_capabilities
-from swarmd.node.runtime.core.defaults import capability_names
+from swarmd.node.runtime.core.bundle import bundle, seccomp_of
 from swarmd.node.runtime.core.execution import compile_exec
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.plan import clone_flags, compile_plan, entered_before
@@ -47,8 +47,8 @@ class Planner:
         ``peers``: the pids of the containers whose namespaces it may share.  Raises :class:`Invalid` for a
         config this machine cannot run, :class:`Unavailable` without libseccomp.
         """
-        spec = bundle(config, self._facts, layout, peers=peers)
-        steps = compile_plan(spec, self._facts, layout, self._filter(config))
+        spec = bundle(config, self._facts, layout, peers=peers, nodes=hostdevices.nodes(config))
+        steps = compile_plan(spec, self._facts, layout, self._program(spec.linux.seccomp))
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
         with contextlib.ExitStack() as opened:
             plan = os.memfd_create("plan", os.MFD_CLOEXEC)
@@ -61,10 +61,8 @@ class Planner:
 
     def exec_plan(self, config: ContainerConfig, wanted: ExecConfig, procs: tuple[str, ...]) -> bytes:
         """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join."""
-        steps = compile_exec(config, wanted, self._facts, procs=procs, seccomp=self._filter(config))
-        return marshal.dumps(steps)
+        program = self._program(seccomp_of(config, self._facts))
+        return marshal.dumps(compile_exec(config, wanted, self._facts, procs=procs, seccomp=program))
 
-    def _filter(self, config: ContainerConfig) -> bytes | None:
-        if config.seccomp == "unconfined" or config.privileged:
-            return None
-        return self._compiler.filter_for(capability_names(config_capabilities(config, self._facts)))
+    def _program(self, profile: oci.Seccomp | None) -> bytes | None:
+        return None if profile is None else self._compiler.program(profile)

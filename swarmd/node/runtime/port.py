@@ -177,7 +177,6 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str = ""
-    paused: bool = False
 
 
 class Runtime(Protocol):
@@ -231,6 +230,14 @@ class Runtime(Protocol):
         """Run a further program in a running container.  Returns when it has been executed.
 
         :class:`Refused` unless the container runs.
+        """
+        ...
+
+    async def attach(self, container_id: str, *, logs: bool = False) -> Session:
+        """To the program of a container that is created or runs: all it writes from now on.
+
+        With ``logs`` also all it has written, as far as its log has it; nothing is missing or twice in
+        between.  Who reads slowly does not hold it up.  :class:`Refused` when it has exited.
         """
         ...
 

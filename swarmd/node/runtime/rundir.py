@@ -2,7 +2,8 @@
 
 ``run`` says which process a container is, ``exit`` how it ended; both are written before anybody is told.
 They survive a killed process, not a reboot: after one no container runs anyway.  ``out`` and ``err`` are
-the named pipes of its output, so that whoever lost a descriptor can open them again.
+the named pipes of its output, ``in`` of its input until that is ended, so that whoever lost a descriptor can
+open them again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
     from typing import Any
 
-SOCKET, LOCK, LOG_LOCK = "spawnd.sock", "spawnd.lock", "logd.lock"
-PIPES = ("out", "err")
+SOCKET, LOCK, LOG_SOCKET, LOG_LOCK = "spawnd.sock", "spawnd.lock", "logd.sock", "logd.lock"
+PIPES, INPUT = ("out", "err"), "in"
 
 
 def directory(run_dir: str, container_id: str) -> str:

@@ -14,10 +14,11 @@ import select
 
 from swarmd.node.runtime import child_exec, kernel, wire
 from swarmd.node.runtime.core import linux
-from swarmd.node.runtime.spawnd_state import Process, reap
+from swarmd.node.runtime.spawnd_state import Process, clone_in, reap
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from swarmd.node.runtime.spawnd_loop import Client, Loop
@@ -36,6 +37,33 @@ class Execution(Process):
         self.executing = False
         self.terminal = -1
 
+    def descriptors(self) -> list[int]:
+        channel = [] if self.channel is None else [self.channel.fileno()]
+        return [self.pidfd, *channel, *([self.terminal] if self.terminal >= 0 else [])]
+
+    def frozen(self, place: Callable[[Client], int]) -> dict[str, Any]:
+        values: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
+        values["channel"] = -1 if self.channel is None else self.channel.fileno()
+        values["waiting"] = None if self.waiting is None else (place(self.waiting[0]), self.waiting[1])
+        return values
+
+
+_PLAIN = ("name", "pid", "pidfd", "failure", "executing", "terminal")
+
+
+def _thawed(values: dict[str, Any], clients: list[Client]) -> Execution:
+    """What :meth:`Execution.frozen` froze, perhaps in another version of this program."""
+    execution = Execution(values["name"])
+    for name in _PLAIN:
+        if name in values:
+            setattr(execution, name, values[name])
+    if values.get("channel", -1) >= 0:
+        execution.channel = _socket.socket(fileno=values["channel"])
+        execution.channel.setblocking(False)
+    waiting = values.get("waiting")
+    execution.waiting = None if waiting is None or waiting[0] < 0 else (clients[waiting[0]], waiting[1])
+    return execution
+
 
 class Execs:
     """Every method runs to its end without waiting."""
@@ -44,14 +72,13 @@ class Execs:
         self._loop = loop
         self._containers = containers
         self._executions: dict[str, Execution] = {}
-        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def pids(self) -> set[int]:
         return {execution.pid for execution in self._executions.values()}
 
     def do_exec(self, client: Client, number: int, name: str, target: str, cgroup: str, *fds: int) -> None:
         container = self._containers.get(target)
-        opened = list(fds)
+        opened: list[int] = []
         try:
             if container is None or container.status != "running" or name in self._executions:
                 client.send(number, "error", "clone", "", errno.ESRCH, f"container {target} is not running")
@@ -62,7 +89,7 @@ class Execs:
                 opened.append(cgroup_fd)
             execution = Execution(name)
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-            execution.pid, execution.pidfd = self._clone(container, cgroup_fd)
+            execution.pid, execution.pidfd = clone_in([container.pidfd], 0, cgroup_fd)
             if execution.pid == 0:
                 child_exec.main(theirs.fileno(), fds[0], container.pidfd, container.pid, tuple(fds[1:]))
         except OSError as error:
@@ -78,23 +105,18 @@ class Execs:
         self._executions[name] = execution
         self._watch(execution)
 
-    def _clone(self, container: Container, cgroup_fd: int) -> tuple[int, int]:
-        """Children are born in another pid namespace only between the two switches."""
-        kernel.setns(container.pidfd, linux.CLONE_NEWPID)
-        try:
-            pid, pidfd = kernel.clone(0, cgroup_fd)
-        except OSError:
-            self._come_back()
-            raise
-        if pid:
-            self._come_back()
-        return pid, pidfd
+    def state(self, place: Callable[[Client], int]) -> list[dict[str, Any]]:
+        """For a successor; ``place`` tells clients apart by their place in its list."""
+        return [execution.frozen(place) for execution in self._executions.values()]
 
-    def _come_back(self) -> None:
-        try:
-            kernel.setns(self._own_pids, linux.CLONE_NEWPID)
-        except OSError:
-            os._exit(1)  # every further container would be born in this one; the next spawner takes over
+    def descriptors(self) -> list[int]:
+        return [fd for execution in self._executions.values() for fd in execution.descriptors()]
+
+    def restore(self, state: list[dict[str, Any]], clients: list[Client]) -> None:
+        for values in state:
+            execution = _thawed(values, clients)
+            self._executions[execution.name] = execution
+            self._watch(execution)
 
     def _watch(self, execution: Execution) -> None:
         if execution.channel is not None:

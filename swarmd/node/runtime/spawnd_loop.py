@@ -27,7 +27,8 @@ class Loop:
         self._poll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
-        self._clients: list[Client] = []
+        self.clients: list[Client] = []
+        self._server: _socket.socket | None = None
         self._running = True
 
     def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
@@ -74,18 +75,44 @@ class Loop:
             if wire.peer_uid(connection) != os.geteuid():
                 connection.close()
                 return
-            self._clients.append(Client(self, connection, handler))
+            self.clients.append(Client(self, connection, handler))
 
+        self._server = server
         self.watch(server.fileno(), select.EPOLLIN, accept)
 
+    def state(self) -> dict[str, Any]:
+        """For a successor: where new clients come in, and those that are here."""
+        assert self._server is not None
+        return {"server": self._server.fileno(), "clients": [client.state() for client in self.clients]}
+
+    def descriptors(self) -> list[int]:
+        assert self._server is not None
+        return [self._server.fileno(), *(fd for client in self.clients for fd in client.descriptors())]
+
+    def place(self, client: Client) -> int:
+        """Where it stands among the clients; -1 if it has gone."""
+        return self.clients.index(client) if client in self.clients else -1
+
+    def restore(self, state: dict[str, Any], handler: Handler) -> None:
+        for fd, subscribed, queue in state["clients"]:
+            connection = _socket.socket(fileno=fd)
+            connection.setblocking(False)
+            client = Client(self, connection, handler)
+            client.subscribed = subscribed
+            client.resume(queue)
+            self.clients.append(client)
+        server = _socket.socket(fileno=state["server"])
+        server.setblocking(False)
+        self.serve(server, handler)
+
     def broadcast(self, *message: Any) -> None:
-        for client in list(self._clients):
+        for client in list(self.clients):
             if client.subscribed:
                 client.send(*message)
 
     def gone(self, client: Client) -> None:
-        if client in self._clients:
-            self._clients.remove(client)
+        if client in self.clients:
+            self.clients.remove(client)
 
 
 class Client:
@@ -115,6 +142,21 @@ class Client:
             self._enqueue(packet, fds)
         except OSError:
             self.close()
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def descriptors(self) -> list[int]:
+        return [self.fileno(), *(fd for _, fds in self._queue for fd in fds)]
+
+    def state(self) -> tuple[int, bool, list[tuple[bytes, tuple[int, ...]]]]:
+        return (self.fileno(), self.subscribed, self._queue)
+
+    def resume(self, queue: list[tuple[bytes, tuple[int, ...]]]) -> None:
+        for packet, fds in queue:
+            self._enqueue(packet, fds)
+            for fd in fds:
+                os.close(fd)
 
     def _enqueue(self, packet: bytes, fds: tuple[int, ...]) -> None:
         self._queue.append((packet, tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0) for fd in fds)))
@@ -152,7 +194,7 @@ class Client:
             message, fds = wire.receive(self._connection)
         except BlockingIOError:
             return
-        except (OSError, EOFError, ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - whatever a stranger's bytes do to marshal
             self.close()
             return
         self._handler(self, message, fds)

@@ -50,7 +50,7 @@ class Storage:
         return self._containers / container_id
 
     def make(self, stored: Stored) -> Layout:
-        """The directories, files and pipes of a new container; :class:`OSError` if that fails."""
+        """The directories and files of a new container; :class:`OSError` if that fails."""
         config = stored.config
         base = self.directory(config.id)
         for name in _DIRECTORIES:
@@ -62,7 +62,7 @@ class Storage:
         for name, content in generated_files(config).items():
             (base / "files" / name).write_text(content, encoding="utf-8")
             (base / "files" / name).chmod(0o644)
-        self._make_pipes(config, base)
+        self._note_log(config, base)
         return Layout(
             bundle=str(base),
             root=str(base / "root"),
@@ -71,11 +71,11 @@ class Storage:
             files=str(base / "files"),
         )
 
-    def _make_pipes(self, config: ContainerConfig, base: Path) -> None:
+    def _note_log(self, config: ContainerConfig, base: Path) -> None:
+        """For the log pump.  The pipes are made by the spawner: one that recovers must find none that were
+        never written to, or their end would be taken for that of the output."""
         directory = Path(rundir.directory(str(self._run_dir), config.id))
         directory.mkdir(parents=True, mode=0o700)
-        for name in rundir.PIPES:
-            os.mkfifo(directory / name, 0o600)
         settings = (str(base / "log"), config.log_max_size, config.log_max_files)
         (directory / "log").write_bytes(marshal.dumps(settings))
 

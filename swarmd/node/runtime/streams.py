@@ -83,7 +83,7 @@ class Output:
 
 
 class Input:
-    """Writes one stream."""
+    """Writes one stream; -1 is one that nobody reads."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -27,12 +27,17 @@ def open_pair(root: int, rows: int, columns: int) -> tuple[int, int]:
         if not stat.S_ISCHR(os.fstat(master).st_mode) or os.fstat(master).st_rdev != _PTMX_NUMBER:
             raise OSError(errno.ENODEV, f"{PTMX} is not the terminal multiplexer")
         fcntl.ioctl(master, linux.TIOCSPTLCK, struct.pack("i", 0))
-        slave = fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        slave = peer(master)
         resize(master, rows, columns)
     except OSError:
         os.close(master)
         raise
     return master, slave
+
+
+def peer(master: int) -> int:
+    """The side of the programs."""
+    return fcntl.ioctl(master, linux.TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def take(slave: int) -> None:

@@ -274,6 +274,7 @@ class SessionInfo(_message.Message):
     ROOT_CA_FIELD_NUMBER: _builtins.int
     SEEDS_FIELD_NUMBER: _builtins.int
     WANTED_ISSUER_FIELD_NUMBER: _builtins.int
+    GOSSIP_ALSO_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     heartbeat: _builtins.float
     gossip_key: _builtins.bytes
@@ -287,6 +288,10 @@ class SessionInfo(_message.Message):
     def managers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ManagerPeer]: ...
     @_builtins.property
     def seeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___GossipSeed]: ...
+    @_builtins.property
+    def gossip_also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Accepted as well while the key changes; gossip_key alone seals."""
+
     def __init__(
         self,
         *,
@@ -298,10 +303,11 @@ class SessionInfo(_message.Message):
         root_ca: _builtins.bytes = ...,
         seeds: _abc.Iterable[Global___GossipSeed] | None = ...,
         wanted_issuer: _builtins.str = ...,
+        gossip_also: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds", "wanted_issuer", b"wanted_issuer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_also", b"gossip_also", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds", "wanted_issuer", b"wanted_issuer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,18 +363,43 @@ Global___Redirect: _TypeAlias = Redirect  # noqa: Y015
 
 @_typing.final
 class TaskSpec(_message.Message):
+    """labels: of the service, for templates."""
+
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SERVICE_ID_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     number: _builtins.int
     @_builtins.property
     def template(self) -> _types_pb2.TaskTemplate: ...
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.PortSpec]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -376,10 +407,11 @@ class TaskSpec(_message.Message):
         number: _builtins.int = ...,
         template: _types_pb2.TaskTemplate | None = ...,
         ports: _abc.Iterable[_types_pb2.PortSpec] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "ports", b"ports", "service_id", b"service_id", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "number", b"number", "ports", b"ports", "service_id", b"service_id", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

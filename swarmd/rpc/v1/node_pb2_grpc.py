@@ -99,6 +99,31 @@ class NodeApiStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageResponse.FromString,
                 _registered_method=True)
+        self.CreateVolume = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/CreateVolume',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeResponse.FromString,
+                _registered_method=True)
+        self.ListVolumes = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/ListVolumes',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesResponse.FromString,
+                _registered_method=True)
+        self.GetVolume = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/GetVolume',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeResponse.FromString,
+                _registered_method=True)
+        self.RemoveVolume = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/RemoveVolume',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeResponse.FromString,
+                _registered_method=True)
+        self.PruneVolumes = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeApi/PruneVolumes',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeApiServicer:
@@ -183,6 +208,36 @@ class NodeApiServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVolumes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneVolumes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeApiServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -250,6 +305,31 @@ def add_NodeApiServicer_to_server(servicer, server):
                     servicer.RemoveImage,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageResponse.SerializeToString,
+            ),
+            'CreateVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateVolume,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeResponse.SerializeToString,
+            ),
+            'ListVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVolumes,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesResponse.SerializeToString,
+            ),
+            'GetVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolume,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeResponse.SerializeToString,
+            ),
+            'RemoveVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveVolume,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeResponse.SerializeToString,
+            ),
+            'PruneVolumes': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneVolumes,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -603,6 +683,141 @@ class NodeApi:
             '/swarmd.rpc.v1.NodeApi/RemoveImage',
             swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/CreateVolume',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.CreateVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/ListVolumes',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.ListVolumesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/GetVolume',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.GetVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/RemoveVolume',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.RemoveVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneVolumes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeApi/PruneVolumes',
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_node__pb2.PruneVolumesResponse.FromString,
             options,
             channel_credentials,
             insecure,

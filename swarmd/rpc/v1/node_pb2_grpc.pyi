@@ -45,6 +45,11 @@ class NodeApiStub:
     ImportImage: _grpc.StreamUnaryMultiCallable[_node_pb2.ImportImageRequest, _node_pb2.ImportImageResponse]
     TagImage: _grpc.UnaryUnaryMultiCallable[_node_pb2.TagImageRequest, _node_pb2.TagImageResponse]
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_node_pb2.RemoveImageRequest, _node_pb2.RemoveImageResponse]
+    CreateVolume: _grpc.UnaryUnaryMultiCallable[_node_pb2.CreateVolumeRequest, _node_pb2.CreateVolumeResponse]
+    ListVolumes: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListVolumesRequest, _node_pb2.ListVolumesResponse]
+    GetVolume: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetVolumeRequest, _node_pb2.GetVolumeResponse]
+    RemoveVolume: _grpc.UnaryUnaryMultiCallable[_node_pb2.RemoveVolumeRequest, _node_pb2.RemoveVolumeResponse]
+    PruneVolumes: _grpc.UnaryUnaryMultiCallable[_node_pb2.PruneVolumesRequest, _node_pb2.PruneVolumesResponse]
 
 @_typing.type_check_only
 class NodeApiAsyncStub(NodeApiStub):
@@ -63,6 +68,11 @@ class NodeApiAsyncStub(NodeApiStub):
     ImportImage: _aio.StreamUnaryMultiCallable[_node_pb2.ImportImageRequest, _node_pb2.ImportImageResponse]  # type: ignore[assignment]
     TagImage: _aio.UnaryUnaryMultiCallable[_node_pb2.TagImageRequest, _node_pb2.TagImageResponse]  # type: ignore[assignment]
     RemoveImage: _aio.UnaryUnaryMultiCallable[_node_pb2.RemoveImageRequest, _node_pb2.RemoveImageResponse]  # type: ignore[assignment]
+    CreateVolume: _aio.UnaryUnaryMultiCallable[_node_pb2.CreateVolumeRequest, _node_pb2.CreateVolumeResponse]  # type: ignore[assignment]
+    ListVolumes: _aio.UnaryUnaryMultiCallable[_node_pb2.ListVolumesRequest, _node_pb2.ListVolumesResponse]  # type: ignore[assignment]
+    GetVolume: _aio.UnaryUnaryMultiCallable[_node_pb2.GetVolumeRequest, _node_pb2.GetVolumeResponse]  # type: ignore[assignment]
+    RemoveVolume: _aio.UnaryUnaryMultiCallable[_node_pb2.RemoveVolumeRequest, _node_pb2.RemoveVolumeResponse]  # type: ignore[assignment]
+    PruneVolumes: _aio.UnaryUnaryMultiCallable[_node_pb2.PruneVolumesRequest, _node_pb2.PruneVolumesResponse]  # type: ignore[assignment]
 
 class NodeApiServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -156,5 +166,40 @@ class NodeApiServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.RemoveImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.RemoveImageResponse, _abc.Awaitable[_node_pb2.RemoveImageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateVolume(
+        self,
+        request: _node_pb2.CreateVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.CreateVolumeResponse, _abc.Awaitable[_node_pb2.CreateVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListVolumes(
+        self,
+        request: _node_pb2.ListVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListVolumesResponse, _abc.Awaitable[_node_pb2.ListVolumesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetVolume(
+        self,
+        request: _node_pb2.GetVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.GetVolumeResponse, _abc.Awaitable[_node_pb2.GetVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveVolume(
+        self,
+        request: _node_pb2.RemoveVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RemoveVolumeResponse, _abc.Awaitable[_node_pb2.RemoveVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PruneVolumes(
+        self,
+        request: _node_pb2.PruneVolumesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.PruneVolumesResponse, _abc.Awaitable[_node_pb2.PruneVolumesResponse]]: ...
 
 def add_NodeApiServicer_to_server(servicer: NodeApiServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

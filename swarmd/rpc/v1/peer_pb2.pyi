@@ -360,6 +360,7 @@ class PeerStatus(_message.Message):
     APPLIED_COUNT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     BASE_EPOCH_FIELD_NUMBER: _builtins.int
+    IS_SHORT_OF_SPACE_FIELD_NUMBER: _builtins.int
     newest_epoch: _builtins.int
     floor: _builtins.int
     started: _builtins.bool
@@ -372,6 +373,8 @@ class PeerStatus(_message.Message):
     """Where the sender can be reached now, "ip:port"; it may have moved since the epoch began."""
     base_epoch: _builtins.int
     """The newest epoch whose base is on disk and can be fetched; 0 from managers that do not say."""
+    is_short_of_space: _builtins.bool
+    """Its disk is nearly full: if it led, it would take no changes."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
     def __init__(
@@ -385,10 +388,11 @@ class PeerStatus(_message.Message):
         applied_count: _builtins.int = ...,
         address: _builtins.str = ...,
         base_epoch: _builtins.int = ...,
+        is_short_of_space: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "floor", b"floor", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "floor", b"floor", "is_short_of_space", b"is_short_of_space", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

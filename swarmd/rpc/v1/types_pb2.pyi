@@ -1291,6 +1291,33 @@ class CaRotation(_message.Message):
 Global___CaRotation: _TypeAlias = CaRotation  # noqa: Y015
 
 @_typing.final
+class GossipChange(_message.Message):
+    """Between two gossip keys: key is the other one of two that nodes accept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    key: _builtins.bytes
+    at: _builtins.float
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "key", b"key", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GossipChange: _TypeAlias = GossipChange  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1307,6 +1334,8 @@ class Cluster(_message.Message):
     ROTATION_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     LONGEST_EXPIRY_FIELD_NUMBER: _builtins.int
+    GOSSIP_CHANGE_FIELD_NUMBER: _builtins.int
+    GOSSIP_REMOVED_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
@@ -1319,11 +1348,14 @@ class Cluster(_message.Message):
     gossip_key: _builtins.bytes
     unlock_key: _builtins.bytes
     longest_expiry: _builtins.float
+    gossip_removed: _builtins.int
     feature_level: _builtins.int
     @_builtins.property
     def spec(self) -> Global___ClusterSpec: ...
     @_builtins.property
     def rotation(self) -> Global___CaRotation: ...
+    @_builtins.property
+    def gossip_change(self) -> Global___GossipChange: ...
     def __init__(
         self,
         *,
@@ -1340,11 +1372,13 @@ class Cluster(_message.Message):
         rotation: Global___CaRotation | None = ...,
         unlock_key: _builtins.bytes = ...,
         longest_expiry: _builtins.float = ...,
+        gossip_change: Global___GossipChange | None = ...,
+        gossip_removed: _builtins.int = ...,
         feature_level: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rotation", b"rotation", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gossip_change", b"gossip_change", "rotation", b"rotation", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "feature_level", b"feature_level", "gossip_key", b"gossip_key", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "rotation", b"rotation", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_key", b"ca_key", "created_at", b"created_at", "feature_level", b"feature_level", "gossip_change", b"gossip_change", "gossip_key", b"gossip_key", "gossip_removed", b"gossip_removed", "id", b"id", "longest_expiry", b"longest_expiry", "manager_token", b"manager_token", "root_ca", b"root_ca", "rotation", b"rotation", "spec", b"spec", "unlock_key", b"unlock_key", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,7 +23,8 @@ class View(msgspec.Struct, frozen=True):
     ``members`` those of the newest it knows of, ``address`` where it is, ``heard`` our monotonic time then,
     ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went;
     ``base`` the newest epoch whose base can be fetched there (it may hold later ones as base and logs),
-    ``applied`` how many entries of its newest epoch it has (0: it follows no log, or does not say).
+    ``applied`` how many entries of its newest epoch it has (0: it follows no log, or does not say),
+    ``short`` whether its disk is nearly full.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class View(msgspec.Struct, frozen=True):
     floor: int = 0
     base: int = 0
     applied: int = 0
+    short: bool = False
 
     @property
     def knows(self) -> int:

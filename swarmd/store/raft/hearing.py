@@ -61,6 +61,7 @@ class Hearing:
             # 0: from swarmd 0.1, which has it when it says so
             status.base_epoch or status.newest_epoch,
             status.applied_index,
+            status.is_short_of_space,
         )
         if view.knows > self._held.newest:
             self._peers.point_to(members)

@@ -49,6 +49,7 @@ class Keeper:
             now,
             base=held.base_epoch,
             applied=held.position,
+            short=member.short,
         )
         return {**member.peers.reachable(now), self.self_id: own}
 
@@ -74,6 +75,7 @@ class Keeper:
         held = member.held
         with contextlib.suppress(OSError):
             self._space.saw(*await held.free())
+            member.short = self._space.problem is not None
         old_members = {node for members in held.old.values() for node in members}
         if held.old and is_finished(held.newest, held.members, old_members, self.views()):
             if held.has_left:

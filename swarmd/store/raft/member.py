@@ -62,6 +62,7 @@ class Member:
         self.links: set[str] = set()
         self.seeds: dict[str, str] = {}
         self.holding = False
+        self.short = False
         self._roll_due = roll_due
         self._sealing = False
         self._lead_until = 0.0
@@ -254,7 +255,9 @@ class Member:
         now = self.clock.monotonic()
         targets = self.peers.targets([*self.held.groups(), {} if self.held.is_member else self.seeds], now)
         self.transport.set_peers(targets)
-        frame = own_status(self.held, applied=self.replica.applied, address=self.peers.own_address)
+        frame = own_status(
+            self.held, applied=self.replica.applied, address=self.peers.own_address, short=self.short
+        )
         for peer in targets:
             self.transport.send(peer, frame)
 

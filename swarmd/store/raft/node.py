@@ -217,7 +217,7 @@ class RaftNode:
         return "candidate" if current.engine.electing else "follower"
 
     def status(self) -> RaftStatus:
-        role, current = self._role(), self._held.current
+        role, current, views = self._role(), self._held.current, self._keeper.views()
         leader = None if role == "stopped" else self._member.leader()
         return RaftStatus(
             role=role,
@@ -226,7 +226,8 @@ class RaftNode:
             leader=leader,
             members=self._member.peers.located(self._held.members),
             concerned=frozenset().union(*self._held.groups()),
-            reachable=frozenset(self._keeper.views()),
+            reachable=frozenset(views),
+            short=frozenset(node_id for node_id, view in views.items() if view.short),
             applied=self._replica.applied,
             has_quorum=leader is not None,
             problem=self._problem,

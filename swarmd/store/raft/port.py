@@ -50,7 +50,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     of every epoch that matters still, ``reachable`` the peers heard lately; ``applied`` counts commands;
     ``problem`` says why a stopped member stopped, and ``warnings`` what a working one cannot do.
     ``age``: what it holds is what the swarm had agreed upon at most so many seconds ago; None when it has
-    heard of no leader since it started.
+    heard of no leader since it started.  ``short`` holds those in ``reachable`` whose disk is nearly full.
     """
 
     role: Role
@@ -65,6 +65,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     age: float | None = 0.0
     concerned: frozenset[str] = frozenset()
+    short: frozenset[str] = frozenset()
 
 
 class Proposer(Protocol):

@@ -140,7 +140,10 @@ async def _live(world: World) -> float:
 
 
 async def _settle(world: World, last: Client) -> float:
-    """Wait until a write of ``last`` gets through and everybody has it; answers how long that took."""
+    """Wait until a write of ``last`` gets through and all members have it; answers how long that took.
+
+    Learners, which nobody waits for, then have three times as long to fetch what they lack.
+    """
     loop = world.loop
     healed = loop.now
     written = False
@@ -148,8 +151,13 @@ async def _settle(world: World, last: Client) -> float:
         machine = world.leader()
         if machine is not None and not written:
             written = await last.write(machine)
-        if written and not world.unfinished():
-            return loop.now - healed
+        if written and not world.unfinished(learners=False):
+            break
+        await asyncio.sleep(0.1)
+    took = loop.now - healed
+    while took < world.profile.bound and loop.now < healed + 4 * world.profile.bound:
+        if not world.unfinished():
+            return took
         await asyncio.sleep(0.1)
     wrong = "; ".join(world.unfinished()) or "no write was accepted"
-    raise Violation(f"no progress within {world.profile.bound:g} s after healing: {wrong}")
+    raise Violation(f"no progress within {loop.now - healed:.0f} s after healing: {wrong}")

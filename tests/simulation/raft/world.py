@@ -201,8 +201,8 @@ class World:
             machine.thaw()
             self.again(machine)
 
-    def unfinished(self) -> list[str]:
-        """What keeps the machines from being in the same state, all at rest."""
+    def unfinished(self, *, learners: bool = True) -> list[str]:
+        """What keeps the machines from being in the same state, all at rest; ``learners``: those too."""
         members = self.checker.members()
         wrong = []
         newest, count = max(self.checker.members_of), len(self.checker.history)
@@ -222,9 +222,10 @@ class World:
                     wrong.append(
                         f"{name} is {status.role} at {status.epoch}/{register.index}: {status.problem}"
                     )
-            elif status.role == "learner" and (status.epoch, register.index) != (newest, count):
-                wrong.append(f"{name} follows {status.epoch}/{register.index} and not {newest}/{count}")
-            elif status.role not in ("stopped", "learner"):
+            elif status.role == "learner":
+                if learners and (status.epoch, register.index) != (newest, count):
+                    wrong.append(f"{name} follows {status.epoch}/{register.index} and not {newest}/{count}")
+            elif status.role != "stopped":
                 wrong.append(f"{name} is {status.role} of epoch {status.epoch} and not a member")
             if node._proposals:
                 wrong.append(f"proposals wait at {name}")

@@ -12,9 +12,15 @@ from swarmd.manager.scheduler.core.places import Place, Want
 from swarmd.model import constraint
 from swarmd.model.states import Availability, NodeState
 
+LOCAL = ("local",)
+"""The runtimes of a node that does not say which it has."""
+
 
 class Reason(enum.Enum):
-    """The value tells one node and several; the order is that of the questions asked."""
+    """The value tells one node and several; the order is that of the questions asked.
+
+    A name in braces is a field of what the task wants.
+    """
 
     NOT_READY = ("1 node not available for new tasks", "{} nodes not available for new tasks")
     RESOURCES = ("insufficient resources on 1 node", "insufficient resources on {} nodes")
@@ -22,6 +28,8 @@ class Reason(enum.Enum):
         "scheduling constraints not satisfied on 1 node",
         "scheduling constraints not satisfied on {} nodes",
     )
+    RUNTIME = ("missing runtime {runtime} on 1 node", "missing runtime {runtime} on {} nodes")
+    DEVICES = ("devices not offered on 1 node", "devices not offered on {} nodes")
     HOST_PORT = ("host-mode port already in use on 1 node", "host-mode port already in use on {} nodes")
     MAX_REPLICAS = ("max replicas per node limit exceed", "max replicas per node limit exceed")
 
@@ -30,9 +38,9 @@ class Reason(enum.Enum):
         """The end of some task can remove it."""
         return self in (Reason.RESOURCES, Reason.HOST_PORT, Reason.MAX_REPLICAS)
 
-    def text(self, count: int) -> str:
+    def text(self, count: int, want: Want) -> str:
         one, several = self.value
-        return one if count == 1 else several.format(count)
+        return (one if count == 1 else several).format(count, runtime=want.runtime)
 
 
 def rejects(place: Place, want: Want) -> Reason | None:
@@ -44,6 +52,10 @@ def rejects(place: Place, want: Want) -> Reason | None:
         return Reason.RESOURCES
     if not constraint.meets(want.constraints, node):
         return Reason.CONSTRAINTS
+    if want.runtime and want.runtime not in (node.description.runtimes or LOCAL):
+        return Reason.RUNTIME
+    if not want.devices.issubset(node.description.devices):
+        return Reason.DEVICES
     if any(place.ports[port] > 0 for port in want.ports):
         return Reason.HOST_PORT
     if 0 < want.max_replicas <= place.live_of[want.service_id]:
@@ -51,13 +63,13 @@ def rejects(place: Place, want: Want) -> Reason | None:
     return None
 
 
-def explain(rejected: Counter[Reason]) -> str:
+def explain(rejected: Counter[Reason], want: Want) -> str:
     """The reasons by how many nodes they rule out, the most frequent first."""
     if not rejected:
         return "no suitable node"
     order = list(Reason)
     ranked = sorted(rejected.items(), key=lambda item: (-item[1], order.index(item[0])))
-    return f"no suitable node ({'; '.join(reason.text(count) for reason, count in ranked)})"
+    return f"no suitable node ({'; '.join(reason.text(count, want) for reason, count in ranked)})"
 
 
 def _has_room(place: Place, want: Want) -> bool:

@@ -60,7 +60,7 @@ def _confirm(
             yield task, _assigned(swarm, task, task.node_id, CONFIRMED, now)
         else:
             reasons.add(reason)
-            yield task, _explained(task, explain(Counter([reason])))
+            yield task, _explained(task, explain(Counter([reason]), want))
 
 
 def _spread(
@@ -76,7 +76,7 @@ def _spread(
     heapq.heapify(heap)
     for number, task in enumerate(tasks):
         if not heap:
-            text = explain(rejected)
+            text = explain(rejected, want)
             reasons.update(rejected or (Reason.NOT_READY,))
             yield from ((left, _explained(left, text)) for left in tasks[number:])
             return

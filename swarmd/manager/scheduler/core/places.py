@@ -20,7 +20,10 @@ _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """What every task of one spec version asks of a node.  ``ports``: host-mode ones, as ``tcp/80``."""
+    """What every task of one spec version asks of a node.
+
+    ``ports``: host-mode ones, as ``tcp/80``; ``runtime`` empty: the node's default; ``devices``: by path.
+    """
 
     service_id: str
     number: int
@@ -29,6 +32,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     max_replicas: int = 0
+    runtime: str = ""
+    devices: frozenset[str] = frozenset()
 
 
 def want_of(version: SpecVersion) -> Want:
@@ -42,6 +47,8 @@ def want_of(version: SpecVersion) -> Want:
         ports=tuple(port.key for port in version.ports if port.mode == "host" and port.published),
         constraints=template.placement.constraints,
         max_replicas=template.placement.max_replicas,
+        runtime=template.runtime,
+        devices=frozenset(device.source for device in template.container.devices),
     )
 
 

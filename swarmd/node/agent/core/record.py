@@ -10,7 +10,11 @@ from swarmd.model.states import TaskState
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One assigned task.  ``removed``: its assignment was withdrawn; stop, delete, forget."""
+    """One assigned task.
+
+    ``removed``: its assignment was withdrawn; stop, delete, forget.  ``service_labels``: as they were when
+    the node was told of the service, for templates.
+    """
 
     task_id: str
     service_id: str
@@ -23,6 +27,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PortSpec, ...] = ()
     status: TaskStatus = TaskStatus(state=TaskState.ASSIGNED)
     removed: bool = False
+    service_labels: dict[str, str] = {}
 
     @property
     def name(self) -> str:

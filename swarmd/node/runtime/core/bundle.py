@@ -13,6 +13,8 @@ from swarmd.node.runtime.core.cgroups import PARENT
 from swarmd.node.runtime.core.extensions import Extensions, Overlay, annotated
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.linux import RLIMITS
+from swarmd.node.runtime.core.seccomp import profile
+from swarmd.node.runtime.core.seccomp_docker import UNCONFINED, from_docker
 from swarmd.node.runtime.core.validate import device_rule
 from swarmd.node.runtime.port import ContainerConfig
 
@@ -53,6 +55,7 @@ def bundle(
             resources=_resources(config, nodes),
             rootfs_propagation=mounts.propagation,
             sysctl=_sysctls(config, own),
+            seccomp=seccomp_of(config, facts),
             masked_paths=() if privileged else (*facts.masked_files, *facts.masked_dirs),
             readonly_paths=() if privileged else facts.readonly,
         ),
@@ -145,6 +148,16 @@ def _rlimits(config: ContainerConfig, facts: HostFacts) -> tuple[oci.Rlimit, ...
 def _sysctls(config: ContainerConfig, own: set[oci.NamespaceType]) -> dict[str, str]:
     usual = defaults.NET_SYSCTLS if "network" in own else {}
     return {**usual, **config.sysctls}
+
+
+def seccomp_of(config: ContainerConfig, facts: HostFacts) -> oci.Seccomp | None:
+    """Its system call filter; None for none."""
+    if config.seccomp == UNCONFINED or (config.privileged and not config.seccomp):
+        return None
+    held = defaults.capability_names(config_capabilities(config, facts))
+    if config.seccomp:
+        return from_docker(config.seccomp, held, facts.machine, facts.kernel)
+    return profile(held, facts.machine)
 
 
 def _resources(config: ContainerConfig, nodes: tuple[oci.Device, ...]) -> oci.Resources:

@@ -11,7 +11,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     """``masked_files``, ``masked_dirs`` and ``readonly`` are the paths that exist here; ``hard_limits`` the
     highest rlimits that can be given; ``cgroup_mounts`` what to show at /sys/fs/cgroup: ``("v2",)`` or v1
     controllers; ``init_path`` a static init or ""; ``grantable`` the capabilities that can be given, as bits;
-    ``security_modules`` those that label processes (``apparmor``, ``selinux``).
+    ``security_modules`` those that label processes (``apparmor``, ``selinux``); ``machine`` as uname says it;
+    ``kernel`` its version.
     """
 
     masked_files: tuple[str, ...] = ()
@@ -22,6 +23,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     init_path: str = ""
     grantable: int = -1
     security_modules: tuple[str, ...] = ()
+    machine: str = "x86_64"
+    kernel: tuple[int, int] = (6, 1)
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ _DOING = {
     "clone": "making the namespaces",
     "enter_container": "entering the container",
     "terminal": "opening a terminal",
+    "console": "opening the container's terminal",
     "mount": "mounting",
     "attach": "mounting",
     "sysctl": "setting sysctl",
@@ -60,6 +61,11 @@ def exec_failure_of(step: str, subject: str, number: int, text: str) -> SwarmErr
     if step == "user":
         return StartFailed(text, CANNOT)
     return start_failure(step, subject, number, text)
+
+
+def attach_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
+    """Why a container's terminal or input cannot be reached."""
+    return Refused(text) if number == errno.ESRCH else Unavailable(_sentence(step, subject, text))
 
 
 def _sentence(step: str, subject: str, text: str) -> str:

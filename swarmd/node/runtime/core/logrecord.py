@@ -66,3 +66,8 @@ class Splitter:
     def flush(self) -> bytes:
         rest, self._rest = self._rest, b""
         return rest
+
+    @property
+    def rest(self) -> bytes:
+        """What is held back now."""
+        return self._rest

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core.linux import RLIMITS
+from swarmd.node.runtime.core.linux import IO_CLASSES, RLIMITS, SCHED_FLAGS, SCHED_POLICIES
 from swarmd.node.runtime.core.mountopts import PROPAGATION, parse
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from swarmd.node.runtime.core.oci import Hook, Linux, Process, Spec
 
 _VERSION = re.compile(r"1\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-_POLICIES = (
-    "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE",
-)  # fmt: skip
-_IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
 _HOST_NAME_MAX = 64
 
 
@@ -53,13 +49,22 @@ def _check_process(process: Process) -> None:
     _check_rlimits(process)
     if process.oom_score_adj is not None and not -1000 <= process.oom_score_adj <= 1000:
         raise Invalid(f"config.json: process.oomScoreAdj {process.oom_score_adj} is not in -1000..1000")
-    if process.scheduler is not None and process.scheduler.policy not in _POLICIES:
-        raise Invalid(f"config.json: process.scheduler.policy {process.scheduler.policy!r}: see sched(7)")
+    _check_priorities(process)
+
+
+def _check_priorities(process: Process) -> None:
+    if process.scheduler is not None:
+        for name, known in (
+            (process.scheduler.policy, SCHED_POLICIES),
+            *((flag, SCHED_FLAGS) for flag in process.scheduler.flags),
+        ):
+            if name not in known:
+                raise Invalid(f"config.json: process.scheduler: {name!r}: use one of {', '.join(known)}")
     if process.io_priority is not None:
-        if process.io_priority.io_class not in _IO_CLASSES:
+        if process.io_priority.io_class not in IO_CLASSES:
             raise Invalid(
                 f"config.json: process.ioPriority.class {process.io_priority.io_class!r}: "
-                f"use one of {', '.join(_IO_CLASSES)}"
+                f"use one of {', '.join(IO_CLASSES)}"
             )
         if not 0 <= process.io_priority.priority <= 7:
             raise Invalid("config.json: process.ioPriority.priority must be 0 to 7")
@@ -99,6 +104,14 @@ def _check_linux(linux: Linux) -> None:
     for index, device in enumerate(linux.devices):
         if not device.path.startswith("/"):
             raise Invalid(f"config.json: linux.devices[{index}].path {device.path!r} must be absolute")
+    _check_rest(linux)
+
+
+def _check_rest(linux: Linux) -> None:
+    if linux.mount_label:
+        raise Invalid(f"config.json: linux.mountLabel {linux.mount_label!r} is not supported; leave it out")
+    if linux.personality is not None and linux.personality.flags:
+        raise Invalid("config.json: linux.personality.flags: no flags exist")
     if linux.personality is not None and linux.personality.domain not in ("LINUX", "LINUX32"):
         raise Invalid(
             f"config.json: linux.personality.domain {linux.personality.domain!r}: use LINUX or LINUX32"

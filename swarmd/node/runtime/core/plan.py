@@ -1,7 +1,8 @@
 """Compiles a config.json and what is known of this machine into a flat list of steps for the cloned child.
 
 Each step is a tuple of plain values whose first item names a function of ``child.py``; the child obeys them
-in order and decides nothing.
+in order and decides nothing.  ``("hooks", name, …)`` sends ``("paused", name)`` and waits for a packet, the
+state of the container as JSON; only bundles of others have hooks.
 
     join cgroups → enter namespaces → limits → take sources → root, pivot → mounts, devices, masks → names
     → ready | → rights, filter, user → exec
@@ -74,7 +75,9 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
         ("join", list(layout.v1_procs), _is_new(spec, "cgroup")),
         *_enter(spec),
         *plan_process.limits(spec.process, facts),
+        *_personality(spec),
         *_files(spec, facts, layout, extra),
+        *_console(spec.process),
         ("workdir", spec.process.cwd),
         *([("readonly_root",)] if spec.root.readonly else []),
         *_root_propagation(spec),
@@ -83,7 +86,8 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
         *([("domainname", spec.domainname)] if spec.domainname else []),
         plan_process.user(spec.process, extra),
         ("ready",),
-        *plan_process.start(spec.process, facts, seccomp),
+        *hooks("start_container", spec.hooks.start_container if spec.hooks else ()),
+        *plan_process.start(spec.process, facts, seccomp, _filter_flags(spec)),
     ]
 
 
@@ -96,6 +100,7 @@ def _files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) 
         *sources,
         ("private",),
         ("overlay", root, list(layers.lower), layers.upper, layers.work) if layers else ("rootfs", root),
+        *_hooks_before_pivot(spec),
         ("pivot", root),
         *attachments,
         *plan_mounts.devices(spec),
@@ -103,6 +108,52 @@ def _files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) 
         *([("mask", list(spec.linux.masked_paths))] if spec.linux.masked_paths else []),
         *([("readonly", list(spec.linux.readonly_paths))] if spec.linux.readonly_paths else []),
     ]
+
+
+def _hooks_before_pivot(spec: oci.Spec) -> list[Step]:
+    """Those of the host's namespaces are run by who drives the child, while it waits."""
+    if spec.hooks is None:
+        return []
+    outside = spec.hooks.prestart or spec.hooks.create_runtime
+    steps: list[Step] = [("hooks", "create_runtime", [])] if outside else []
+    return steps + hooks("create_container", spec.hooks.create_container)
+
+
+def hooks(name: str, wanted: tuple[oci.Hook, ...]) -> list[Step]:
+    """The child asks for the state of the container by ``("paused", name)`` and hands it to each of them."""
+    if not wanted:
+        return []
+    plain = [
+        (
+            hook.path,
+            list(hook.args) or [hook.path],
+            dict(entry.partition("=")[::2] for entry in hook.env),
+            hook.timeout or 0,
+        )
+        for hook in wanted
+    ]
+    return [("hooks", name, plain)]
+
+
+def _personality(spec: oci.Spec) -> list[Step]:
+    wanted = spec.linux.personality
+    return [("personality", linux.PERSONALITIES[wanted.domain])] if wanted is not None else []
+
+
+def _filter_flags(spec: oci.Spec) -> int:
+    flags = 0
+    for name in spec.linux.seccomp.flags if spec.linux.seccomp is not None else ():
+        if name not in linux.SECCOMP_FLAGS:
+            raise Invalid(f"seccomp: flag {name!r} is not one of {', '.join(linux.SECCOMP_FLAGS)}")
+        flags |= linux.SECCOMP_FLAGS[name]
+    return flags
+
+
+def _console(process: oci.Process) -> list[Step]:
+    if not process.terminal:
+        return []
+    size = process.console_size or oci.ConsoleSize()
+    return [("console", size.height, size.width)]
 
 
 def _is_new(spec: oci.Spec, kind: oci.NamespaceType) -> bool:

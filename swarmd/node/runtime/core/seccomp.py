@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import msgspec
-
-Op = Literal["eq", "lt", "masked_eq"]
+from swarmd.node.runtime.core.oci import Seccomp, Syscall, SyscallArg
 
 # Calls every container may make, by what they are about.  A name another machine does not know is skipped.
 _FILES = """
@@ -90,34 +86,40 @@ _FIRST_FAMILIES = 12  # every address family below this one
 _FAMILIES = (*range(13, 19), 21, 22, 24, *range(26, 34), 35, 36, 39, *range(41, 46))  # not AF_ALG, AF_VSOCK
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 _NEW_NAMESPACES = 0x7E020000
-_ENOSYS = 38
+_EPERM, _ENOSYS = 1, 38
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """One exception from "EPERM": ``error`` 0 allows the call, otherwise it fails with that errno.
-
-    With ``op`` the rule holds only if argument ``argument`` compares so to ``value`` (``masked_eq``: none
-    of its bits is set).
-    """
-
-    call: str
-    error: int = 0
-    op: Op | None = None
-    argument: int = 0
-    value: int = 0
+ARCHITECTURES = {
+    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
+    "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
+}
+_ALLOW, _ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 
 
-def rules(capabilities: frozenset[str], machine: str) -> tuple[Rule, ...]:
-    """The profile of a container that holds ``capabilities`` (names without ``CAP_``)."""
+def profile(capabilities: frozenset[str], machine: str) -> Seccomp:
+    """The filter of a container with these ``capabilities`` (without ``CAP_``): EPERM, with exceptions."""
     names = {*ALLOWED, *_BY_MACHINE.get(machine, ())}
-    for capability, calls in _BY_CAPABILITY.items():
+    for capability, more in _BY_CAPABILITY.items():
         if capability in capabilities:
-            names.update(calls.split())
-    out = [Rule(name) for name in sorted(names)]
-    out.append(Rule("socket", op="lt", value=_FIRST_FAMILIES))
-    out += [Rule("socket", op="eq", value=family) for family in _FAMILIES]
-    out += [Rule("personality", op="eq", value=value) for value in _PERSONALITIES]
+            names.update(more.split())
+    calls = [
+        Syscall(names=tuple(sorted(names)), action=_ALLOW),
+        _if("socket", "SCMP_CMP_LT", _FIRST_FAMILIES),
+        *(_if("socket", "SCMP_CMP_EQ", family) for family in _FAMILIES),
+        *(_if("personality", "SCMP_CMP_EQ", value) for value in _PERSONALITIES),
+    ]
     if "SYS_ADMIN" not in capabilities:
-        out.append(Rule("clone", op="masked_eq", value=_NEW_NAMESPACES))
-        out.append(Rule("clone3", error=_ENOSYS))  # its flags are out of a filter's sight: libc falls back
-    return tuple(out)
+        calls.append(_if("clone", "SCMP_CMP_MASKED_EQ", _NEW_NAMESPACES))
+        # its flags are out of a filter's sight: libc falls back
+        calls.append(Syscall(names=("clone3",), action=_ERRNO, errno_ret=_ENOSYS))
+    return Seccomp(
+        default_action=_ERRNO,
+        default_errno_ret=_EPERM,
+        architectures=ARCHITECTURES.get(machine, ()),
+        syscalls=tuple(calls),
+    )
+
+
+def _if(call: str, op: str, value: int) -> Syscall:
+    """Allowed if the first argument compares so; masked: if none of these bits is set in it."""
+    return Syscall(names=(call,), action=_ALLOW, args=(SyscallArg(index=0, value=value, op=op),))

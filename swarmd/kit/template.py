@@ -1,16 +1,19 @@
-"""A subset of Go's text/template, enough for ``--format``.  Pure.
+"""A subset of Go's text/template, enough for ``--format`` and for what a service says of its tasks.  Pure.
 
 Known: ``{{.A.B}}``, ``{{.}}``, ``{{$}}``, strings, numbers, true/false, pipes, parentheses, the functions
 below, ``if``/``else if``/``else``/``end``, ``range``/``else``/``end``, ``{{-`` and ``-}}``, comments.
-Data are dicts, lists, strings, numbers, booleans and None.  Problems are TemplateError, a sentence.
+Data are dicts, lists, strings, numbers, booleans and None.  Problems are TemplateError, a sentence; one in
+the template itself says where.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
+
+from swarmd.kit.go_values import FUNCTIONS, go_text
 
 _ACTION = re.compile(r"\{\{(-\s)?\s*(.*?)\s*(\s-)?\}\}", re.DOTALL)
 _TOKEN = re.compile(
@@ -20,7 +23,11 @@ _ESCAPES = {"\\t": "\t", "\\n": "\n"}
 
 
 class TemplateError(ValueError):
-    """The template is wrong, or asks for something its data do not have."""
+    """The template is wrong, or asks for something its data do not have.  ``located``: it says where."""
+
+    def __init__(self, text: str, *, located: bool = False) -> None:
+        super().__init__(text)
+        self.located = located
 
 
 class _Scope(NamedTuple):
@@ -28,6 +35,34 @@ class _Scope(NamedTuple):
 
     dot: Any
     root: Any
+
+
+class Dialect(NamedTuple):
+    """What a template may use: names of functions, and whether ``range``."""
+
+    functions: Collection[str]
+    loops: bool = True
+
+
+class _Words(list[tuple[str, str]]):
+    """The tokens of one action that are still to be read: (kind, text)."""
+
+    dialect: Dialect
+
+
+class _Piece(NamedTuple):
+    """A text or an action, and where it begins."""
+
+    is_action: bool
+    text: str
+    position: int
+
+
+class _Pieces(NamedTuple):
+    """The pieces that are still to be read."""
+
+    rest: Iterator[_Piece]
+    dialect: Dialect
 
 
 _Node = Callable[[_Scope], str]
@@ -39,10 +74,9 @@ def render(template: str, data: Any) -> str:
     return compile_template(template)(data)
 
 
-def compile_template(template: str) -> Callable[[Any], str]:
+def compile_template(template: str, dialect: Dialect | None = None) -> Callable[[Any], str]:
     """A function from data to text; raises TemplateError when the template cannot be understood."""
-    pieces = _split(template)
-    nodes, closing = _block(pieces)
+    nodes, closing = _block(_Pieces(_split(template), dialect or Dialect(FUNCTIONS)))
     if closing:
         raise TemplateError(f"template parsing error: unexpected {{{{{closing}}}}}")
     return lambda data: "".join(node(_Scope(data, data)) for node in nodes)
@@ -53,35 +87,45 @@ def unescape(template: str) -> str:
     return re.sub(r"\\[tn]", lambda match: _ESCAPES[match.group()], template)
 
 
-def _split(template: str) -> Iterator[tuple[bool, str]]:
-    """(is an action, text) pieces, with trim markers already applied."""
+def _split(template: str) -> Iterator[_Piece]:
+    """The pieces, with trim markers already applied."""
     position, trim = 0, False
     for match in _ACTION.finditer(template):
         text = template[position : match.start()]
         text = text.lstrip() if trim else text
-        yield False, text.rstrip() if match[1] else text
-        yield True, match[2]
+        yield _Piece(False, text.rstrip() if match[1] else text, position)
+        yield _Piece(True, match[2], match.start())
         position, trim = match.end(), bool(match[3])
     rest = template[position:]
     if "{{" in rest:
-        raise TemplateError("template parsing error: unclosed action")
-    yield False, rest.lstrip() if trim else rest
+        where = position + rest.index("{{") + 1
+        raise TemplateError(f"template parsing error: unclosed action (character {where})", located=True)
+    yield _Piece(False, rest.lstrip() if trim else rest, position)
 
 
-def _block(pieces: Iterator[tuple[bool, str]]) -> tuple[list[_Node], str]:
+def _block(pieces: _Pieces) -> tuple[list[_Node], str]:
     """Nodes up to the action that closes the block, and that action (empty at the end of the template)."""
     nodes: list[_Node] = []
-    for is_action, text in pieces:
-        word = text.split(maxsplit=1)[0] if is_action and text.split() else ""
-        if not is_action:
-            nodes.append(_constant(text))
-        elif word in ("end", "else"):
-            return nodes, text
-        elif word in ("if", "range"):
-            nodes.append(_control(word, text[len(word) :], pieces))
-        elif not text.startswith("/*"):
-            nodes.append(_output(_expression(text)))
+    for piece in pieces.rest:
+        if not piece.is_action:
+            nodes.append(_constant(piece.text))
+        elif piece.text.split(maxsplit=1)[:1] in (["end"], ["else"]):
+            return nodes, piece.text
+        elif not piece.text.startswith("/*"):
+            try:
+                nodes.append(_action(piece.text, pieces))
+            except TemplateError as error:
+                if error.located:
+                    raise
+                raise TemplateError(f"{error} (character {piece.position + 1})", located=True) from None
     return nodes, ""
+
+
+def _action(text: str, pieces: _Pieces) -> _Node:
+    word = text.split(maxsplit=1)[0] if text.split() else ""
+    if word in ("if", "range"):
+        return _control(word, text[len(word) :], pieces)
+    return _output(_expression(text, pieces.dialect))
 
 
 def _constant(text: str) -> _Node:
@@ -92,8 +136,10 @@ def _output(value: _Value) -> _Node:
     return lambda scope: go_text(value(scope))
 
 
-def _control(word: str, condition: str, pieces: Iterator[tuple[bool, str]]) -> _Node:
-    value = _expression(condition)
+def _control(word: str, condition: str, pieces: _Pieces) -> _Node:
+    if word == "range" and not pieces.dialect.loops:
+        raise TemplateError("template parsing error: range cannot be used here")
+    value = _expression(condition, pieces.dialect)
     then, closing = _block(pieces)
     otherwise: list[_Node] = []
     if closing.startswith("else"):
@@ -129,16 +175,17 @@ def _make_range(value: _Value, then: list[_Node], otherwise: list[_Node]) -> _No
     return run
 
 
-def _expression(text: str) -> _Value:
+def _expression(text: str, dialect: Dialect) -> _Value:
     tokens = _tokens(text)
+    tokens.dialect = dialect
     value = _pipeline(tokens)
     if tokens:
         raise TemplateError(f'template parsing error: unexpected "{tokens[0][1]}" in {{{{{text.strip()}}}}}')
     return value
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found, position = [], 0
+def _tokens(text: str) -> _Words:
+    found, position = _Words(), 0
     while text[position:].strip():
         match = _TOKEN.match(text, position)
         if match is None:
@@ -149,7 +196,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _pipeline(tokens: list[tuple[str, str]]) -> _Value:
+def _pipeline(tokens: _Words) -> _Value:
     value = _command(tokens, None)
     while tokens and tokens[0][1] == "|":
         tokens.pop(0)
@@ -157,7 +204,7 @@ def _pipeline(tokens: list[tuple[str, str]]) -> _Value:
     return value
 
 
-def _command(tokens: list[tuple[str, str]], piped: _Value | None) -> _Value:
+def _command(tokens: _Words, piped: _Value | None) -> _Value:
     if not tokens:
         raise TemplateError("template parsing error: missing value for command")
     kind, text = tokens[0]
@@ -166,7 +213,7 @@ def _command(tokens: list[tuple[str, str]], piped: _Value | None) -> _Value:
             raise TemplateError(f'template parsing error: cannot pipe into "{text}"')
         return _operand(tokens)
     tokens.pop(0)
-    if text not in FUNCTIONS:
+    if text not in tokens.dialect.functions:
         raise TemplateError(f'template parsing error: function "{text}" not defined')
     arguments = []
     while tokens and tokens[0][1] not in ("|", ")"):
@@ -174,7 +221,7 @@ def _command(tokens: list[tuple[str, str]], piped: _Value | None) -> _Value:
     return _call(text, [*arguments, piped] if piped is not None else arguments)
 
 
-def _operand(tokens: list[tuple[str, str]]) -> _Value:
+def _operand(tokens: _Words) -> _Value:
     kind, text = tokens.pop(0)
     if text == "(":
         value = _pipeline(tokens)
@@ -223,61 +270,3 @@ def _call(name: str, arguments: list[_Value]) -> _Value:
             raise TemplateError(f"template: error calling {name}: {error}") from error
 
     return run
-
-
-def go_text(value: Any) -> str:
-    """A value as Go prints it: ``true``, ``[a b]``, ``map[k:v]``, ``<no value>``."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(go_text(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def go_json(value: Any, indent: int | None = None) -> str:
-    """JSON with Go's separators."""
-    separators = (",", ":") if indent is None else None
-    return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
-
-
-def _printf(form: str, *values: Any) -> str:
-    shown = (value if isinstance(value, (int, float)) else go_text(value) for value in values)
-    return re.sub(r"%(-?\d*\.?\d*)v", r"%\1s", form).replace("%q", '"%s"') % tuple(shown)
-
-
-def _index(value: Any, *keys: Any) -> Any:
-    for key in keys:
-        value = value.get(key, "") if isinstance(value, dict) else value[key]
-    return value
-
-
-def _and(*values: Any) -> Any:
-    return next((value for value in values if not value), values[-1])
-
-
-def _or(*values: Any) -> Any:
-    return next((value for value in values if value), values[-1])
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": go_json,
-    "upper": lambda text: go_text(text).upper(),
-    "lower": lambda text: go_text(text).lower(),
-    "title": lambda text: go_text(text).title(),
-    "join": lambda items, separator: separator.join(go_text(item) for item in items),
-    "split": lambda text, separator: text.split(separator),
-    "len": len,
-    "index": _index,
-    "print": lambda *values: "".join(go_text(value) for value in values),
-    "println": lambda *values: " ".join(go_text(value) for value in values) + "\n",
-    "printf": _printf,
-    "eq": lambda first, *others: first in others,
-    "ne": lambda first, second: first != second,
-    "not": lambda value: not value,
-    "and": _and,
-    "or": _or,
-}

@@ -1,0 +1,1 @@
+"""Decisions about which container is meant."""
