@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swarmd.cli.health_flags import health_lines
 from swarmd.cli.units import format_binary, format_cpus
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def container(template: types_pb2.TaskTemplate) -> list[str]:
         lines.append(" Privileged: true")
     if template.runtime:
         lines.append(f" Runtime: {template.runtime}")
-    return lines + _security(spec) + _network(spec) + _devices(spec) + _mounts(spec)
+    return lines + _security(spec) + _network(spec) + _devices(spec) + _mounts(spec) + health_lines(spec)
 
 
 def resources(template: types_pb2.TaskTemplate) -> list[str]:

@@ -22,6 +22,7 @@ from swarmd.cli.flag_table import (
     options,
 )
 from swarmd.cli.grammar import F, Parsed
+from swarmd.cli.health_flags import apply_health, health_options
 from swarmd.cli.spec_text import parse_labels, parse_port
 
 if TYPE_CHECKING:
@@ -82,24 +83,26 @@ TABLE: tuple[Entry, ...] = (*FIELDS, *container_flags.SETTINGS, *COLLECTIONS)
 
 def create_options(command: F) -> F:
     """Decorate a command with the table's flags as ``service create`` spells them."""
-    return options(command, TABLE)
+    return options(health_options(command), TABLE)
 
 
 def update_options(command: F) -> F:
     """Decorate a command with the table's flags as ``service update`` spells them."""
-    return options(command, TABLE, changing=True)
+    return options(health_options(command), TABLE, changing=True)
 
 
 def apply_create(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:
     """Everything ``service create`` was told.  Raises ValueError with a sentence."""
     _check_replicas(spec, given)
     apply_making(spec, TABLE, given)
+    apply_health(spec.template.container, given)
 
 
 def apply_update(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:
     """Only what ``service update`` was told to change.  Raises ValueError with a sentence."""
     _check_replicas(spec, given)
     apply_changing(spec, TABLE, given)
+    apply_health(spec.template.container, given)
 
 
 def _check_replicas(spec: types_pb2.ServiceSpec, given: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from swarmd.node.agent.core.remotes import Remotes
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
+from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.node.agent.worker import Worker
@@ -100,6 +101,7 @@ class Working:
             nursery,
         )
         fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
+        self._prober = Prober(machine.runtime, machine.clock)
         executor = Executor(
             runtime=machine.runtime,
             network=machine.network,
@@ -107,6 +109,7 @@ class Working:
             fetcher=fetcher,
             mounting=Mounting(machine.images, fetcher, machine.volumes),
             facts=self._facts,
+            prober=self._prober,
             clock=machine.clock,
         )
         self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
@@ -149,6 +152,7 @@ class Working:
         if self._gossip is not None:
             await self._gossip.stop(leave=leave)
         await self._database.close()
+        self._prober.close()
 
     def restart_session(self) -> None:
         """What the hello says has changed (a role, an address)."""

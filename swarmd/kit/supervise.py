@@ -112,3 +112,21 @@ async def until(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
             return None
         raise Interrupted("the work was cancelled from inside")
     return doing.result()
+
+
+async def race(*works: Coroutine[Any, Any, T]) -> T:
+    """The result of the first to end, with the others cancelled and ended; raises what that one raised.
+
+    When the caller is cancelled all have ended before this does.
+    """
+    tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    first = next(task for task in tasks if task in done)
+    if first.cancelled():
+        raise Interrupted("the work was cancelled from inside")
+    return first.result()

@@ -62,7 +62,11 @@ def spec_version_id(service_id: str, number: int) -> str:
 
 
 class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What was last seen of a task.  ``exit_code`` -1 = none; ``error`` is shown to users as it is."""
+    """What was last seen of a task.  ``exit_code`` -1 = none; ``error`` is shown to users as it is.
+
+    ``health`` is "" without a health check, else starting, healthy or unhealthy; ``unready``: it runs, and is
+    to get no requests for now.
+    """
 
     state: TaskState = TaskState.NEW
     at: float = 0.0
@@ -72,6 +76,8 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int = -1
     address: str = ""
+    health: str = ""
+    unready: bool = False
 
 
 class Task(Row, frozen=True, kw_only=True):

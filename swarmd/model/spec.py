@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swarmd.model.health import HealthSpec, ProbeSpec
 from swarmd.model.states import Availability, Role
 
 
@@ -120,6 +121,9 @@ class ContainerSpec(Spec, frozen=True, kw_only=True):
     cgroupns_mode: str = ""
     userns: str = ""
     domainname: str = ""
+    health: HealthSpec | None = None
+    readiness: ProbeSpec | None = None
+    liveness: ProbeSpec | None = None
 
 
 class Resources(Spec, frozen=True, kw_only=True):

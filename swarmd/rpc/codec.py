@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from swarmd.model import objects, spec
+from swarmd.model import health, objects, spec
 from swarmd.rpc.v1 import types_pb2
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,6 +29,7 @@ _PLAIN = (str, int, float, bool, bytes)
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.PortSpec, spec.MountSpec, spec.UlimitSpec, spec.DeviceSpec, spec.ThrottleSpec,
     spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
+    health.HealthSpec, health.ProbeSpec,
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
     objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,

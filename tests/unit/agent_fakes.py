@@ -16,7 +16,9 @@ from swarmd.image.core.config import ImageConfig
 from swarmd.image.store import Rootfs
 from swarmd.model.errors import Conflict, NotFound, Refused
 from swarmd.model.replace import replace
+from swarmd.node.agent.core.health import Check, Result
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
+from swarmd.node.agent.prober import Target
 from swarmd.node.network.port import Attachment
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
 
@@ -46,11 +48,19 @@ class Disk:
 
     records: dict[str, bytes] = dataclasses.field(default_factory=dict)
     containers: dict[str, ContainerState] = dataclasses.field(default_factory=dict)
+    configs: dict[str, ContainerConfig] = dataclasses.field(default_factory=dict)
     interfaces: dict[str, str] = dataclasses.field(default_factory=dict)
     runs: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def copy(self) -> Disk:
-        return Disk(dict(self.records), dict(self.containers), dict(self.interfaces), Counter(self.runs))
+        return dataclasses.replace(
+            self,
+            records=dict(self.records),
+            containers=dict(self.containers),
+            configs=dict(self.configs),
+            interfaces=dict(self.interfaces),
+            runs=Counter(self.runs),
+        )
 
     def record(self, task_id: str = "t1") -> TaskRecord:
         return decode(self.records[task_id])
@@ -119,7 +129,7 @@ class FakeRuntime:
         if config.id in self._disk.containers:
             raise Conflict(f"container {config.id} exists already")
         pid = 100 + len(self.configs)
-        self.configs[config.id] = config
+        self.configs[config.id] = self._disk.configs[config.id] = config
         self._disk.containers[config.id] = ContainerState(id=config.id, status="created", pid=pid)
         await self._points.point()
         return pid
@@ -158,6 +168,7 @@ class FakeRuntime:
         if self._state(container_id).status == "running":
             raise Refused("it is running")
         del self._disk.containers[container_id]
+        self._disk.configs.pop(container_id, None)
         self._ends.pop(container_id, None)
         await self._points.point()
 
@@ -174,13 +185,26 @@ class FakeRuntime:
         return self._disk.containers.get(container_id)
 
     def config(self, container_id: str) -> ContainerConfig | None:
-        return self.configs.get(container_id) if container_id in self._disk.containers else None
+        return self._disk.configs.get(container_id)
 
     def _state(self, container_id: str) -> ContainerState:
         try:
             return self._disk.containers[container_id]
         except KeyError:
             raise NotFound(f"no such container: {container_id}") from None
+
+
+class FakeProber:
+    """Answers probes by their kind from a script, whose last answer stands for ever; True is success."""
+
+    def __init__(self) -> None:
+        self.script: dict[str, list[bool]] = {}
+
+    async def probe(self, target: Target, check: Check) -> Result:
+        await asyncio.sleep(0)
+        answers = self.script.get(check.probe.kind, [True])
+        good = answers.pop(0) if len(answers) > 1 else answers[0]
+        return Result(code=0) if good else Result(code=1, output="connection refused")
 
 
 class FakeNetwork:

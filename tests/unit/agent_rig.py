@@ -25,6 +25,7 @@ from tests.unit.agent_fakes import (
     FakeDatabase,
     FakeImages,
     FakeNetwork,
+    FakeProber,
     FakeRuntime,
     Points,
     StillClock,
@@ -65,6 +66,7 @@ class Daemon:
         self.runtime = FakeRuntime(disk, self.points, self.troubles)
         self.network = FakeNetwork(disk, self.points, self.troubles)
         self.images = FakeImages(self.points, self.troubles)
+        self.prober = FakeProber()
         executor = Executor(
             runtime=cast("Any", self.runtime),
             network=cast("Any", self.network),
@@ -76,6 +78,7 @@ class Daemon:
                 Volumes(volumes, self.clock, new_id, lambda: mounted_by(cast("Any", self.runtime))),
             ),
             facts=lambda: NodeFacts(NODE, "host"),
+            prober=cast("Any", self.prober),
             clock=self.clock,
         )
         database = FakeDatabase(disk, self.points, self.troubles)

@@ -128,6 +128,13 @@ def test_a_port_leads_to_running_tasks_on_living_nodes_only() -> None:
     assert (port.port, port.backends[0].port) == (8080, 80)
 
 
+def test_a_task_that_is_not_ready_gets_no_requests() -> None:
+    ready, unready = running("t1"), running("t2")
+    unready = replace(unready, status=replace(unready.status, unready=True))
+    (port,) = build([a_node("n1", 1)], [SERVICE], [ready, unready]).ports
+    assert [backend.task_id for backend in port.backends] == ["t1"]
+
+
 def test_the_mesh_of_the_same_rows_is_equal_whatever_their_order() -> None:
     nodes = [a_node("n1", 1), a_node("n2", 2)]
     tasks = [running("t1"), running("t2", "n2")]

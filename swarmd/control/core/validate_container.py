@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from swarmd.control.core.probes import probes
 from swarmd.model.errors import Invalid
 from swarmd.model.kernel import ULIMITS, is_capability, sysctl_namespace
 from swarmd.model.spec import ContainerSpec, DeviceSpec, MountSpec, UlimitSpec
@@ -38,6 +39,7 @@ def container(spec: ContainerSpec, runtime: str) -> None:
     """Raises Invalid with the first thing that is wrong; mounts are for :mod:`validate_mounts`."""
     _sizes(spec)
     _texts(spec)
+    probes(spec)
     for name in ("cap_add", "cap_drop"):
         _capabilities(name.replace("_", "-"), getattr(spec, name))
     _ulimits(spec.ulimits)

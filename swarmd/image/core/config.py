@@ -22,6 +22,7 @@ class Healthcheck(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=Tr
     interval: int = 0
     timeout: int = 0
     start_period: int = 0
+    start_interval: int = 0
     retries: int = 0
 
 

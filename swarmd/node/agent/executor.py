@@ -11,12 +11,16 @@ import structlog
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, NotFound, Refused, SwarmError
-from swarmd.node.agent.core import container, mounts
+from swarmd.model.states import TaskState
+from swarmd.node.agent.core import container, health, mounts
 from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.agent.core.health import Condition
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.steps import Container
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
+from swarmd.node.agent.prober import Prober, Target
+from swarmd.node.agent.probing import Probing
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
 from swarmd.node.runtime.port import ContainerState, Runtime
 
@@ -42,6 +46,7 @@ class Executor:
         fetcher: ImageFetcher,
         mounting: Mounting,
         facts: Callable[[], NodeFacts],
+        prober: Prober,
         clock: Clock,
     ) -> None:
         self._runtime = runtime
@@ -50,6 +55,7 @@ class Executor:
         self._fetcher = fetcher
         self._mounting = mounting
         self._facts = facts
+        self._prober = prober
         self._clock = clock
         self._log = structlog.get_logger()
 
@@ -106,6 +112,29 @@ class Executor:
                     return  # the process has just ended
             if ports:
                 await self._clock.sleep(LISTEN_POLL)
+
+    def probing(self, record: TaskRecord) -> Probing:
+        """The probes of a running container, going on from what the record knows."""
+        state = self._runtime.inspect(record.task_id) or ContainerState(id=record.task_id, status="exited")
+        made = self._runtime.config(record.task_id)
+        checks = health.from_annotation(made.annotations.get(health.ANNOTATION, "") if made else "")
+        status = record.status
+        was = None
+        if status.state is TaskState.RUNNING:
+            was = Condition(health=status.health, ready=not status.unready)
+        target = Target(record.task_id, state.pid, status.address)
+        return Probing(
+            checks,
+            lambda check: self._prober.probe(target, check),
+            self._clock,
+            started_at=state.started_at,
+            paused=lambda: self._is_paused(record.task_id),
+            was=was,
+        )
+
+    def _is_paused(self, task_id: str) -> bool:
+        state = self._runtime.inspect(task_id)
+        return state is not None and state.paused
 
     def is_running(self, task_id: str) -> bool:
         state = self._runtime.inspect(task_id)

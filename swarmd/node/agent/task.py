@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
 
 from swarmd.kit.clock import Clock
-from swarmd.kit.supervise import caught, until
+from swarmd.kit.supervise import caught, race, until
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
+from swarmd.node.agent.core.health import Condition
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.steps import (
     Step,
     advance,
     broken,
+    condemned,
+    conditioned,
     ended,
     failed,
     next_step,
@@ -26,6 +30,7 @@ from swarmd.node.agent.core.steps import (
 )
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.insist import insist, patience
+from swarmd.node.runtime.port import ContainerState
 
 WATCH_PAUSE = 1.0
 """Seconds before a container is looked after again that could not be."""
@@ -155,20 +160,11 @@ class TaskRunner:
         except SwarmError as error:
             text = f"starting container failed: {error}"
             await self._set(failed(self.record.status, text, at=self._clock.now()))
-            return
-        await self._become_running()
-
-    async def _become_running(self) -> None:
-        await until(self._executor.until_listening(self.record, self.record.status.pid), self._unwanted)
-        if self._executor.is_running(self.record.task_id) and not self._unwanted.is_set():
-            await self._move(TaskState.RUNNING, "started")
 
     async def _watch(self) -> None:
-        """Until the container ends or is not wanted any more."""
-        if self.record.status.state is TaskState.STARTING and self._executor.is_running(self.record.task_id):
-            await self._become_running()
+        """Until the container ends, its probes condemn it, or it is not wanted any more."""
         try:
-            final = await until(self._executor.wait(self.record.task_id), self._unwanted)
+            final = await until(self._life(), self._unwanted)
         except NotFound:
             self._broken = "task: its container is gone from this node"
             return
@@ -178,7 +174,9 @@ class TaskRunner:
             return
         if final is None:
             return
-        if self._unwanted.is_set():
+        if isinstance(final, str):
+            await self._condemn(final)
+        elif self._unwanted.is_set():
             await self._set(stopped(self.record.status, final.exit_code, at=self._clock.now()))
         else:
             code = 255 if final.exit_code is None else final.exit_code
@@ -192,6 +190,30 @@ class TaskRunner:
                 )
             )
         await self._executor.released(self.record.task_id)
+
+    async def _life(self) -> ContainerState | str:
+        """How it ended, or why it must."""
+        works: tuple[Coroutine[Any, Any, ContainerState | str], ...]
+        works = (self._executor.wait(self.record.task_id), self._look_after())
+        return await race(*works)
+
+    async def _look_after(self) -> str:
+        """Tell when the program is up and how it is; answers why it must not go on."""
+        probing = self._executor.probing(self.record)
+        if self.record.status.state is TaskState.STARTING and not probing.tells_when_up:
+            await self._executor.until_listening(self.record, self.record.status.pid)
+        if self._executor.is_running(self.record.task_id):
+            await self._conditioned(probing.condition)
+        return await probing.run(self._conditioned)
+
+    async def _conditioned(self, condition: Condition) -> None:
+        await self._set(conditioned(self.record.status, condition, at=self._clock.now()))
+
+    async def _condemn(self, reason: str) -> None:
+        record = self.record
+        final = await insist(lambda: self._executor.stop(record), self._clock, self._say)
+        code = final.exit_code if final else None
+        await self._set(condemned(self.record.status, code, reason, at=self._clock.now()))
 
     async def _stop(self) -> None:
         record = self.record

@@ -173,10 +173,10 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     exit_code: int | None = None
     oom_killed: bool = False
+    paused: bool = False
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str = ""
-    paused: bool = False
 
 
 class Runtime(Protocol):

@@ -201,6 +201,119 @@ class ThrottleSpec(_message.Message):
 Global___ThrottleSpec: _TypeAlias = ThrottleSpec  # noqa: Y015
 
 @_typing.final
+class HealthSpec(_message.Message):
+    """test: "NONE", or "CMD" and words, or "CMD-SHELL" and a text.  What is not set comes from the image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    START_PERIOD_FIELD_NUMBER: _builtins.int
+    START_INTERVAL_FIELD_NUMBER: _builtins.int
+    interval: _builtins.float
+    timeout: _builtins.float
+    retries: _builtins.int
+    start_period: _builtins.float
+    start_interval: _builtins.float
+    @_builtins.property
+    def test(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        test: _abc.Iterable[_builtins.str] | None = ...,
+        interval: _builtins.float = ...,
+        timeout: _builtins.float = ...,
+        retries: _builtins.int = ...,
+        start_period: _builtins.float = ...,
+        start_interval: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "retries", b"retries", "start_interval", b"start_interval", "start_period", b"start_period", "test", b"test", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthSpec: _TypeAlias = HealthSpec  # noqa: Y015
+
+@_typing.final
+class ProbeSpec(_message.Message):
+    """kind: exec, http or tcp."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KIND_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SCHEME_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    SUCCESSES_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    port: _builtins.int
+    path: _builtins.str
+    scheme: _builtins.str
+    status: _builtins.int
+    interval: _builtins.float
+    timeout: _builtins.float
+    delay: _builtins.float
+    failures: _builtins.int
+    successes: _builtins.int
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        port: _builtins.int = ...,
+        path: _builtins.str = ...,
+        scheme: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        status: _builtins.int = ...,
+        interval: _builtins.float = ...,
+        timeout: _builtins.float = ...,
+        delay: _builtins.float = ...,
+        failures: _builtins.int = ...,
+        successes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "delay", b"delay", "failures", b"failures", "headers", b"headers", "interval", b"interval", "kind", b"kind", "path", b"path", "port", b"port", "scheme", b"scheme", "status", b"status", "successes", b"successes", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeSpec: _TypeAlias = ProbeSpec  # noqa: Y015
+
+@_typing.final
 class ContainerSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -281,6 +394,9 @@ class ContainerSpec(_message.Message):
     CGROUPNS_MODE_FIELD_NUMBER: _builtins.int
     USERNS_FIELD_NUMBER: _builtins.int
     DOMAINNAME_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
+    LIVENESS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     hostname: _builtins.str
     workdir: _builtins.str
@@ -334,6 +450,12 @@ class ContainerSpec(_message.Message):
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceSpec]: ...
     @_builtins.property
     def device_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def health(self) -> Global___HealthSpec: ...
+    @_builtins.property
+    def readiness(self) -> Global___ProbeSpec: ...
+    @_builtins.property
+    def liveness(self) -> Global___ProbeSpec: ...
     def __init__(
         self,
         *,
@@ -374,10 +496,13 @@ class ContainerSpec(_message.Message):
         cgroupns_mode: _builtins.str = ...,
         userns: _builtins.str = ...,
         domainname: _builtins.str = ...,
+        health: Global___HealthSpec | None = ...,
+        readiness: Global___ProbeSpec | None = ...,
+        liveness: Global___ProbeSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "liveness", b"liveness", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "device_rules", b"device_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "env", b"env", "groups", b"groups", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "mounts", b"mounts", "no_new_privileges", b"no_new_privileges", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "seccomp", b"seccomp", "shm_size", b"shm_size", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns", b"userns", "uts_mode", b"uts_mode", "workdir", b"workdir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "cap_add", b"cap_add", "cap_drop", b"cap_drop", "cgroupns_mode", b"cgroupns_mode", "command", b"command", "device_rules", b"device_rules", "devices", b"devices", "dns", b"dns", "dns_options", b"dns_options", "dns_search", b"dns_search", "domainname", b"domainname", "env", b"env", "groups", b"groups", "health", b"health", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "ipc_mode", b"ipc_mode", "labels", b"labels", "liveness", b"liveness", "mounts", b"mounts", "no_new_privileges", b"no_new_privileges", "oom_score_adj", b"oom_score_adj", "open_stdin", b"open_stdin", "pid_mode", b"pid_mode", "privileged", b"privileged", "read_only", b"read_only", "readiness", b"readiness", "seccomp", b"seccomp", "shm_size", b"shm_size", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user", "userns", b"userns", "uts_mode", b"uts_mode", "workdir", b"workdir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -781,6 +906,8 @@ class TaskStatus(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    UNREADY_FIELD_NUMBER: _builtins.int
     state: _builtins.int
     at: _builtins.float
     message: _builtins.str
@@ -789,6 +916,8 @@ class TaskStatus(_message.Message):
     pid: _builtins.int
     exit_code: _builtins.int
     address: _builtins.str
+    health: _builtins.str
+    unready: _builtins.bool
     def __init__(
         self,
         *,
@@ -800,10 +929,12 @@ class TaskStatus(_message.Message):
         pid: _builtins.int = ...,
         exit_code: _builtins.int = ...,
         address: _builtins.str = ...,
+        health: _builtins.str = ...,
+        unready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "at", b"at", "container_id", b"container_id", "error", b"error", "exit_code", b"exit_code", "message", b"message", "pid", b"pid", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "at", b"at", "container_id", b"container_id", "error", b"error", "exit_code", b"exit_code", "health", b"health", "message", b"message", "pid", b"pid", "state", b"state", "unready", b"unready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

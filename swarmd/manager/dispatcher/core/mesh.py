@@ -91,4 +91,5 @@ def _answers(task: Task) -> bool:
         task.state is TaskState.RUNNING
         and task.desired_state is TaskState.RUNNING
         and bool(task.status.address)
+        and not task.status.unready
     )

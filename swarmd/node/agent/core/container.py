@@ -11,6 +11,7 @@ from swarmd.image.core.config import ImageConfig
 from swarmd.model.errors import Invalid
 from swarmd.model.expansion import Surroundings, expand
 from swarmd.model.spec import ContainerSpec, MountSpec, Resources, ThrottleSpec
+from swarmd.node.agent.core import health
 from swarmd.node.agent.core.etc_files import files
 from swarmd.node.agent.core.mounts import Source, Sources, to_mount
 from swarmd.node.agent.core.record import TaskRecord
@@ -79,6 +80,7 @@ def config(
         files=files(spec, hostname, facts.resolv_conf),
         limits=limits(it.limits),
         labels={**image.labels, **it.labels},
+        annotations=health.annotation(spec, image.healthcheck),
         runtime=it.runtime,
         stop_signal=spec.stop_signal or image.stop_signal or "SIGTERM",
     )

@@ -12,6 +12,7 @@ import enum
 from swarmd.model.objects import TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
+from swarmd.node.agent.core.health import Condition
 
 
 class Step(enum.Enum):
@@ -46,6 +47,24 @@ def advance(status: TaskStatus, state: TaskState, *, at: float, message: str, er
     if state < status.state:
         return status
     return replace(status, state=state, at=at, message=message, error=error)
+
+
+def conditioned(status: TaskStatus, condition: Condition, *, at: float) -> TaskStatus:
+    """The status after its probes said how it is: RUNNING from the first time that it is up."""
+    fresh = replace(status, health=condition.health, unready=not condition.ready)
+    if status.state is TaskState.STARTING:
+        if condition.is_up:
+            return advance(fresh, TaskState.RUNNING, at=at, message="started")
+        return replace(fresh, message=f"starting: {condition.waits_for}")
+    return replace(fresh, message="started" if condition.ready else condition.waits_for)
+
+
+def condemned(status: TaskStatus, exit_code: int | None, reason: str, *, at: float) -> TaskStatus:
+    """The status of a task whose container was stopped because its probes failed."""
+    code = 255 if exit_code is None else exit_code
+    error = f"task: non-zero exit ({code}): {reason}"
+    fresh = advance(status, TaskState.FAILED, at=at, message="started", error=error)
+    return replace(fresh, exit_code=code, pid=0, address="", health=status.health and "unhealthy")
 
 
 def ended(status: TaskStatus, exit_code: int, *, at: float, oom_killed: bool, error: str = "") -> TaskStatus:
