@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.kit.trees import disk_use, remove_tree
+from swarmd.node.runtime.storage import Storage
 
 
 def deep(path: Path, levels: int) -> None:
@@ -83,3 +84,10 @@ def test_what_is_not_there_takes_nothing(tmp_path: Path) -> None:
     assert disk_use(tmp_path / "nothing") == 0
     with pytest.raises(FileNotFoundError):
         remove_tree(tmp_path / "nothing")
+
+
+def test_what_a_container_nested_without_end_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "containers" / "c1").mkdir(parents=True)
+    deep(tmp_path / "containers" / "c1" / "upper", 3000)
+    Storage(tmp_path, tmp_path / "run").remove("c1")
+    assert list((tmp_path / "containers").iterdir()) == []
