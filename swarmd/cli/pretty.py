@@ -59,6 +59,8 @@ def node(view: control_pb2.NodeView) -> list[str]:
         f" Memory:\t\t{format_binary(about.memory)}",
         f"Engine Version:\t\t{about.engine_version}",
         *_labels(about.labels.items(), "Engine Labels:"),
+        *([f"Runtimes:\t\t{' '.join(about.runtimes)}"] if about.runtimes else []),
+        *(["Devices:", *(f" {path}" for path in about.devices)] if about.devices else []),
         *_tls(view),
     ]
 

@@ -27,6 +27,7 @@ def node(view: control_pb2.NodeView) -> Json:
             "Platform": {"Architecture": about.arch, "OS": about.os},
             "Resources": {"NanoCPUs": about.nano_cpus, "MemoryBytes": about.memory},
             "Engine": {"EngineVersion": about.engine_version} | filled(Labels=dict(about.labels)),
+            **filled(Runtimes=list(about.runtimes), Devices=list(about.devices)),
             "TLSInfo": filled(
                 TrustRoot=view.root_ca.decode("ascii", "replace"),
                 CertIssuerKeyID=it.status.certificate.issuer,

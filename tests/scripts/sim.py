@@ -17,6 +17,7 @@ from swarmd.manager.orchestrator.services import ServicePlanner
 from swarmd.manager.plan import Step
 from swarmd.manager.scheduler.scheduling import SchedulerPlanner
 from swarmd.model.objects import (
+    FEATURE_LEVEL,
     Cluster,
     Node,
     NodeDescription,
@@ -161,7 +162,9 @@ class Sim:
     # what users and machines do
 
     def add_node(self, name: str, *, cpus: int = 64, labels: dict[str, str] | None = None) -> None:
-        description = NodeDescription(hostname=name, nano_cpus=cpus * CORE, memory=64 * GIB)
+        description = NodeDescription(
+            hostname=name, nano_cpus=cpus * CORE, memory=64 * GIB, feature_level=FEATURE_LEVEL
+        )
         spec = NodeSpec(labels=labels or {})
         status = NodeStatus(state=NodeState.READY)
         self.put(Node(id=name, spec=spec, role=Role.WORKER, description=description, status=status))

@@ -66,6 +66,7 @@ REFUSED: list[tuple[ServiceSpec, tuple[str, ...]]] = [
     (mount(source="{{.Task.Nmae}}"), ("mount /data: source", "no field Nmae")),
     (mount(kind="bind", source="{{.Task.Name}}"), ("bind mount source", "web.1.", "absolute")),
     (mount(labels={"a": "{{.Foo}}"}), ("mount /data: label a", "no field Foo")),
+    (container(env=("A",)), ("env", '"A"', "NAME=value")),
     (container(env=("=x",)), ("env", "=x", "NAME=value")),
     (container(args=("a\0b",)), ("args", "zero byte")),
     (container(hostname="a\0b"), ("hostname", "zero byte")),

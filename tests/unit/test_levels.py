@@ -14,6 +14,7 @@ from swarmd.model.objects import (
     JoinToken,
     Node,
     NodeDescription,
+    Row,
     Service,
     Task,
 )
@@ -127,6 +128,19 @@ def test_managers_of_level_1_are_not_given_the_containers_of_level_2(
     with pytest.raises(Unavailable, match=field):
         fit(row, 1)
     assert fit(row, 2) is row
+
+
+@pytest.mark.parametrize(
+    ("row", "level"),
+    [
+        (Service(id="s", spec=ServiceSpec(name="web")), 0),
+        (JoinToken(id="t", secret_hash="x"), 1),
+        (Service(id="s", spec=ServiceSpec(name="web", template=TaskTemplate(runtime="crun"))), 2),
+        (Node(id="n", join_key="digest"), 1),
+    ],
+)
+def test_the_least_level_that_understands_a_row_is_known(row: Row, level: int) -> None:
+    assert levels.needed(row) == level
 
 
 def test_at_level_1_a_node_keeps_what_level_1_brought_and_its_runtimes_are_left_out() -> None:

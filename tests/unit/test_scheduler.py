@@ -172,6 +172,32 @@ def test_a_device_that_a_node_does_not_offer_keeps_tasks_away() -> None:
     assert spread(sim) == {"n2": 1}
 
 
+def test_a_node_too_old_for_what_a_service_says_gets_none_of_its_tasks() -> None:
+    sim = a_swarm(nodes=2)
+    for name in ("n1", "n2"):
+        about(sim, name, feature_level=1)
+    container = ContainerSpec(image="demo:1", privileged=True)
+    sim.create(given(a_service(replicas=1), container=container))
+    sim.create(a_service("plain", replicas=2))
+    sim.settle()
+    assert errors(sim) == ["no suitable node (swarmd too old on 2 nodes)"]
+    assert spread(sim, "plain") == {"n1": 1, "n2": 1}
+    about(sim, "n2", feature_level=2)
+    sim.settle()
+    assert spread(sim) == {"n2": 1}
+
+
+def test_another_version_under_the_same_number_is_looked_at_anew() -> None:
+    sim = a_swarm(nodes=1)
+    sim.create(a_service(replicas=1, cpus=1))
+    sim.settle()
+    sim.remove("web")
+    sim.settle()
+    sim.create(a_service(replicas=1, cpus=1000))
+    sim.settle()
+    assert errors(sim) == ["no suitable node (insufficient resources on 1 node)"]
+
+
 def given(spec: ServiceSpec, **fields: object) -> ServiceSpec:
     return replace(spec, template=replace(spec.template, **fields))
 

@@ -107,6 +107,8 @@ def _container(spec: ContainerSpec, *, runtime: str) -> None:
     for entry in spec.env:
         if not entry.partition("=")[0]:
             raise Invalid(f'env "{entry}" has no name: write NAME=value')
+        if "=" not in entry:
+            raise Invalid(f'env "{entry}" has no value: write NAME=value, or leave it out')
     validate_mounts.mounts(spec.mounts)
 
 

@@ -50,6 +50,8 @@ def container(spec: ContainerSpec, runtime: str) -> None:
         if not _RULE.fullmatch(rule):
             raise Invalid(f'device-cgroup-rule "{rule}" is not understood: write it as c 1:3 rwm')
     _names(spec)
+    if spec.workdir and not spec.workdir.startswith("/"):
+        raise Invalid(f'the working directory "{spec.workdir}" is invalid, it needs to be an absolute path')
     _numbers(spec)
     _seccomp(spec.seccomp)
     if runtime and not _NAME.fullmatch(runtime):
@@ -138,6 +140,8 @@ def _modes(spec: ContainerSpec) -> None:
         if mode and mode not in _MODES[flag]:
             ours = " or ".join(_MODES[flag])
             raise Invalid(f'{flag}: mode "{mode}" is not known: use {ours}, or leave it out')
+    if spec.init and spec.pid_mode:
+        raise Invalid("init needs a process namespace of the container's own: leave out init, or pid")
     if spec.uts_mode == "host" and (spec.hostname or spec.domainname):
         raise Invalid("uts=host takes the node's own host name: leave out hostname and domainname")
 

@@ -37,6 +37,8 @@ def _mount(mount: MountSpec) -> None:
         raise Invalid(f'invalid mount target, must be an absolute path: "{mount.target}"')
     if posixpath.normpath(mount.target) in ("/", "//"):
         raise Invalid(f'invalid mount target "{mount.target}": the root itself cannot be mounted over')
+    if posixpath.normpath(mount.target).lstrip("/").split("/")[0] in ("proc", "sys"):
+        raise Invalid(f'invalid mount target "{mount.target}": nothing can be mounted on /proc and /sys')
     for path in (mount.source, mount.target, mount.subpath):
         if len(path.encode()) > _MAX_PATH:
             raise Invalid(f"mount {mount.target[:60]}: a path is longer than {_MAX_PATH} bytes")

@@ -9,6 +9,8 @@ from swarmd.model.errors import Invalid
 from swarmd.model.spec import Resources, ThrottleSpec
 
 _MIN_MEMORY = 4 * 1024 * 1024
+_MIN_LIMIT = 6 * 1024 * 1024  # what a container needs to start at all, here as in Docker
+_MOST_CPUS = 8192
 _MIN_NANO_CPUS = 1_000_000
 _MOST = 2**63 - 1
 _CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
@@ -44,6 +46,8 @@ def _amount(what: str, amount: Resources) -> None:
             raise Invalid(f"invalid {name} {what}: {getattr(amount, name)} is no amount")
     if amount.nano_cpus and amount.nano_cpus < _MIN_NANO_CPUS:
         raise Invalid(f"invalid cpu {what}: Must be at least 0.001, not {amount.nano_cpus / 1e9:g}")
+    if amount.nano_cpus > _MOST_CPUS * 10**9:
+        raise Invalid(f"invalid cpu {what}: {amount.nano_cpus / 1e9:g} are more than {_MOST_CPUS}")
     if amount.memory and amount.memory < _MIN_MEMORY:
         raise Invalid(f"invalid memory {what}: Must be at least 4MiB, not {amount.memory} bytes")
     if amount.pids < 0:
@@ -62,8 +66,10 @@ def _memory(amount: Resources) -> None:
         )
     if amount.memory_swappiness is not None and not 0 <= amount.memory_swappiness <= 100:
         raise Invalid(f"memory-swappiness must be between 0 and 100, not {amount.memory_swappiness}")
-    if amount.memory_reservation < 0 or 0 < amount.memory_reservation < _MIN_MEMORY:
-        raise Invalid(f"memory-reservation must be at least 4MiB, not {amount.memory_reservation} bytes")
+    if 0 < memory < _MIN_LIMIT:
+        raise Invalid(f"invalid memory limit: Must be at least 6MiB, not {memory} bytes")
+    if amount.memory_reservation < 0 or 0 < amount.memory_reservation < _MIN_LIMIT:
+        raise Invalid(f"memory-reservation must be at least 6MiB, not {amount.memory_reservation} bytes")
     if 0 < memory < amount.memory_reservation:
         raise Invalid(
             f"memory-reservation {amount.memory_reservation} is larger than limit-memory {memory}: "
@@ -95,6 +101,8 @@ def _cpu_list(flag: str, text: str) -> None:
         first, dash, last = part.partition("-")
         if dash and int(first) > int(last):
             raise Invalid(f'{flag} "{text}": the range {part} runs backwards')
+        if int(last or first) >= _MOST_CPUS:
+            raise Invalid(f'{flag} "{text}": numbers end at {_MOST_CPUS - 1}')
 
 
 def _throttles(flag: str, throttles: Sequence[ThrottleSpec]) -> None:

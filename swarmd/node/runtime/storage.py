@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-import shutil
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from swarmd.kit.trees import remove_tree
 from swarmd.node.runtime import rundir
 from swarmd.node.runtime.core.bundle_mounts import generated_files
 from swarmd.node.runtime.core.cgroups import ContainerGroups
@@ -99,7 +99,7 @@ class Storage:
         """May take long for a container that wrote much: call it off the event loop."""
         for base in (self.directory(container_id), self._run_dir / "ctr" / container_id):
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(base)
+                remove_tree(base)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from swarmd.kit.trees import disk_use, remove_tree
 from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
 from swarmd.node.volume.core.volume import NAME, Volume, described
 from swarmd.security.durable import sync_directory, write_durably
@@ -23,8 +23,6 @@ from swarmd.security.durable import sync_directory, write_durably
 DATA, METADATA = "_data", "volume.json"
 _MAKING, _REMOVING = ".making-", ".removing-"
 _MOST_METADATA = 1 << 20
-_BLOCK = 512
-_CHANGED_BELOW_US = (FileNotFoundError, NotADirectoryError)
 
 
 class VolumeDisk:
@@ -39,7 +37,8 @@ class VolumeDisk:
             self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
             for name in os.listdir(self._root):
                 if name.startswith((_MAKING, _REMOVING)):
-                    shutil.rmtree(self._root / name, ignore_errors=True)
+                    with contextlib.suppress(OSError):  # the next start tries again
+                        remove_tree(self._root / name)
 
     def data(self, name: str) -> Path:
         """Where a volume's content is."""
@@ -76,7 +75,8 @@ class VolumeDisk:
                 write_durably(fresh / METADATA, msgspec.json.encode(volume))
                 self._appear(fresh, base, volume.name)
             finally:
-                shutil.rmtree(fresh, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(fresh)
         return base / DATA
 
     def mend(self, name: str) -> Path:
@@ -98,22 +98,11 @@ class VolumeDisk:
             except FileNotFoundError:
                 raise NotFound(f"get {name}: no such volume") from None
             sync_directory(self._root)
-            # By directory descriptors: what a container left there is not followed anywhere.
-            shutil.rmtree(gone)
+            remove_tree(gone)
 
     def size(self, name: str) -> int:
-        """Bytes that a volume's content takes on the disk; a file with several names counts once."""
-        total = 0
-        counted: set[tuple[int, int]] = set()
-        for _, _, files, directory in _walk(self.data(name)):
-            for entry in files:
-                with contextlib.suppress(*_CHANGED_BELOW_US):
-                    seen = os.stat(entry, dir_fd=directory, follow_symlinks=False)
-                    if seen.st_nlink == 1 or (seen.st_dev, seen.st_ino) not in counted:
-                        total += seen.st_blocks * _BLOCK
-                    if seen.st_nlink > 1:
-                        counted.add((seen.st_dev, seen.st_ino))
-        return total
+        """Bytes that a volume's content takes on the disk."""
+        return disk_use(self.data(name))
 
     def _is_volume(self, name: str) -> bool:
         with contextlib.suppress(OSError):
@@ -129,11 +118,6 @@ class VolumeDisk:
                 raise Conflict(f"a volume {name} is there already") from error
             raise
         sync_directory(self._root)
-
-
-def _walk(top: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
-    with contextlib.suppress(*_CHANGED_BELOW_US):
-        yield from os.fwalk(top, follow_symlinks=False)
 
 
 def _content(path: Path) -> bytes | None:

@@ -101,6 +101,18 @@ def fit(row: Row, level: int) -> Row:
     return _fit(row, level)
 
 
+def needed(row: Row) -> int:
+    """The least level that understands everything in ``row``."""
+    return next((level for level in range(FEATURE_LEVEL) if _understands(level, row)), FEATURE_LEVEL)
+
+
+def _understands(level: int, row: Row) -> bool:
+    try:
+        return fit(row, level) == row
+    except Unavailable:
+        return False
+
+
 def _fit(struct: S, level: int) -> S:
     kind = type(struct).__name__
     known = {name for fields in KNOWN[: level + 1] for name in fields.get(kind, "").split()}

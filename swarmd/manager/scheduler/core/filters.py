@@ -28,6 +28,7 @@ class Reason(enum.Enum):
         "scheduling constraints not satisfied on 1 node",
         "scheduling constraints not satisfied on {} nodes",
     )
+    TOO_OLD = ("swarmd too old on 1 node", "swarmd too old on {} nodes")
     RUNTIME = ("missing runtime {runtime} on 1 node", "missing runtime {runtime} on {} nodes")
     DEVICES = ("devices not offered on 1 node", "devices not offered on {} nodes")
     HOST_PORT = ("host-mode port already in use on 1 node", "host-mode port already in use on {} nodes")
@@ -52,6 +53,8 @@ def rejects(place: Place, want: Want) -> Reason | None:
         return Reason.RESOURCES
     if not constraint.meets(want.constraints, node):
         return Reason.CONSTRAINTS
+    if node.description.feature_level < want.level:
+        return Reason.TOO_OLD
     if want.runtime and want.runtime not in (node.description.runtimes or LOCAL):
         return Reason.RUNTIME
     if not want.devices.issubset(node.description.devices):

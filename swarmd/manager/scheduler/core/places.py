@@ -11,6 +11,7 @@ import msgspec
 
 from swarmd.model.objects import Node, SpecVersion, Task
 from swarmd.model.states import TaskState
+from swarmd.store.core import levels
 
 FAILURES = 5
 FAILURE_WINDOW = 300.0
@@ -22,7 +23,8 @@ _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """What every task of one spec version asks of a node.
 
-    ``ports``: host-mode ones, as ``tcp/80``; ``runtime`` empty: the node's default; ``devices``: by path.
+    ``ports``: host-mode ones, as ``tcp/80``; ``runtime`` empty: the node's default; ``devices``: by path;
+    ``level``: the feature level of a node that understands all that the task is told.
     """
 
     service_id: str
@@ -34,6 +36,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     max_replicas: int = 0
     runtime: str = ""
     devices: frozenset[str] = frozenset()
+    level: int = 0
 
 
 def want_of(version: SpecVersion) -> Want:
@@ -49,6 +52,7 @@ def want_of(version: SpecVersion) -> Want:
         max_replicas=template.placement.max_replicas,
         runtime=template.runtime,
         devices=frozenset(device.source for device in template.container.devices),
+        level=levels.needed(version),
     )
 
 

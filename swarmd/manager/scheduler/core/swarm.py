@@ -12,6 +12,7 @@ from swarmd.manager.scheduler.core.filters import Reason
 from swarmd.manager.scheduler.core.places import Place, Want, is_pending, occupies, want_of
 from swarmd.model.objects import Node, SpecVersion, Task, spec_version_id
 
+MOST_WANTS = 10_000
 FindVersion = Callable[[str, int], SpecVersion | None]
 
 
@@ -23,6 +24,7 @@ class Swarm:
         self._find_version = find_version
         self._waiting: dict[str, frozenset[Reason]] = {}
         self._pending: dict[str, dict[str, Task]] = {}
+        self._wants: dict[str, tuple[int, Want]] = {}
         self._taken: dict[str, tuple[Task, Want | None]] = {}
 
     def load(self, nodes: Iterable[Node], tasks: Iterable[Task]) -> Collection[str]:
@@ -40,7 +42,14 @@ class Swarm:
     def want(self, task: Task) -> Want | None:
         """What a task asks for; None when its spec version is not known."""
         version = self._find_version(task.service_id, task.spec_version)
-        return None if version is None else want_of(version)
+        if version is None:
+            return None
+        known = self._wants.get(version.id)
+        if known is None or known[0] != version.version:
+            if len(self._wants) > MOST_WANTS:  # of services that are long gone, most of them
+                self._wants.clear()
+            known = self._wants[version.id] = (version.version, want_of(version))
+        return known[1]
 
     def place(self, node_id: str) -> Place:
         return self.places.setdefault(node_id, Place())
