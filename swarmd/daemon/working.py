@@ -33,6 +33,7 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
+from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import Runtime
 from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import codec, errors
@@ -106,6 +107,7 @@ class Working:
             images=machine.images,
             fetcher=fetcher,
             mounting=Mounting(machine.images, fetcher, machine.volumes),
+            devices=DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir)),
             facts=self._facts,
             clock=machine.clock,
         )

@@ -215,3 +215,34 @@ async def test_all_its_processes_are_listed(rig: Rig, runtime: LocalRuntime) -> 
     assert (first.pid, first.command, first.uid, first.state) == (pid, "sleep 2000", 1000, "S")
     assert (second.ppid, second.command) == (pid, "sleep 1000")
     assert abs(first.started_at - second.started_at) < 60
+
+
+async def test_a_killed_child_is_told_while_the_container_runs(rig: Rig, runtime: LocalRuntime) -> None:
+    heard: list[tuple[str, int]] = []
+    runtime.oom_heard = lambda container_id, kills: heard.append((container_id, kills))
+    script = "while :; do sh -c 'exec tail -c 100000000 /dev/zero' >/dev/null; echo again; sleep 1; done"
+    config = rig.shell(script, limits=Limits(memory=16 * MIB, memory_swap=16 * MIB))
+    await start(runtime, config)
+    await until(lambda: len(heard) >= 2)
+    assert [container_id for container_id, _ in heard[:2]] == [config.id] * 2
+    assert heard[0][1] < heard[1][1]
+    state = runtime.inspect(config.id)
+    assert state is not None
+    assert (state.status, state.oom_killed) == ("running", True)
+    final = await runtime.stop(config.id, grace=0)
+    assert (final.oom_killed, final.exit_code) == (True, 137)
+
+
+async def test_a_daemon_that_comes_back_knows_who_ran_out_of_memory(rig: Rig) -> None:
+    script = "sh -c 'exec tail -c 100000000 /dev/zero' >/dev/null; echo survived; sleep 1000"
+    config = rig.shell(script, limits=Limits(memory=16 * MIB, memory_swap=16 * MIB))
+    first = rig.runtime()
+    await first.start_up()
+    await start(first, config)
+    await until_line(first, config.id, "survived")
+    await first.shut_down(stop_containers=False)
+    (rig.data / "containers" / config.id / "state.json").unlink()  # the kernel alone remembers
+    async with running(rig) as second:
+        state = second.inspect(config.id)
+        assert state is not None
+        assert (state.status, state.oom_killed) == ("running", True)

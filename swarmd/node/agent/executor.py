@@ -18,6 +18,7 @@ from swarmd.node.agent.core.steps import Container
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
+from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import ContainerState, Runtime
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class Executor:
         mounting: Mounting,
         facts: Callable[[], NodeFacts],
         clock: Clock,
+        devices: DeviceList | None = None,
     ) -> None:
         self._runtime = runtime
         self._network = network
@@ -51,14 +53,17 @@ class Executor:
         self._mounting = mounting
         self._facts = facts
         self._clock = clock
+        self._devices = devices or DeviceList()
         self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
-        """The image is here and unpacked, and what its mounts need.
+        """The image is here and unpacked, what its mounts need, and the node offers the devices.
 
-        Raises NotFound or Invalid when it never will be, Unavailable when it may be later.
+        Raises NotFound, Invalid or Refused when it never will be, Unavailable when it may be later.
         """
         spec = container.expanded(record, self._facts()).template.container
+        devices = (device.source for device in spec.devices)
+        self._devices.check(devices, spec.device_rules, node=self._facts().hostname)
         await self._mounting.prepare(spec.mounts)
         await self._fetcher.ensure(spec.image)
         await self._images.prepare(spec.image)

@@ -128,12 +128,6 @@ class CgroupDriver:
                 await self._clock.sleep(pause)
                 pause = min(0.25, pause * 2)
 
-    def oom_killed(self, groups: ContainerGroups) -> bool:
-        """Whether the kernel killed any of its processes for want of memory."""
-        if "memory" in groups.v1:
-            return cgroups.oom_kills(kernfiles.read(f"{groups.v1['memory']}/memory.oom_control")) > 0
-        return cgroups.oom_kills(kernfiles.read(f"{groups.v2}/memory.events")) > 0
-
     def tidy(self) -> None:
         """Remove the parent directories if no container of anybody is left in them."""
         if self.layout.pure_v2:

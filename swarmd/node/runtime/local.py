@@ -13,7 +13,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import freezing, hostfacts, reattach
+from swarmd.node.runtime import hostfacts, oom, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
@@ -101,7 +101,7 @@ class LocalRuntime(Operating):
                 box.created(row.pid, fd)
         if row.status == "running":
             box.started(row.started)
-            self._note(box, paused=freezing.is_frozen(box.stored.groups))
+        self._observe(box)
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
@@ -133,7 +133,7 @@ class LocalRuntime(Operating):
         if not box.ready:  # told in the same breath as its creation
             box.early_end = row
             return
-        box.ended(row, now=self._clock.now(), oom=self._groups.oom_killed(box.stored.groups))
+        box.ended(row, now=self._clock.now(), oom=oom.kills(box.stored.groups) > 0)
         self._storage.save_state(box.state)
         self._nursery.start(f"acknowledge the end of {row.id}", self._acknowledge(row.id))
 
@@ -168,6 +168,7 @@ class LocalRuntime(Operating):
             raise
         box.ready = True
         self._storage.save_state(box.state)
+        self._observe(box)
         if box.early_end is not None:
             self._finish(box.early_end)
         return pid

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Invalid, Refused
-from swarmd.node.runtime import allotment, freezing, gauges, kernfiles
+from swarmd.node.runtime import allotment, freezing, gauges, kernfiles, oom
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
@@ -23,9 +25,12 @@ from swarmd.node.runtime.core.oci_resources import Resources
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
+from swarmd.node.runtime.oom import MemoryWatch
 from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerStats, Limits, Process
 from swarmd.node.runtime.storage import Storage
+
+_LOOKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between looks at a counter that is about to rise
 
 
 class Operating:
@@ -36,6 +41,9 @@ class Operating:
     _planner: Planner
     _execs: Execs
     _attachments: Attachments
+    _nursery: Nursery
+    oom_heard: Callable[[str, int], None] = staticmethod(lambda _id, _kills: None)
+    """Called with a container's id and how many of its processes the kernel has killed for want of memory."""
 
     @functools.cached_property
     def archives(self) -> Archives:
@@ -69,6 +77,42 @@ class Operating:
         box.signal(signal_number(signal))
         self._thaw(box)
 
+    def _observe(self, box: Box) -> None:
+        """It is there, perhaps since before this daemon: is it paused, has it run out of memory, will it?"""
+        if box.state.status == "running":
+            self._note(box, paused=freezing.is_frozen(box.stored.groups))
+            self._note_kills(box)
+        if not box.observed:
+            with contextlib.suppress(OSError):  # the counter is looked at in the end anyway
+                watch = MemoryWatch(box.stored.groups, lambda: self._out_of_memory(box))
+                box.on_close.append(watch.close)
+                box.observed = True
+
+    def _out_of_memory(self, box: Box) -> None:
+        if not box.looking:
+            box.looking = True
+            self._nursery.start(f"look for killed processes of {box.state.id}", self._look_for_kills(box))
+
+    async def _look_for_kills(self, box: Box) -> None:
+        """v1 tells before it kills, and also a container that only shares the fate of the group above it."""
+        try:
+            for pause in _LOOKS:
+                if self._note_kills(box) or box.done.is_set() or not box.ready:
+                    return
+                await self._clock.sleep(pause)
+        finally:
+            box.looking = False
+
+    def _note_kills(self, box: Box) -> bool:
+        """Whether there are more than before."""
+        killed = oom.kills(box.stored.groups)
+        if killed <= box.oom_kills or box.done.is_set():
+            return False
+        box.oom_kills = killed
+        self._note(box, oom_killed=True)
+        self.oom_heard(box.state.id, killed)
+        return True
+
     async def pause(self, container_id: str) -> None:
         box = self._box(container_id)
         async with box.turn:
@@ -91,9 +135,10 @@ class Operating:
             freezing.thaw(box.stored.groups)
             self._note(box, paused=False)
 
-    def _note(self, box: Box, *, paused: bool) -> None:
-        if not box.done.is_set():
-            box.state = msgspec.structs.replace(box.state, paused=paused)
+    def _note(self, box: Box, **news: bool) -> None:
+        fresh = msgspec.structs.replace(box.state, **news)
+        if fresh != box.state and not box.done.is_set():
+            box.state = fresh
             self._storage.save_state(box.state)
 
     async def update(self, container_id: str, limits: Limits) -> None:
