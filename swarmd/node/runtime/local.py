@@ -62,11 +62,11 @@ class LocalRuntime(Operating):
         return self._cgroups
 
     async def start_up(self) -> None:
-        self._cgroups = CgroupDriver(self._clock)
-        self._cgroups.prepare()
-        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         self._storage.prepare()
         found = self._storage.load()
+        self._cgroups = CgroupDriver(self._clock, owner=self._storage.identity())
+        self._cgroups.prepare(known={name for name, _, _ in found})
+        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         for name, stored, state in found:
             if stored is not None:
                 box = Box(stored, state or ContainerState(id=name, status="created"))
@@ -169,7 +169,7 @@ class LocalRuntime(Operating):
         box.ready = True
         self._storage.save_state(box.state)
         self._observe(box)
-        if box.early_end is not None:
+        if box.early_end:
             self._finish(box.early_end)
         return pid
 

@@ -12,15 +12,17 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Invalid, Refused
+from swarmd.model.errors import Refused, Unavailable
 from swarmd.node.runtime import allotment, freezing, gauges, kernfiles, oom
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
+from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.core import limits as rules
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
+from swarmd.node.runtime.core.limits import Change
 from swarmd.node.runtime.core.oci_resources import Resources
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Session
@@ -28,7 +30,8 @@ from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.oom import MemoryWatch
 from swarmd.node.runtime.planner import Planner
 from swarmd.node.runtime.port import ContainerStats, Limits, Process
-from swarmd.node.runtime.storage import Storage
+from swarmd.node.runtime.storage import Storage, Stored
+from swarmd.node.runtime.widening import widen
 
 _LOOKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between looks at a counter that is about to rise
 
@@ -146,27 +149,45 @@ class Operating:
         async with box.turn:
             if box.state.status == "exited" or not box.ready:
                 raise Refused(f"container {container_id} has ended; only a new one can have other limits")
-            stored, driver = box.stored, self._groups
-            before = allotment.resources(driver, stored.config.limits)
-            after = allotment.resources(driver, limits)
-            _refuse_without_group(stored.groups, after, driver)
-            changes = rules.changes(
-                rules.writes(stored.groups, before, driver.facts),
-                rules.writes(stored.groups, after, driver.facts),
-                {path: kernfiles.read(path) for path in rules.ordered_files(stored.groups)},
-                driver.facts,
-            )
-            _refuse_below_usage(stored.groups, after)
-            await asyncio.to_thread(driver.change, changes)
-            fresh = msgspec.structs.replace(
-                stored, config=msgspec.structs.replace(stored.config, limits=limits)
-            )
+            before = allotment.resources(self._groups, box.stored.config.limits)
+            after = allotment.resources(self._groups, limits)
+            await self._widen(box, after)
+            changes = self._changes(box.stored.groups, before, after)
+            _refuse_below_usage(box.stored.groups, after)
+            await asyncio.to_thread(self._groups.change, changes)
             try:
-                self._storage.save(fresh)
+                config = msgspec.structs.replace(box.stored.config, limits=limits)
+                self._store(box, msgspec.structs.replace(box.stored, config=config))
             except OSError as error:
-                driver.revert(changes)
-                raise Refused(f"the new limits cannot be written to disk: {error}") from error
-            box.stored = fresh
+                self._groups.revert(changes)
+                raise Unavailable(f"the new limits cannot be written to disk: {error}") from error
+
+    def _changes(self, groups: ContainerGroups, before: Resources, after: Resources) -> tuple[Change, ...]:
+        facts = self._groups.facts
+        return rules.changes(
+            rules.writes(groups, before, facts),
+            rules.writes(groups, after, facts),
+            {path: kernfiles.read(path) for path in rules.ordered_files(groups)},
+            facts,
+        )
+
+    async def _widen(self, box: Box, wanted: Resources) -> None:
+        """Some groups are made only for containers that are limited by them: it may be one from now on."""
+        now, layout = box.stored.groups, self._groups.layout
+        wider = cgroups.place(layout, box.state.id, {*now.v1, *rules.controllers(wanted)})
+        if wider == now:
+            return
+        rules.writes(wider, wanted, self._groups.facts)  # what cannot be had is refused before anything moves
+        self._store(box, msgspec.structs.replace(box.stored, groups=wider))  # so that removal knows of it
+        try:
+            await widen(self._groups, now, wider, self._clock)
+        except Unavailable:
+            self._store(box, msgspec.structs.replace(box.stored, groups=now))
+            raise
+
+    def _store(self, box: Box, stored: Stored) -> None:
+        self._storage.save(stored)
+        box.stored = stored
 
     async def stats(self, container_id: str) -> ContainerStats:
         box = self._box(container_id)
@@ -185,17 +206,6 @@ def _refuse_unless_running(box: Box, done: str) -> None:
     if box.state.status != "running":
         raise Refused(
             f"container {box.state.id} is {box.state.status}; only a running container can be {done}"
-        )
-
-
-def _refuse_without_group(groups: ContainerGroups, wanted: Resources, driver: CgroupDriver) -> None:
-    missing = {
-        name for name in rules.controllers(wanted) if name in driver.layout.v1 and name not in groups.v1
-    }
-    if missing:
-        raise Invalid(
-            f"this container was made without limits of {', '.join(sorted(missing))}; they cannot be given "
-            "to it while it runs"
         )
 
 
