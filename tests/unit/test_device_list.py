@@ -9,7 +9,7 @@ import pytest
 from swarmd.daemon import config
 from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime.core.device_patterns import Found, allows, check_patterns, fixed_part
-from swarmd.node.runtime.device_list import DeviceList, block_devices, look_up
+from swarmd.node.runtime.device_list import DeviceList, block_devices
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,18 @@ def test_rules_by_number_need_a_node_that_offers_everything() -> None:
     DeviceList(["*"]).check([], ["c 1:3 rwm"], node="w1")
 
 
-def test_what_is_no_device_is_said_to_be_none(tmp_path: Path) -> None:
+def test_what_is_no_device_is_said_to_be_none() -> None:
     with pytest.raises(Invalid, match="is not a device"):
-        DeviceList(["*"]).check([str(tmp_path)], node="w1")
+        DeviceList(["*"]).check([__file__], node="w1")
     with pytest.raises(Invalid, match="No such file"):
         DeviceList(["*"]).check(["/dev/not-there"], node="w1")
-    assert look_up(["/dev/null"]) == {"/dev/null": ("c", 1, 3)}
     with pytest.raises(Invalid, match=r"read_bps: /dev/null is not a block device"):
         block_devices("read_bps", ["/dev/null"])
+
+
+def test_a_directory_stands_for_the_devices_in_it(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    DeviceList(["/dev/null", "/dev/zero"]).check([str(tmp_path)], node="w1")
+    with pytest.raises(Refused, match="zero is not offered"):
+        DeviceList(["/dev/null"]).check([str(tmp_path)], node="w1")

@@ -35,8 +35,7 @@ class DeviceList:
                     f'device-cgroup-rule "{rule}" is refused by node {node}: rules name devices by number, '
                     'and device_allow in its configuration does not have "*" (all devices)'
                 )
-        for path in paths:
-            look_up([path])
+        for path in (each for asked in paths for each in _meant(asked)):
             found = self._found(path)
             if not device_patterns.allows(self._patterns, found):
                 listed = ", ".join(self._patterns) or "nothing now"
@@ -63,11 +62,6 @@ class DeviceList:
         return {disk for path in self._keeps for device in _device_under(path) for disk in _disks(device)}
 
 
-def look_up(paths: Iterable[str]) -> Mapping[str, Node]:
-    """Path → what it is; :class:`Invalid` for one that is missing or no device."""
-    return {path: _look_up(path) for path in paths}
-
-
 def block_devices(field: str, paths: Iterable[str]) -> Mapping[str, tuple[int, int]]:
     """Path → (major, minor) of what can be throttled; else :class:`Invalid` naming ``field``."""
     found = {}
@@ -88,6 +82,11 @@ def _look_up(path: str) -> Node:
         raise Invalid(f"device {path!r} is not a device on this node")
     kind = "b" if stat.S_ISBLK(found.st_mode) else "c"
     return kind, os.major(found.st_rdev), os.minor(found.st_rdev)
+
+
+def _meant(path: str) -> Iterable[str]:
+    """A directory stands for the devices in it."""
+    return sorted(_below(path)) if os.path.isdir(path) else [path]
 
 
 def _below(directory: str) -> Iterator[str]:

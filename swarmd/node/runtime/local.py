@@ -12,7 +12,7 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
+from swarmd.model.errors import Conflict, Refused, SwarmError, Unavailable
 from swarmd.node.runtime import hostfacts, oom, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.archive import Archives
@@ -271,10 +271,6 @@ class LocalRuntime(Operating):
         box = self._boxes.get(container_id)
         return box.state if box is not None and box.ready else None
 
-    def config(self, container_id: str) -> ContainerConfig | None:
-        box = self._boxes.get(container_id)
-        return box.stored.config if box is not None else None
-
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:
             async with asyncio.TaskGroup() as group:
@@ -290,9 +286,3 @@ class LocalRuntime(Operating):
         self._spawner.close()
         for box in self._boxes.values():
             box.close()
-
-    def _box(self, container_id: str) -> Box:
-        box = self._boxes.get(container_id)
-        if box is None:
-            raise NotFound(f"no such container: {container_id}")
-        return box

@@ -12,7 +12,7 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
-from swarmd.model.errors import Refused, Unavailable
+from swarmd.model.errors import NotFound, Refused, Unavailable
 from swarmd.node.runtime import allotment, freezing, gauges, kernfiles, oom
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
@@ -29,7 +29,7 @@ from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.oom import MemoryWatch
 from swarmd.node.runtime.planner import Planner
-from swarmd.node.runtime.port import ContainerStats, Limits, Process
+from swarmd.node.runtime.port import ContainerConfig, ContainerStats, Limits, Process
 from swarmd.node.runtime.storage import Storage, Stored
 from swarmd.node.runtime.widening import widen
 
@@ -39,6 +39,7 @@ _LOOKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between looks at a co
 class Operating:
     """A part of :class:`LocalRuntime`, which has the containers."""
 
+    _boxes: dict[str, Box]
     _clock: Clock
     _storage: Storage
     _planner: Planner
@@ -58,11 +59,20 @@ class Operating:
         raise NotImplementedError
 
     def _box(self, container_id: str) -> Box:
-        raise NotImplementedError
+        box = self._boxes.get(container_id)
+        if box is None:
+            raise NotFound(f"no such container: {container_id}")
+        return box
+
+    def config(self, container_id: str) -> ContainerConfig | None:
+        box = self._boxes.get(container_id)
+        return box.stored.config if box is not None else None
 
     async def exec(self, container_id: str, config: ExecConfig) -> Session:
         check(config)
         box = self._box(container_id)
+        if box.state.paused:
+            raise Refused(f"container {container_id} is paused; resume it before a program is run in it")
         procs = self._groups.procs_files(box.stored.groups)
         return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 
@@ -149,8 +159,8 @@ class Operating:
         async with box.turn:
             if box.state.status == "exited" or not box.ready:
                 raise Refused(f"container {container_id} has ended; only a new one can have other limits")
-            before = allotment.resources(self._groups, box.stored.config.limits)
-            after = allotment.resources(self._groups, limits)
+            before = allotment.limited(self._groups, box.stored.config.limits)
+            after = allotment.limited(self._groups, limits)
             await self._widen(box, after)
             changes = self._changes(box.stored.groups, before, after)
             _refuse_below_usage(box.stored.groups, after)
