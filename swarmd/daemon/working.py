@@ -101,13 +101,14 @@ class Working:
             nursery,
         )
         fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
+        self._devices = DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir))
         executor = Executor(
             runtime=machine.runtime,
             network=machine.network,
             images=machine.images,
             fetcher=fetcher,
             mounting=Mounting(machine.images, fetcher, machine.volumes),
-            devices=DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir)),
+            devices=self._devices,
             facts=self._facts,
             clock=machine.clock,
         )
@@ -201,7 +202,8 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
-        codec.fill(hello.description, describe(__version__, self._machine.config.labels))
+        about = describe(__version__, self._machine.config.labels, self._devices.offers())
+        codec.fill(hello.description, about)
         codec.fill(hello.certificate, self._certificate())
         return hello
 

@@ -72,6 +72,7 @@ def test_a_device_that_is_not_listed_is_refused_with_node_and_setting() -> None:
         listed.check(["/dev/null", "/dev/zero"], node="w1")
     assert listed.offers() == ("/dev/null",)
     assert DeviceList().offers() == ()
+    assert DeviceList(["/dev/null", "*"]).offers() == ("*",)
 
 
 def test_rules_by_number_need_a_node_that_offers_everything() -> None:
@@ -92,6 +93,8 @@ def test_what_is_no_device_is_said_to_be_none() -> None:
 def test_a_directory_stands_for_the_devices_in_it(tmp_path: Path) -> None:
     (tmp_path / "null").symlink_to("/dev/null")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    DeviceList(["/dev/null", "/dev/zero"]).check([str(tmp_path)], node="w1")
+    both = DeviceList(["/dev/null", "/dev/zero", f"{tmp_path}/*"])
+    both.check([str(tmp_path)], node="w1")
+    assert both.offers() == ("/dev/null", "/dev/zero", str(tmp_path), f"{tmp_path}/null", f"{tmp_path}/zero")
     with pytest.raises(Refused, match="zero is not offered"):
         DeviceList(["/dev/null"]).check([str(tmp_path)], node="w1")

@@ -172,6 +172,15 @@ def test_a_device_that_a_node_does_not_offer_keeps_tasks_away() -> None:
     assert spread(sim) == {"n2": 1}
 
 
+def test_a_node_that_offers_every_device_names_none() -> None:
+    sim = a_swarm(nodes=2)
+    about(sim, "n1", devices=("*",))
+    container = ContainerSpec(image="demo:1", devices=(DeviceSpec(source="/dev/kvm"),))
+    sim.create(given(a_service(replicas=1), container=container))
+    sim.settle()
+    assert spread(sim) == {"n1": 1}
+
+
 def given(spec: ServiceSpec, **fields: object) -> ServiceSpec:
     return replace(spec, template=replace(spec.template, **fields))
 

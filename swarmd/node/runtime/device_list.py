@@ -7,10 +7,12 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 
 from swarmd.model.errors import Invalid, Refused
+from swarmd.model.objects import EVERY_DEVICE
 from swarmd.node.runtime import kernfiles
 from swarmd.node.runtime.core import device_patterns
-from swarmd.node.runtime.core.device_patterns import EVERYTHING, Found
+from swarmd.node.runtime.core.device_patterns import Found
 
+_MOST_OFFERED = 256  # they are in a row that every manager has
 _OF_THE_PROCESS = {"stdin", "stdout", "stderr"}  # links to whatever this daemon was started with
 Node = tuple[str, int, int]  # b or c, major, minor
 
@@ -30,7 +32,7 @@ class DeviceList:
         ``rules`` speak of devices by number, so only a node that offers all of them takes any.
         """
         for rule in rules:
-            if EVERYTHING not in self._patterns:
+            if EVERY_DEVICE not in self._patterns:
                 raise Refused(
                     f'device-cgroup-rule "{rule}" is refused by node {node}: rules name devices by number, '
                     'and device_allow in its configuration does not have "*" (all devices)'
@@ -46,11 +48,16 @@ class DeviceList:
                 )
 
     def offers(self) -> tuple[str, ...]:
-        """The devices of the list that are there, by path."""
+        """The devices of the list that are there, by path, and directories with nothing else in them.
+
+        ``*`` alone says all of it; of a very long list the first ones.
+        """
+        if EVERY_DEVICE in self._patterns:
+            return (EVERY_DEVICE,)
         found = {path for pattern in self._patterns for path in _below(device_patterns.fixed_part(pattern))}
-        return tuple(
-            sorted(path for path in found if device_patterns.allows(self._patterns, self._found(path)))
-        )
+        listed = {path for path in found if device_patterns.allows(self._patterns, self._found(path))}
+        whole = {place for place in map(os.path.dirname, listed) if set(_below(place)) <= listed}
+        return tuple(sorted(listed | whole)[:_MOST_OFFERED])
 
     def _found(self, path: str) -> Found:
         real = os.path.realpath(path)

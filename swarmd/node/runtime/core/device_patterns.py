@@ -9,8 +9,8 @@ from collections.abc import Collection
 import msgspec
 
 from swarmd.model.errors import Invalid
+from swarmd.model.objects import EVERY_DEVICE
 
-EVERYTHING = "*"
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -25,7 +25,7 @@ class Found(msgspec.Struct, frozen=True):
 def check_patterns(patterns: Collection[str]) -> None:
     """Raises :class:`Invalid` for a pattern that could never match what is meant."""
     for pattern in patterns:
-        if pattern != EVERYTHING and (not pattern.startswith("/") or ".." in pattern.split("/")):
+        if pattern != EVERY_DEVICE and (not pattern.startswith("/") or ".." in pattern.split("/")):
             raise Invalid(f'device_allow "{pattern}": write a path like /dev/kvm or /dev/dri/*, or * for all')
 
 
@@ -42,7 +42,7 @@ def allows(patterns: Collection[str], device: Found) -> bool:
 
 def _matches(pattern: str, path: str) -> bool:
     """``*`` and ``?`` stay within one directory, ``**`` does not."""
-    if pattern in (EVERYTHING, path):
+    if pattern in (EVERY_DEVICE, path):
         return True
     return bool(_MAGIC.search(pattern)) and re.fullmatch(_expression(pattern), path) is not None
 
@@ -65,7 +65,7 @@ def _piece(piece: str, known: dict[str, str]) -> str:
 
 def fixed_part(pattern: str) -> str:
     """The directory below which everything that matches is."""
-    if pattern == EVERYTHING:
+    if pattern == EVERY_DEVICE:
         return "/dev"
     whole = _MAGIC.search(pattern)
     return posixpath.dirname(pattern[: whole.start()] if whole else pattern)
