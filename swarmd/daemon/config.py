@@ -9,6 +9,7 @@ import msgspec
 
 from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
+from swarmd.node.runtime.core.device_patterns import check_patterns
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,6 +28,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
     5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
+    ``device_allow``: patterns of the devices services may have.
     """
 
     data_dir: str = "/var/lib/swarmd"
@@ -38,6 +40,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
     advertise_addr: str = ""
     exec_allow: Allow = "all"
+    device_allow: tuple[str, ...] = ()
     backup: Backup = Backup()
 
     @property
@@ -63,7 +66,8 @@ def load(path: Path | None) -> Config:
     if path is None:
         return Config()
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Config)
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+        check_patterns(config.device_allow)
     except FileNotFoundError as error:
         raise Invalid(f"the configuration file {path} does not exist") from error
     except msgspec.ValidationError as error:
@@ -72,3 +76,4 @@ def load(path: Path | None) -> Config:
         raise Invalid(f"the configuration file {path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} is not valid TOML: {error}") from error
+    return config

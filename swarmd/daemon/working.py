@@ -34,6 +34,7 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
+from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import Runtime
 from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import codec, errors
@@ -102,12 +103,14 @@ class Working:
         )
         fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
         self._prober = Prober(machine.runtime, machine.clock)
+        self._devices = DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir))
         executor = Executor(
             runtime=machine.runtime,
             network=machine.network,
             images=machine.images,
             fetcher=fetcher,
             mounting=Mounting(machine.images, fetcher, machine.volumes),
+            devices=self._devices,
             facts=self._facts,
             prober=self._prober,
             clock=machine.clock,
@@ -203,7 +206,8 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
-        codec.fill(hello.description, describe(__version__, self._machine.config.labels))
+        about = describe(__version__, self._machine.config.labels, self._devices.offers())
+        codec.fill(hello.description, about)
         codec.fill(hello.certificate, self._certificate())
         return hello
 

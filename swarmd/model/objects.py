@@ -112,12 +112,16 @@ class Task(Row, frozen=True, kw_only=True):
         return self.desired_state <= TaskState.RUNNING and not self.state.is_terminal
 
 
+EVERY_DEVICE = "*"
+"""What a node says that gives containers every device it has."""
+
+
 class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What a node says of itself.
 
-    ``runtimes`` are those it can run containers with, ``devices`` the patterns of those it gives to them; a
-    node that says none has ``local`` only, and gives none.  ``feature_level``: what its version understands
-    of replicated state.
+    ``runtimes`` are those it can run containers with, ``devices`` the paths of those it gives to them (``*``:
+    all); a node that says none has ``local`` only, and gives none.  ``feature_level``: what its version
+    understands of replicated state.
     """
 
     hostname: str = ""

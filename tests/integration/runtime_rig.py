@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,16 @@ async def until_line(runtime: LocalRuntime, container_id: str, text: str) -> Non
         if text in line.data.decode():
             return
     raise AssertionError(f"{container_id} ended without writing {text!r}")
+
+
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for something nobody tells of; an awaitable answer is awaited."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = condition()
+            if await answer if isinstance(answer, Awaitable) else answer:
+                return
+            await asyncio.sleep(0.02)
 
 
 def cgroup_dirs(runtime: LocalRuntime, container_id: str) -> list[str]:

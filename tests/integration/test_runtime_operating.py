@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from swarmd.model.errors import Invalid, NotFound, Refused
+from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Limits
-from tests.integration.runtime_rig import Rig, running, start, until_line
+from tests.integration.runtime_rig import Rig, running, start, until, until_line
 
 pytestmark = pytest.mark.root
 
@@ -27,12 +29,6 @@ async def rig(tmp_path: Path) -> Rig:
 async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
     async with running(rig) as runtime:
         yield runtime
-
-
-async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - any condition
-            await asyncio.sleep(0.02)
 
 
 def control(runtime: LocalRuntime, container_id: str, controller: str, file: str) -> str:
@@ -215,3 +211,68 @@ async def test_all_its_processes_are_listed(rig: Rig, runtime: LocalRuntime) -> 
     assert (first.pid, first.command, first.uid, first.state) == (pid, "sleep 2000", 1000, "S")
     assert (second.ppid, second.command) == (pid, "sleep 1000")
     assert abs(first.started_at - second.started_at) < 60
+
+
+async def test_a_killed_child_is_told_while_the_container_runs(rig: Rig, runtime: LocalRuntime) -> None:
+    heard: list[tuple[str, int]] = []
+    runtime.oom_heard = lambda container_id, kills: heard.append((container_id, kills))
+    script = "while :; do sh -c 'exec tail -c 100000000 /dev/zero' >/dev/null; echo again; sleep 1; done"
+    config = rig.shell(script, limits=Limits(memory=16 * MIB, memory_swap=16 * MIB))
+    await start(runtime, config)
+    await until(lambda: len(heard) >= 2)
+    assert [container_id for container_id, _ in heard[:2]] == [config.id] * 2
+    assert heard[0][1] < heard[1][1]
+    state = runtime.inspect(config.id)
+    assert state is not None
+    assert (state.status, state.oom_killed) == ("running", True)
+    final = await runtime.stop(config.id, grace=0)
+    assert (final.oom_killed, final.exit_code) == (True, 137)
+
+
+async def test_a_daemon_that_comes_back_knows_who_ran_out_of_memory(rig: Rig) -> None:
+    script = "sh -c 'exec tail -c 100000000 /dev/zero' >/dev/null; echo survived; sleep 1000"
+    config = rig.shell(script, limits=Limits(memory=16 * MIB, memory_swap=16 * MIB))
+    first = rig.runtime()
+    await first.start_up()
+    await start(first, config)
+    await until_line(first, config.id, "survived")
+    await first.shut_down(stop_containers=False)
+    (rig.data / "containers" / config.id / "state.json").unlink()  # the kernel alone remembers
+    async with running(rig) as second:
+        state = second.inspect(config.id)
+        assert state is not None
+        assert (state.status, state.oom_killed) == ("running", True)
+
+
+async def test_a_running_container_can_be_given_fewer_cpus(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell("sleep 1000 & while :; do (true); done")
+    pid = await start(runtime, config)
+    assert "cpuset" not in runtime._box(config.id).stored.groups.v1
+    await runtime.update(config.id, Limits(cpuset_cpus="1"))
+    assert os.sched_getaffinity(pid) == {1}
+    for process in await runtime.top(config.id):
+        groups = Path(f"/proc/{process.pid}/cgroup")
+        with suppress(FileNotFoundError, ProcessLookupError):  # one of the many short ones
+            assert f"/swarmd/{config.id}\n" in groups.read_text().partition(":cpuset:")[2]
+    assert not runtime.inspect(config.id).paused  # type: ignore[union-attr]
+    await runtime.update(config.id, Limits())
+    assert len(os.sched_getaffinity(pid)) == os.cpu_count()
+    directory = runtime._box(config.id).stored.groups.v1["cpuset"]
+    await runtime.stop(config.id, grace=0)
+    await runtime.remove(config.id)
+    assert not os.path.exists(directory)
+
+
+async def test_a_container_that_cannot_be_widened_is_left_as_it_was(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell(COUNTER)
+    pid = await start(runtime, config)
+    before = runtime._box(config.id).stored
+    taken = Path(runtime._groups.layout.v1["cpuset"], "swarmd", config.id)
+    taken.mkdir()
+    with pytest.raises(Unavailable, match="cannot move"):
+        await runtime.update(config.id, Limits(cpuset_cpus="1"))
+    assert runtime._box(config.id).stored == before
+    assert len(os.sched_getaffinity(pid)) == os.cpu_count()
+    assert not taken.exists()
+    await runtime.update(config.id, Limits(cpuset_cpus="1"))
+    assert os.sched_getaffinity(pid) == {1}

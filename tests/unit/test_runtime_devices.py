@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core import device_filter
+from swarmd.node.runtime.core import device_filter, oci
 from swarmd.node.runtime.core.device_filter import ANYTHING, DEFAULTS, NOTHING
 from swarmd.node.runtime.core.oci_resources import DeviceRule
 from swarmd.node.runtime.port import ContainerConfig, Device
@@ -104,27 +104,32 @@ def config(**fields: Any) -> ContainerConfig:
     return ContainerConfig(id="c", lower_dirs=("/x",), args=("true",), **fields)
 
 
+def node(path: str, kind: Literal["b", "c"], major: int, minor: int) -> oci.Device:
+    return oci.Device(type=kind, path=path, major=major, minor=minor)
+
+
 def test_a_container_gets_its_devices_its_rules_and_the_defaults() -> None:
-    nodes = {"/dev/kvm": ("c", 10, 232)}
-    rules = device_filter.rules(
-        config(devices=(Device("/dev/kvm", permissions="rw"),), device_rules=("b 7:* r",)), nodes
-    )
+    nodes = (node("/dev/kvm", "c", 10, 232), node("/dev/snd/seq", "c", 116, 1))
+    devices = (Device("/dev/kvm", permissions="rw"), Device("/dev/snd", permissions="r"))
+    rules = device_filter.rules(config(devices=devices, device_rules=("b 7:* r",)), nodes)
     assert device_filter.allows(rules, "c", 10, 232, "rw")
+    assert device_filter.allows(rules, "c", 116, 1, "r")
+    assert not device_filter.allows(rules, "c", 116, 1, "w")
     assert device_filter.allows(rules, "b", 7, 5, "r")
     assert not device_filter.allows(rules, "b", 7, 5, "w")
     assert not device_filter.allows(rules, "c", 10, 229, "r")
     assert device_filter.allows(rules, "c", 1, 3, "rw")
-    assert device_filter.rules(config(privileged=True), {}) == ANYTHING
+
+
+def test_nothing_is_loaded_for_a_container_that_may_have_everything() -> None:
+    assert device_filter.is_everything(device_filter.rules(config(privileged=True), ()))
+    assert device_filter.is_everything((NOTHING, DeviceRule(allow=True)))
+    assert not device_filter.is_everything(())
+    for last in (NOTHING, DeviceRule(allow=True, type="c"), DeviceRule(allow=True, access="r")):
+        assert not device_filter.is_everything((DeviceRule(allow=True), last))
     assert device_filter.allows(ANYTHING, "b", 254, 0, "rwm")
 
 
-@pytest.mark.parametrize("text", ["", "x 1:2 r", "c 1 r", "c 1:2 q", "c 1:2", "c -1:2 r", "c 1:2 rr\nw"])
-def test_rules_that_do_not_exist_are_refused(text: str) -> None:
-    with pytest.raises(Invalid, match="device rule"):
-        device_filter.parse(text)
-
-
 def test_permissions_that_do_not_exist_are_refused() -> None:
-    device = Device("/dev/kvm", permissions="rx")
     with pytest.raises(Invalid, match="device /dev/kvm: permissions 'rx'"):
-        device_filter.rules(config(devices=(device,)), {"/dev/kvm": ("c", 10, 232)})
+        device_filter.rules(config(devices=(Device("/dev/kvm", permissions="rx"),)), ())

@@ -198,6 +198,15 @@ def test_another_version_under_the_same_number_is_looked_at_anew() -> None:
     assert errors(sim) == ["no suitable node (insufficient resources on 1 node)"]
 
 
+def test_a_node_that_offers_every_device_names_none() -> None:
+    sim = a_swarm(nodes=2)
+    about(sim, "n1", devices=("*",))
+    container = ContainerSpec(image="demo:1", devices=(DeviceSpec(source="/dev/kvm"),))
+    sim.create(given(a_service(replicas=1), container=container))
+    sim.settle()
+    assert spread(sim) == {"n1": 1}
+
+
 def given(spec: ServiceSpec, **fields: object) -> ServiceSpec:
     return replace(spec, template=replace(spec.template, **fields))
 

@@ -22,6 +22,7 @@ from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober, Target
 from swarmd.node.agent.probing import Probing
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
+from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import ContainerState, Runtime
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Executor:
         facts: Callable[[], NodeFacts],
         prober: Prober,
         clock: Clock,
+        devices: DeviceList | None = None,
     ) -> None:
         self._runtime = runtime
         self._network = network
@@ -57,14 +59,17 @@ class Executor:
         self._facts = facts
         self._prober = prober
         self._clock = clock
+        self._devices = devices or DeviceList()
         self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
-        """The image is here and unpacked, and what its mounts need.
+        """The image is here and unpacked, what its mounts need, and the node offers the devices.
 
-        Raises NotFound or Invalid when it never will be, Unavailable when it may be later.
+        Raises NotFound, Invalid or Refused when it never will be, Unavailable when it may be later.
         """
         spec = container.expanded(record, self._facts()).template.container
+        devices = (device.source for device in spec.devices)
+        self._devices.check(devices, spec.device_rules, node=self._facts().hostname)
         await self._mounting.prepare(spec.mounts)
         await self._fetcher.ensure(spec.image)
         await self._images.prepare(spec.image)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from swarmd.node.runtime import device_list
+from swarmd.node.runtime import device_list, hostdevices
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.core import cgroups, device_filter, limit_checks, limits
+from swarmd.node.runtime.core import cgroups, limit_checks, limits
 from swarmd.node.runtime.core.cgroups import ContainerGroups, Write
 from swarmd.node.runtime.core.oci_resources import Resources
+from swarmd.node.runtime.core.resources import resources
 from swarmd.node.runtime.device_gate import Rules
 from swarmd.node.runtime.port import ContainerConfig, Limits
 
@@ -23,14 +26,18 @@ class Allotment(msgspec.Struct, frozen=True):
 
 def allot(driver: CgroupDriver, config: ContainerConfig) -> Allotment:
     """Raises :class:`Invalid` for limits and devices that this machine cannot give."""
-    wanted = resources(driver, config.limits)
+    limit_checks.check(config.limits, driver.facts)
+    wanted = resources(config, hostdevices.nodes(config), disks(config.limits))
     groups = cgroups.place(driver.layout, config.id, limits.controllers(wanted))
-    nodes = device_list.look_up(device.source for device in config.devices)
-    return Allotment(groups, limits.writes(groups, wanted, driver.facts), device_filter.rules(config, nodes))
+    return Allotment(groups, limits.writes(groups, wanted, driver.facts), wanted.devices)
 
 
-def resources(driver: CgroupDriver, wanted: Limits) -> Resources:
-    """The limits as config.json has them, checked against this machine; else :class:`Invalid`."""
+def limited(driver: CgroupDriver, wanted: Limits) -> Resources:
+    """Limits alone, as config.json has them, checked against this machine; else :class:`Invalid`."""
     limit_checks.check(wanted, driver.facts)
-    devices = device_list.block_devices("a rate of a block device", limits.devices_of(wanted))
-    return limits.from_config(wanted, devices)
+    return limits.from_config(wanted, disks(wanted))
+
+
+def disks(wanted: Limits) -> Mapping[str, tuple[int, int]]:
+    """The numbers of the block devices that are throttled; :class:`Invalid` for what is none."""
+    return device_list.block_devices("a rate of a block device", limits.devices_of(wanted))

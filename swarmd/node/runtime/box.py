@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -24,6 +25,10 @@ class Box:
         self.pidfd = -1
         self.done = asyncio.Event()
         self.turn = asyncio.Lock()  # one operation on it at a time
+        self.oom_kills = 0
+        self.observed = False
+        self.looking = False
+        self.on_close: list[Callable[[], None]] = []
         self.ready = False  # False while it is being made, or taken down again
         self.starting = False
         self.early_end: Row | None = None
@@ -60,7 +65,7 @@ class Box:
             pid=0,
             paused=False,
             exit_code=code,
-            oom_killed=oom,
+            oom_killed=oom or self.state.oom_killed,
             started_at=row.started,
             finished_at=row.finished or now,
             error=error,
@@ -70,6 +75,8 @@ class Box:
 
     def close(self) -> None:
         """Let go of the process, which goes on."""
+        while self.on_close:
+            self.on_close.pop()()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
+from collections.abc import Collection
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Refused, Unavailable
-from swarmd.node.runtime import freezing, kernfiles
+from swarmd.node.runtime import freezing, gauges, kernfiles
 from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.core.cgroups import Cgroups, ContainerGroups, Write
 from swarmd.node.runtime.core.limit_checks import NodeFacts
@@ -18,23 +20,27 @@ from swarmd.node.runtime.device_gate import ORDINARY, DeviceGate, Rules
 _NEEDED = ("memory", "cpu", "pids")
 _USEFUL = ("io", "cpuset", "hugetlb", "rdma", "misc")
 _REMOVE_PATIENCE = 10.0
+_OWNER = "user.swarmd.owner"
 
 
 class CgroupDriver:
     """One per daemon.  Every method but :meth:`remove` is a few writes to a kernel file system."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, owner: str = "") -> None:
+        """``owner`` marks the groups made here, as other daemons of this machine may use the same parents."""
         self._clock = clock
+        self._owner = owner.encode()
         self.layout: Cgroups = cgroups.discover(
             kernfiles.read("/proc/self/mountinfo"), kernfiles.read("/proc/self/cgroup")
         )
         self.facts = NodeFacts()
         self._gate = DeviceGate()
 
-    def prepare(self) -> None:
+    def prepare(self, *, known: Collection[str] | None = None) -> None:
         """Make the parent directories and, on pure v2, hand the controllers down to them.
 
-        Raises :class:`Unavailable` where this machine, or the container that is one, does not let us.
+        What is left of containers that are not ``known`` goes (None: nothing).  Raises :class:`Unavailable`
+        where this machine, or the container that is one, does not let us.
         """
         for parent in self.layout.parents():
             try:
@@ -52,15 +58,17 @@ class CgroupDriver:
         if self.layout.v2:
             self._gate.check()
         self.facts = _facts(self.layout)
+        if known is not None:
+            self.collect(known=known)
 
     def create(self, groups: ContainerGroups, limits: tuple[Write, ...], rules: Rules = ORDINARY) -> None:
         """Before any process is in them, so that no limit comes late.  On error nothing is left."""
         made: list[str] = []
         try:
             for path in groups.paths():
-                os.makedirs(path)
+                self.make(path)
                 made.append(path)
-                _inherit_cpuset(path)
+            self._mark(made[0])
             for write in limits:
                 self._apply(write)
             self._gate.close(groups, rules)
@@ -71,6 +79,36 @@ class CgroupDriver:
             if isinstance(error, OSError):
                 raise Unavailable(f"cannot make the container's cgroup: {error}") from error
             raise
+
+    def make(self, path: str) -> None:
+        """One directory that takes processes.  :class:`OSError` if it is there already, too."""
+        os.makedirs(path)
+        _inherit_cpuset(path)
+
+    def _mark(self, path: str) -> None:
+        with contextlib.suppress(OSError):  # without one, what a crash leaves is not collected
+            os.setxattr(path, _OWNER, self._owner)
+
+    def collect(self, *, known: Collection[str]) -> list[str]:
+        """Remove what a daemon left that died while it made a container; answers the names.
+
+        Only groups with our mark and without a process, which nobody will put one into any more.
+        """
+        parent = f"{self.layout.parents()[0]}/{cgroups.PARENT}"
+        gone = []
+        for name in sorted(set(os.listdir(parent)) - set(known)):
+            groups = cgroups.place(self.layout, name)
+            if self._is_ours(groups.paths()[0]) and not gauges.pids(groups):
+                gone.append(name)
+                for path in groups.paths():
+                    _remove_tree(path)
+        return gone
+
+    def _is_ours(self, path: str) -> bool:
+        try:
+            return os.getxattr(path, _OWNER) == self._owner
+        except OSError:  # no directory, or no mark
+            return False
 
     def _apply(self, write: Write) -> None:
         try:
@@ -110,10 +148,7 @@ class CgroupDriver:
             with contextlib.suppress(OSError):
                 kernfiles.write(f"{groups.v2}/cgroup.kill", "1")
                 return
-        for path in groups.paths():
-            for pid in kernfiles.read(f"{path}/cgroup.procs").split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), 9)
+        _kill_members(groups)
         freezing.thaw(groups)  # where they are frozen by v1, they die of it only now
 
     async def remove(self, groups: ContainerGroups) -> None:
@@ -125,14 +160,9 @@ class CgroupDriver:
                 if self._clock.monotonic() > end:
                     raise Unavailable(f"cgroup {path} still has processes and cannot be removed")
                 self.kill(groups)
+                _kill_members(groups)  # somebody may have moved a process into one hierarchy only
                 await self._clock.sleep(pause)
                 pause = min(0.25, pause * 2)
-
-    def oom_killed(self, groups: ContainerGroups) -> bool:
-        """Whether the kernel killed any of its processes for want of memory."""
-        if "memory" in groups.v1:
-            return cgroups.oom_kills(kernfiles.read(f"{groups.v1['memory']}/memory.oom_control")) > 0
-        return cgroups.oom_kills(kernfiles.read(f"{groups.v2}/memory.events")) > 0
 
     def tidy(self) -> None:
         """Remove the parent directories if no container of anybody is left in them."""
@@ -141,6 +171,12 @@ class CgroupDriver:
         for parent in self.layout.parents():
             with contextlib.suppress(OSError):
                 os.rmdir(f"{parent}/{cgroups.PARENT}")
+
+
+def _kill_members(groups: ContainerGroups) -> None:
+    for pid in {pid for path in groups.paths() for pid in gauges.members(path)} - {0}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _facts(layout: Cgroups) -> NodeFacts:

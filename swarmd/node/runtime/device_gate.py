@@ -35,7 +35,7 @@ class DeviceGate:
     def close(self, groups: ContainerGroups, rules: Rules) -> None:
         """Before any process is in the groups.  :class:`OSError` if the kernel does not want."""
         if groups.v2:
-            if rules != device_filter.ANYTHING:  # without a program nothing is denied
+            if not device_filter.is_everything(rules):  # without a program nothing is denied
                 _attach(groups.v2, self._program(rules))
         elif "devices" in groups.v1:
             for file, line in device_filter.lines(rules):

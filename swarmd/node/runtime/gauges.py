@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from swarmd.node.runtime import kernfiles
 from swarmd.node.runtime.core import proctable, stats
@@ -33,10 +32,14 @@ def processes(groups: ContainerGroups) -> list[Process]:
 
 
 def pids(groups: ContainerGroups) -> set[int]:
-    """The processes in the first of its hierarchies, with the groups its own programs made."""
-    return {int(pid) for top in groups.paths()[:1] for text in _members(top) for pid in text.split()}
+    """The processes in the first of its hierarchies; the others have the same ones."""
+    return members(groups.paths()[0])
 
 
-def _members(top: str) -> Iterator[str]:
-    for directory, _, _ in os.walk(top):
-        yield kernfiles.read(f"{directory}/cgroup.procs")
+def members(directory: str) -> set[int]:
+    """The processes of a group and of those its own programs made below it."""
+    return {
+        int(pid)
+        for path, _, _ in os.walk(directory)
+        for pid in kernfiles.read(f"{path}/cgroup.procs").split()
+    }

@@ -12,8 +12,8 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import freezing, hostfacts, reattach
+from swarmd.model.errors import Conflict, Refused, SwarmError, Unavailable
+from swarmd.node.runtime import hostfacts, oom, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
@@ -62,11 +62,11 @@ class LocalRuntime(Operating):
         return self._cgroups
 
     async def start_up(self) -> None:
-        self._cgroups = CgroupDriver(self._clock)
-        self._cgroups.prepare()
-        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         self._storage.prepare()
         found = self._storage.load()
+        self._cgroups = CgroupDriver(self._clock, owner=self._storage.identity())
+        self._cgroups.prepare(known={name for name, _, _ in found})
+        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
         for name, stored, state in found:
             if stored is not None:
                 box = Box(stored, state or ContainerState(id=name, status="created"))
@@ -101,7 +101,7 @@ class LocalRuntime(Operating):
                 box.created(row.pid, fd)
         if row.status == "running":
             box.started(row.started)
-            self._note(box, paused=freezing.is_frozen(box.stored.groups))
+        self._observe(box)
         self._storage.save_state(box.state)
 
     def _disconnected(self) -> None:
@@ -133,7 +133,7 @@ class LocalRuntime(Operating):
         if not box.ready:  # told in the same breath as its creation
             box.early_end = row
             return
-        box.ended(row, now=self._clock.now(), oom=self._groups.oom_killed(box.stored.groups))
+        box.ended(row, now=self._clock.now(), oom=oom.kills(box.stored.groups) > 0)
         self._storage.save_state(box.state)
         self._nursery.start(f"acknowledge the end of {row.id}", self._acknowledge(row.id))
 
@@ -168,7 +168,8 @@ class LocalRuntime(Operating):
             raise
         box.ready = True
         self._storage.save_state(box.state)
-        if box.early_end is not None:
+        self._observe(box)
+        if box.early_end:
             self._finish(box.early_end)
         return pid
 
@@ -270,10 +271,6 @@ class LocalRuntime(Operating):
         box = self._boxes.get(container_id)
         return box.state if box is not None and box.ready else None
 
-    def config(self, container_id: str) -> ContainerConfig | None:
-        box = self._boxes.get(container_id)
-        return box.stored.config if box is not None else None
-
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:
             async with asyncio.TaskGroup() as group:
@@ -289,9 +286,3 @@ class LocalRuntime(Operating):
         self._spawner.close()
         for box in self._boxes.values():
             box.close()
-
-    def _box(self, container_id: str) -> Box:
-        box = self._boxes.get(container_id)
-        if box is None:
-            raise NotFound(f"no such container: {container_id}")
-        return box

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from swarmd.node.runtime import hostdevices
+from swarmd.node.runtime.allotment import disks
 from swarmd.node.runtime.core import oci
 from swarmd.node.runtime.core.bundle import bundle, seccomp_of
 from swarmd.node.runtime.core.execution import compile_exec
@@ -47,7 +48,14 @@ class Planner:
         ``peers``: the pids of the containers whose namespaces it may share.  Raises :class:`Invalid` for a
         config this machine cannot run, :class:`Unavailable` without libseccomp.
         """
-        spec = bundle(config, self._facts, layout, peers=peers, nodes=hostdevices.nodes(config))
+        spec = bundle(
+            config,
+            self._facts,
+            layout,
+            peers=peers,
+            nodes=hostdevices.nodes(config),
+            disks=disks(config.limits),
+        )
         steps = compile_plan(spec, self._facts, layout, self._program(spec.linux.seccomp))
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
         with contextlib.ExitStack() as opened:

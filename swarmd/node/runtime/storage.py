@@ -46,6 +46,11 @@ class Storage:
         pipes.mkdir(parents=True, exist_ok=True)
         pipes.chmod(0o700)
 
+    def identity(self) -> str:
+        """Tells this runtime's containers from those of another on the same machine."""
+        found = os.stat(self._containers)
+        return f"{found.st_dev}:{found.st_ino}"
+
     def directory(self, container_id: str) -> Path:
         return self._containers / container_id
 

@@ -10,6 +10,7 @@ from collections import Counter
 
 from swarmd.manager.scheduler.core.places import Place, Want
 from swarmd.model import constraint
+from swarmd.model.objects import EVERY_DEVICE
 from swarmd.model.states import Availability, NodeState
 
 LOCAL = ("local",)
@@ -57,7 +58,7 @@ def rejects(place: Place, want: Want) -> Reason | None:
         return Reason.TOO_OLD
     if want.runtime and want.runtime not in (node.description.runtimes or LOCAL):
         return Reason.RUNTIME
-    if not want.devices.issubset(node.description.devices):
+    if EVERY_DEVICE not in node.description.devices and not want.devices.issubset(node.description.devices):
         return Reason.DEVICES
     if any(place.ports[port] > 0 for port in want.ports):
         return Reason.HOST_PORT

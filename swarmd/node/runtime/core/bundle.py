@@ -13,9 +13,9 @@ from swarmd.node.runtime.core.cgroups import PARENT
 from swarmd.node.runtime.core.extensions import Extensions, Overlay, annotated
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.linux import RLIMITS
+from swarmd.node.runtime.core.resources import resources
 from swarmd.node.runtime.core.seccomp import profile
 from swarmd.node.runtime.core.seccomp_docker import UNCONFINED, from_docker
-from swarmd.node.runtime.core.validate import device_rule
 from swarmd.node.runtime.port import ContainerConfig
 
 UNLIMITED = 2**64 - 1
@@ -30,11 +30,13 @@ def bundle(
     *,
     peers: Mapping[str, int] | None = None,
     nodes: tuple[oci.Device, ...] = (),
+    disks: Mapping[str, tuple[int, int]] | None = None,
 ) -> oci.Spec:
     """The spec of a config that has passed :func:`validate.validate`.
 
     ``peers`` are the pids of the containers whose namespaces it asks for; ``nodes`` the device nodes to make
-    beside the usual ones (of a privileged container: all of this machine).  Raises :class:`Invalid`.
+    beside the usual ones (of a privileged container: all of this machine); ``disks`` the numbers of those
+    that are throttled.  Raises :class:`Invalid`.
     """
     namespaces = _namespaces(config, peers or {})
     own = {space.type for space in namespaces if not space.path}
@@ -52,7 +54,7 @@ def bundle(
             namespaces=namespaces,
             devices=nodes,
             cgroups_path=f"/{PARENT}/{config.id}",
-            resources=_resources(config, nodes),
+            resources=resources(config, nodes, disks or {}),
             rootfs_propagation=mounts.propagation,
             sysctl=_sysctls(config, own),
             seccomp=seccomp_of(config, facts),
@@ -158,34 +160,6 @@ def seccomp_of(config: ContainerConfig, facts: HostFacts) -> oci.Seccomp | None:
     if config.seccomp:
         return from_docker(config.seccomp, held, facts.machine, facts.kernel)
     return profile(held, facts.machine)
-
-
-def _resources(config: ContainerConfig, nodes: tuple[oci.Device, ...]) -> oci.Resources:
-    limits = config.limits
-    quota = max(defaults.MINIMUM_QUOTA, limits.nano_cpus * defaults.PERIOD // 1_000_000_000)
-    return oci.Resources(
-        devices=_device_rules(config, nodes),
-        memory=oci.Memory(limit=limits.memory, swap=2 * limits.memory) if limits.memory else None,
-        cpu=oci.Cpu(quota=quota, period=defaults.PERIOD) if limits.nano_cpus else None,
-        pids=oci.Pids(limit=limits.pids) if limits.pids else None,
-    )
-
-
-def _device_rules(config: ContainerConfig, nodes: tuple[oci.Device, ...]) -> tuple[oci.DeviceRule, ...]:
-    if config.privileged:
-        return (oci.DeviceRule(allow=True, access="rwm"),)
-    asked = {device.target or device.source: device.permissions for device in config.devices}
-    rules = [
-        oci.DeviceRule(
-            allow=True,
-            type="c" if node.type == "u" else node.type,
-            major=node.major,
-            minor=node.minor,
-            access=asked.get(node.path, "rwm"),
-        )
-        for node in nodes
-    ]
-    return (*defaults.DEVICE_RULES, *rules, *(device_rule(text) for text in config.device_rules))
 
 
 def _annotations(config: ContainerConfig, layout: Layout, mounts: bundle_mounts.Mounts) -> dict[str, str]:

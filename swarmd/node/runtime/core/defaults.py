@@ -42,7 +42,6 @@ DEVICE_RULES = (
         for major, minor in DEVICES
     ),
 )
-PERIOD, MINIMUM_QUOTA = 100_000, 1000  # microseconds of CPU time
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 _UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 

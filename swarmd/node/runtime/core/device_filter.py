@@ -5,15 +5,15 @@ The last rule that speaks of a kind of access to a device decides; what no rule 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core import defaults
+from swarmd.node.runtime.core import defaults, oci
 from swarmd.node.runtime.core.oci_resources import DeviceRule
-from swarmd.node.runtime.port import ContainerConfig
+from swarmd.node.runtime.core.validate import device_rule
+from swarmd.node.runtime.port import ContainerConfig, Device
 
 # struct bpf_insn and struct bpf_cgroup_dev_ctx
 _LOAD_WORD, _MOVE, _AND32, _SHIFT_RIGHT32 = 0x61, 0xBF, 0x54, 0x74
@@ -24,66 +24,52 @@ _ACCESS = {"m": 1, "r": 2, "w": 4}
 _EVERY = "rwm"
 
 Insn = tuple[int, int, int, int, int]  # code, destination, source, jump, value
-_RULE = re.compile(r"([abcu]) (\*|[0-9]+):(\*|[0-9]+) ([rwm]{1,3})")
 
-ANYTHING = (DeviceRule(allow=True, type="a", access=_EVERY),)
-NOTHING = DeviceRule(allow=False, type="a", access=_EVERY)
+ANYTHING = (DeviceRule(allow=True, access=_EVERY),)
+NOTHING = defaults.DEVICE_RULES[0]
 # Any node may be made, those of Docker's table may be used.
-DEFAULTS = (
-    DeviceRule(allow=True, type="c", access="m"),
-    DeviceRule(allow=True, type="b", access="m"),
-    *(
-        DeviceRule(allow=True, type="c", major=major, minor=None if minor < 0 else minor, access=_EVERY)
-        for major, minor in defaults.DEVICES
-    ),
-)
+DEFAULTS = defaults.DEVICE_RULES[1:]
 
 
-def rules(config: ContainerConfig, nodes: Mapping[str, tuple[str, int, int]]) -> tuple[DeviceRule, ...]:
-    """The rules of a container; ``nodes``: host path → (``b`` or ``c``, major, minor) of its devices.
+def rules(config: ContainerConfig, nodes: Iterable[oci.Device]) -> tuple[oci.DeviceRule, ...]:
+    """The rules of a container that is given ``nodes``: those it asked for, alone or by their directory.
 
     Raises :class:`Invalid` for a rule or a permission that does not exist.
     """
     if config.privileged:
         return ANYTHING
-    wanted = []
-    for device in config.devices:
-        kind, major, minor = nodes[device.source]
-        access = _permissions(device.permissions, f"device {device.source}")
-        wanted.append(DeviceRule(allow=True, type=_letter(kind), major=major, minor=minor, access=access))
-    return complete((*wanted, *map(parse, config.device_rules)))
+    asked = {device.target or device.source: _permissions(device) for device in config.devices}
+    wanted = [
+        DeviceRule(allow=True, type=_letter(node.type), major=node.major, minor=node.minor, access=access)
+        for node in nodes
+        if (access := _access_to(node.path, asked))
+    ]
+    return (NOTHING, *DEFAULTS, *wanted, *map(device_rule, config.device_rules))
 
 
-def complete(wanted: Iterable[DeviceRule]) -> tuple[DeviceRule, ...]:
-    """Rules of a config.json with what is denied before them and always allowed after them."""
-    return (NOTHING, *wanted, *DEFAULTS)
+def is_everything(every: tuple[DeviceRule, ...]) -> bool:
+    """Whether the last rule leaves nothing to be denied."""
+    last = every[-1] if every else NOTHING
+    anywhere = last.type in ("", "a") and _is(last.major, -1) and _is(last.minor, -1)
+    return last.allow and anywhere and set(_access(last)) == set(_EVERY)
 
 
-def parse(text: str) -> DeviceRule:
-    """A rule as ``c 13:* rwm`` of Docker's ``--device-cgroup-rule``; else :class:`Invalid`."""
-    match = _RULE.fullmatch(text.strip())
-    if match is None:
-        raise Invalid(f"device rule {text!r}: write TYPE MAJOR:MINOR ACCESS, like 'c 13:* rwm'")
-    kind, major, minor, access = match.groups()
-    return DeviceRule(
-        allow=True,
-        type=_letter(kind),
-        major=None if major == "*" else int(major),
-        minor=None if minor == "*" else int(minor),
-        access=_permissions(access, f"device rule {text!r}"),
-    )
+def _access_to(path: str, asked: Mapping[str, str]) -> str:
+    """By the longest of the paths asked for that leads there."""
+    leading = [each for each in asked if path == each or path.startswith(f"{each.rstrip('/')}/")]
+    return asked[max(leading, key=len)] if leading else ""
 
 
-def _letter(kind: str) -> Literal["a", "b", "c"]:
-    if kind == "a":
-        return "a"
+def _letter(kind: str) -> Literal["b", "c"]:
     return "b" if kind == "b" else "c"
 
 
-def _permissions(text: str, what: str) -> str:
-    if not text or not set(text) <= set(_EVERY):
-        raise Invalid(f"{what}: permissions {text!r} must be made of r, w and m")
-    return text
+def _permissions(device: Device) -> str:
+    if not device.permissions or not set(device.permissions) <= set(_EVERY):
+        raise Invalid(
+            f"device {device.source}: permissions {device.permissions!r} must be made of r, w and m"
+        )
+    return device.permissions
 
 
 def allows(every: Iterable[DeviceRule], kind: str, major: int, minor: int, access: str) -> bool:
