@@ -63,7 +63,8 @@ class Hearing:
             status.applied_index,
             status.is_short_of_space,
         )
-        if view.knows > self._held.newest:
+        # Who knows no later epoch than we do may have an older address of its members than we were given.
+        if view.knows > max(self._held.newest, self._held.floor.epoch):
             self._peers.point_to(members)
         self._peers.hear(peer, view)
 

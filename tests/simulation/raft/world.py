@@ -114,8 +114,10 @@ class World:
         if machine.state == "down" and machine.name not in self.gone:
             others = {n: a for n, a in self.addresses().items() if n != machine.name}
             begins = machine.name in self.founders and machine.disk.is_blank() and not machine.disk.erased
-            # From its disk alone a daemon knows where everybody was when it last heard of them.
-            alone = machine.disk.has_base() and self.rng.random() < 0.5
+            # From its disk alone a member knows where everybody was when it last heard of them; who is none
+            # any more is told by whoever makes it one again.
+            is_member = machine.name in self.checker.members()
+            alone = is_member and machine.disk.has_base() and self.rng.random() < 0.5
             peers = {n: a for n, a in machine.heard_of.items() if n in others} if alone else others
             machine.start(founders=self.founders if begins else None, peers=None if begins else peers)
 
