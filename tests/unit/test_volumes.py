@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, prunable
+from swarmd.node.volume.disk import VolumeDisk
 from swarmd.node.volume.volumes import Volumes, Wanted
 from tests.unit.agent_fakes import StillClock
 
@@ -87,6 +90,38 @@ async def test_an_anonymous_volume_goes_with_its_container_and_a_named_one_stays
     assert (bed.root / "data" / "_data").exists()
 
 
+async def test_an_anonymous_volume_goes_with_its_container_also_after_a_restart(bed: Bed) -> None:
+    own = Path(await bed.volumes.use("t1", Wanted(target="/a")))
+    fresh = Bed(bed.root)
+    await fresh.volumes.open()
+    await fresh.volumes.remove_anonymous("t1")
+    assert not own.exists()
+    assert await fresh.names() == []
+
+
+async def test_volumes_can_be_made_while_a_large_one_is_being_cleared_away(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bed.volumes.create("large", {})
+    clearing, made = threading.Event(), threading.Event()
+    clear = VolumeDisk.clear
+
+    def slowly(disk: VolumeDisk, gone: Path) -> None:
+        clearing.set()
+        assert made.wait(10)
+        clear(disk, gone)
+
+    monkeypatch.setattr(VolumeDisk, "clear", slowly)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(bed.volumes.remove("large"))
+        await asyncio.to_thread(clearing.wait)
+        with pytest.raises(NotFound):
+            await bed.volumes.get("large")
+        await bed.volumes.use("t1", Wanted(name="large", target="/d"))
+        made.set()
+    assert [path.name for path in bed.root.iterdir()] == ["large"]
+
+
 async def test_a_volume_in_use_is_not_removed(bed: Bed) -> None:
     path = await bed.volumes.use("t1", Wanted(name="data", target="/d"))
     with pytest.raises(Conflict, match=r"remove data: volume is in use - \[t1\]"):
@@ -156,6 +191,7 @@ async def test_volumes_of_0_1_0_are_volumes(bed: Bed) -> None:
         ("data", "", False),
         (f"task-{task}-a_b", task, True),
     ]
+    await bed.volumes.open()
     await bed.volumes.remove_anonymous(task)
     assert await bed.names() == ["data"]
     (bed.root / "data" / "volume.json").write_text("{torn")
