@@ -52,7 +52,7 @@ async def test_a_volume_without_a_name_gets_one_and_is_known_to_have_had_none(be
     assert await bed.names() == [made.name]
 
 
-@pytest.mark.parametrize("name", ["../etc", "/etc", ".hidden", "a/b", "-x", "a b", "a", "x" * 256, "ä"])
+@pytest.mark.parametrize("name", ["../etc", "/etc", ".hidden", "a/b", "-x", "a b", "x" * 256, "ä"])
 async def test_a_name_that_is_none_is_refused(bed: Bed, name: str) -> None:
     for attempt in (
         bed.volumes.create(name, {}),
@@ -63,6 +63,13 @@ async def test_a_name_that_is_none_is_refused(bed: Bed, name: str) -> None:
     with pytest.raises(NotFound, match="no such volume"):
         await bed.volumes.remove(name)
     assert await bed.names() == []
+
+
+async def test_a_name_of_one_letter_is_for_services_that_had_it(bed: Bed) -> None:
+    with pytest.raises(Invalid, match="too short"):
+        await bed.volumes.create("v", {})
+    await bed.volumes.use("t1", Wanted(name="v", target="/d"))
+    assert await bed.names() == ["v"]
 
 
 async def test_only_the_local_driver_is_known(bed: Bed) -> None:

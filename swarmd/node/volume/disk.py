@@ -17,7 +17,8 @@ import msgspec
 
 from swarmd.kit.trees import disk_use, remove_tree
 from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
-from swarmd.node.volume.core.volume import NAME, Volume, described
+from swarmd.model.volume_name import NAME
+from swarmd.node.volume.core.volume import Volume, described
 from swarmd.security.durable import sync_directory, write_durably
 
 DATA, METADATA = "_data", "volume.json"

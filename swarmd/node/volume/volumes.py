@@ -14,9 +14,10 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
+from swarmd.model import volume_name
 from swarmd.model.errors import Conflict, Invalid, NotFound
 from swarmd.node.runtime.port import Runtime
-from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, check_name, prunable
+from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, prunable
 from swarmd.node.volume.disk import VolumeDisk
 
 list_ = list
@@ -72,7 +73,9 @@ class Volumes:
             )
         if not name:
             name, labels = f"{self._new_id()}{self._new_id()}", {**labels, ANONYMOUS: ""}
-        check_name(name)
+        volume_name.check(name)
+        if len(name) == 1:
+            raise Invalid("volume name is too short, names should be at least two alphanumeric characters")
         async with self._change:
             return await self._found_or_made(Volume(name=name, labels=labels))
 
@@ -141,7 +144,7 @@ class Volumes:
         Raises Invalid for a bad name, Refused for what is no volume, Unavailable without room.
         """
         name = wanted.name or anonymous_name(owner, wanted.target)
-        check_name(name)
+        volume_name.check(name)
         volume = Volume(name=name, labels=wanted.labels)
         if not wanted.name:
             volume = Volume(name=name, labels={**wanted.labels, ANONYMOUS: ""}, owner=owner)
@@ -193,7 +196,7 @@ class Volumes:
 
 def _may_be(name: str) -> bool:
     try:
-        check_name(name)
+        volume_name.check(name)
     except Invalid:
         return False
     return True
