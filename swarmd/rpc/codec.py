@@ -24,6 +24,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _Setter = Callable[[Message, Any], None]
 _Getter = Callable[[Message], Any]
+MANY = 4
+"""Lists and maps in a kind from which on it is quicker to ask a message what it has."""
+
 _PLAIN = (str, int, float, bool, bytes)
 
 STRUCTS: tuple[type[msgspec.Struct], ...] = (
@@ -57,6 +60,10 @@ def fill(message: Message, struct: msgspec.Struct) -> None:
             setattr(message, name, value)
     for name, put, _ in plan.others:
         put(message, getattr(struct, name))
+    for name, put, _, _ in plan.many:
+        value = getattr(struct, name)
+        if value:
+            put(message, value)
 
 
 def from_proto(kind: type[T], message: Message) -> T:
@@ -65,6 +72,13 @@ def from_proto(kind: type[T], message: Message) -> T:
     values = dict(zip(plan.plain, plan.plain_of(message), strict=True))
     for name, _, get in plan.others:
         values[name] = get(message)
+    if len(plan.many) >= MANY:
+        present = {field.name for field, _ in message.ListFields()}
+        for name, _, get, empty in plan.many:
+            values[name] = get(message) if name in present else empty()
+    else:
+        for name, _, get, _ in plan.many:
+            values[name] = get(message)
     return kind(**values)
 
 
@@ -82,11 +96,16 @@ def decode(kind: type[T], data: bytes) -> T:
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """How one kind is converted: ``plain`` fields are the same on both sides and fetched in one call."""
+    """How one kind is converted.
+
+    ``plain`` fields are the same on both sides and fetched in one call; ``many`` are lists and maps, of which
+    a message of many has few: then those that are there are asked for at once.
+    """
 
     plain: tuple[str, ...]
     plain_of: Callable[[Any], tuple[Any, ...]]
     others: tuple[tuple[str, _Setter, _Getter], ...]
+    many: tuple[tuple[str, _Setter, _Getter, Callable[[], Any]], ...]
 
 
 @functools.cache
@@ -94,8 +113,15 @@ def _plan(kind: type[msgspec.Struct]) -> _Plan:
     hints = typing.get_type_hints(kind)
     names = [field.name for field in msgspec.structs.fields(kind)]
     plain = tuple(name for name in names if hints[name] in _PLAIN)
-    others = tuple((name, *_converters(name, hints[name])) for name in names if name not in plain)
-    return _Plan(plain, _all_of(plain), others)
+    origins = {name: typing.get_origin(hints[name]) for name in names}
+    many = tuple(
+        (name, *_converters(name, hints[name]), origins[name])
+        for name in names
+        if origins[name] in (tuple, dict)
+    )
+    listed = {*plain, *(name for name, *_ in many)}
+    others = tuple((name, *_converters(name, hints[name])) for name in names if name not in listed)
+    return _Plan(plain, _all_of(plain), others, many)
 
 
 def _all_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

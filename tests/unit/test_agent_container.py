@@ -162,7 +162,12 @@ def test_templates_are_expanded_with_what_the_node_and_the_task_are() -> None:
             ContainerSpec(
                 image="demo:1",
                 hostname="{{.Node.Hostname}}-{{.Task.Slot}}",
-                env=("A={{.Service.Labels.color}}", 'B={{index .Service.Labels "a.b"}}', "C={x}"),
+                env=(
+                    "A={{.Service.Labels.color}}",
+                    'B={{index .Service.Labels "a.b"}}',
+                    "C={x}",
+                    'D={{"{{"}}.Names}}',
+                ),
                 mounts=(
                     MountSpec(source="{{.Service.Name}}-{{.Task.Slot}}", target="/{{.Node.Platform.OS}}"),
                 ),
@@ -172,7 +177,7 @@ def test_templates_are_expanded_with_what_the_node_and_the_task_are() -> None:
         service_labels={"color": "red", "a.b": "dots"},
     )
     spec = container.expanded(task, FACTS).template.container
-    assert (spec.hostname, spec.env) == ("host-2", ("A=red", "B=dots", "C={x}"))
+    assert (spec.hostname, spec.env) == ("host-2", ("A=red", "B=dots", "C={x}", "D={{.Names}}"))
     assert (spec.mounts[0].source, spec.mounts[0].target) == ("web-2", "/linux")
     assert spec.args == ("{{untouched}}",)
 

@@ -81,8 +81,10 @@ def test_a_runtime_is_a_name() -> None:
         (MountSpec(kind="bind", source="/a", target="/b", propagation="up"), ("bind-propagation", "up")),
         (MountSpec(kind="bind", source="/a", target="/b", recursive="readonly"), ("readonly", "/b")),
         (MountSpec(target="/a", driver="nfs"), ("volume-driver", "nfs", "local")),
-        (MountSpec(source="v", target="/a", subpath="../x"), ("volume-subpath", "../x")),
-        (MountSpec(source="v", target="/a", subpath="/x"), ("volume-subpath", "/x")),
+        (MountSpec(source="/v", target="/a"), ("volume mount source", "/v", "type=bind")),
+        (MountSpec(source="a b", target="/a"), ("volume name", "a b")),
+        (MountSpec(source="vo", target="/a", subpath="../x"), ("volume-subpath", "../x")),
+        (MountSpec(source="vo", target="/a", subpath="/x"), ("volume-subpath", "/x")),
         (MountSpec(target="/a", subpath="x"), ("volume-subpath", "source")),
         (MountSpec(target="/a", labels={"": "b"}), ("volume-label", "name")),
         (MountSpec(kind="image", source="No:Such:x", target="/a"), ("image mount source", "No:Such:x")),
@@ -106,7 +108,7 @@ def test_the_same_target_in_another_spelling_is_the_same_target() -> None:
 def test_mounts_that_work_are_taken() -> None:
     validate_mounts.mounts([
         MountSpec(kind="bind", source="/a", target="/b", readonly=True, recursive="readonly"),
-        MountSpec(source="v", target="/c", subpath="x/y", labels={"a": "b"}, driver="local", no_copy=True),
+        MountSpec(source="vo", target="/c", subpath="x/y", labels={"a": "b"}, driver="local", no_copy=True),
         MountSpec(kind="image", source="busybox:1", target="/d", subpath="bin"),
         MountSpec(kind="tmpfs", target="/e", tmpfs_options=("noexec", "nr_inodes=5")),
     ])  # fmt: skip

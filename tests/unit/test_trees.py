@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from swarmd.kit.trees import disk_use, remove_tree
 from swarmd.node.runtime.storage import Storage
+
+
+@pytest.fixture(autouse=True)
+def cleared(tmp_path: Path) -> Iterator[None]:
+    """A failing test leaves what pytest itself cannot remove."""
+    yield
+    subprocess.run(["rm", "-rf", "--", *tmp_path.iterdir()], check=True)
 
 
 def deep(path: Path, levels: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, prunable
+from swarmd.node.volume.disk import VolumeDisk
 from swarmd.node.volume.volumes import Volumes, Wanted
 from tests.unit.agent_fakes import StillClock
 
@@ -49,7 +52,7 @@ async def test_a_volume_without_a_name_gets_one_and_is_known_to_have_had_none(be
     assert await bed.names() == [made.name]
 
 
-@pytest.mark.parametrize("name", ["../etc", "/etc", ".hidden", "a/b", "-x", "a b", "a", "x" * 256, "ä"])
+@pytest.mark.parametrize("name", ["../etc", "/etc", ".hidden", "a/b", "-x", "a b", "x" * 256, "ä"])
 async def test_a_name_that_is_none_is_refused(bed: Bed, name: str) -> None:
     for attempt in (
         bed.volumes.create(name, {}),
@@ -60,6 +63,13 @@ async def test_a_name_that_is_none_is_refused(bed: Bed, name: str) -> None:
     with pytest.raises(NotFound, match="no such volume"):
         await bed.volumes.remove(name)
     assert await bed.names() == []
+
+
+async def test_a_name_of_one_letter_is_for_services_that_had_it(bed: Bed) -> None:
+    with pytest.raises(Invalid, match="too short"):
+        await bed.volumes.create("v", {})
+    await bed.volumes.use("t1", Wanted(name="v", target="/d"))
+    assert await bed.names() == ["v"]
 
 
 async def test_only_the_local_driver_is_known(bed: Bed) -> None:
@@ -85,6 +95,38 @@ async def test_an_anonymous_volume_goes_with_its_container_and_a_named_one_stays
     await bed.volumes.remove_anonymous("t1")
     assert [path.exists() for path in (own, beside, other)] == [False, False, True]
     assert (bed.root / "data" / "_data").exists()
+
+
+async def test_an_anonymous_volume_goes_with_its_container_also_after_a_restart(bed: Bed) -> None:
+    own = Path(await bed.volumes.use("t1", Wanted(target="/a")))
+    fresh = Bed(bed.root)
+    await fresh.volumes.open()
+    await fresh.volumes.remove_anonymous("t1")
+    assert not own.exists()
+    assert await fresh.names() == []
+
+
+async def test_volumes_can_be_made_while_a_large_one_is_being_cleared_away(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bed.volumes.create("large", {})
+    clearing, made = threading.Event(), threading.Event()
+    clear = VolumeDisk.clear
+
+    def slowly(disk: VolumeDisk, gone: Path) -> None:
+        clearing.set()
+        assert made.wait(10)
+        clear(disk, gone)
+
+    monkeypatch.setattr(VolumeDisk, "clear", slowly)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(bed.volumes.remove("large"))
+        await asyncio.to_thread(clearing.wait)
+        with pytest.raises(NotFound):
+            await bed.volumes.get("large")
+        await bed.volumes.use("t1", Wanted(name="large", target="/d"))
+        made.set()
+    assert [path.name for path in bed.root.iterdir()] == ["large"]
 
 
 async def test_a_volume_in_use_is_not_removed(bed: Bed) -> None:
@@ -156,6 +198,7 @@ async def test_volumes_of_0_1_0_are_volumes(bed: Bed) -> None:
         ("data", "", False),
         (f"task-{task}-a_b", task, True),
     ]
+    await bed.volumes.open()
     await bed.volumes.remove_anonymous(task)
     assert await bed.names() == ["data"]
     (bed.root / "data" / "volume.json").write_text("{torn")

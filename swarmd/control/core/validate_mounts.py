@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from swarmd.model import image_ref
+from swarmd.model import image_ref, volume_name
 from swarmd.model.errors import Invalid
 from swarmd.model.spec import MountSpec
 
@@ -65,6 +65,13 @@ def _volume(mount: MountSpec) -> None:
             f'volume-driver "{mount.driver}" of {mount.target} is not known: volumes are directories of the '
             "node (local); mount other storage on the nodes and use type=bind"
         )
+    if mount.source.startswith("/"):
+        raise Invalid(
+            f"invalid volume mount source, must not be an absolute path: {mount.source}: use type=bind for a "
+            "directory of the node"
+        )
+    if mount.source:
+        volume_name.check(mount.source)
     _subpath(mount)
     if not mount.source and mount.subpath:
         raise Invalid(f"volume-subpath of {mount.target}: a volume without a name is empty: name its source")

@@ -17,7 +17,8 @@ import msgspec
 
 from swarmd.kit.trees import disk_use, remove_tree
 from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
-from swarmd.node.volume.core.volume import NAME, Volume, described
+from swarmd.model.volume_name import NAME
+from swarmd.node.volume.core.volume import Volume, described
 from swarmd.security.durable import sync_directory, write_durably
 
 DATA, METADATA = "_data", "volume.json"
@@ -89,8 +90,11 @@ class VolumeDisk:
                 raise Refused(f'volume "{name}": {data} is no directory: remove the volume, or mend it')
         return data
 
-    def remove(self, name: str, token: str) -> None:
-        """Gone at once by its name; what it held may take its time.  Raises NotFound, Unavailable."""
+    def take_away(self, name: str, token: str) -> Path:
+        """A volume is gone by its name; answers where it is now, for :meth:`clear`.
+
+        Raises NotFound, Unavailable.
+        """
         gone = self._root / f"{_REMOVING}{token}"
         with _saying(f'volume "{name}" cannot be removed'):
             try:
@@ -98,10 +102,15 @@ class VolumeDisk:
             except FileNotFoundError:
                 raise NotFound(f"get {name}: no such volume") from None
             sync_directory(self._root)
+        return gone
+
+    def clear(self, gone: Path) -> None:
+        """Remove what was taken away: it takes as long as there are files.  Raises Unavailable."""
+        with _saying("a volume that was removed still takes room, until the daemon is restarted"):
             remove_tree(gone)
 
     def size(self, name: str) -> int:
-        """Bytes that a volume's content takes on the disk."""
+        """Bytes that a volume's content takes on the disk; of one that was taken away by its last name."""
         return disk_use(self.data(name))
 
     def _is_volume(self, name: str) -> bool:

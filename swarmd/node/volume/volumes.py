@@ -14,9 +14,10 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
+from swarmd.model import volume_name
 from swarmd.model.errors import Conflict, Invalid, NotFound
 from swarmd.node.runtime.port import Runtime
-from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, check_name, prunable
+from swarmd.node.volume.core.volume import ANONYMOUS, Volume, anonymous_name, prunable
 from swarmd.node.volume.disk import VolumeDisk
 
 list_ = list
@@ -51,11 +52,14 @@ class Volumes:
         self._new_id = new_id
         self._mounted = mounted
         self._held: dict[str, set[str]] = {}
+        self._owned: dict[str, set[str]] = {}
         self._change = asyncio.Lock()
 
     async def open(self) -> None:
         """Remove what a crash left half made.  Raises Unavailable."""
         await asyncio.to_thread(self._disk.open)
+        for volume in await self.list():
+            self._note(volume)
 
     async def create(self, name: str, labels: Mapping[str, str], *, driver: str = "") -> Volume:
         """A volume by that name (empty: a fresh one); one that is there is answered as it is.
@@ -69,7 +73,9 @@ class Volumes:
             )
         if not name:
             name, labels = f"{self._new_id()}{self._new_id()}", {**labels, ANONYMOUS: ""}
-        check_name(name)
+        volume_name.check(name)
+        if len(name) == 1:
+            raise Invalid("volume name is too short, names should be at least two alphanumeric characters")
         async with self._change:
             return await self._found_or_made(Volume(name=name, labels=labels))
 
@@ -115,7 +121,8 @@ class Volumes:
             users = self.users(name)
             if users:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            await asyncio.to_thread(self._disk.remove, name, self._new_id())
+            gone = await self._take_away(name)
+        await asyncio.to_thread(self._disk.clear, gone)
 
     async def prune(self, *, everything: bool, labels: Mapping[str, str | None]) -> tuple[list_[str], int]:
         """Remove what nothing uses, without ``everything`` only what nobody gave a name.
@@ -123,12 +130,13 @@ class Volumes:
         Answers (names, bytes freed).
         """
         async with self._change:
-            gone = prunable(await self.list(), self.all_users(), everything=everything, labels=labels)
-            freed = 0
-            for volume in gone:
-                freed += await self.size(volume.name)
-                await asyncio.to_thread(self._disk.remove, volume.name, self._new_id())
-        return [volume.name for volume in gone], freed
+            chosen = prunable(await self.list(), self.all_users(), everything=everything, labels=labels)
+            gone = [await self._take_away(volume.name) for volume in chosen]
+        freed = 0
+        for path in gone:
+            freed += await self.size(path.name)
+            await asyncio.to_thread(self._disk.clear, path)
+        return [volume.name for volume in chosen], freed
 
     async def use(self, owner: str, wanted: Wanted) -> str:
         """The directory behind a container's volume, made at first use; held until :meth:`release`.
@@ -136,7 +144,7 @@ class Volumes:
         Raises Invalid for a bad name, Refused for what is no volume, Unavailable without room.
         """
         name = wanted.name or anonymous_name(owner, wanted.target)
-        check_name(name)
+        volume_name.check(name)
         volume = Volume(name=name, labels=wanted.labels)
         if not wanted.name:
             volume = Volume(name=name, labels={**wanted.labels, ANONYMOUS: ""}, owner=owner)
@@ -153,17 +161,33 @@ class Volumes:
         """The container is gone for good, and with it what was its own.  Raises Unavailable."""
         async with self._change:
             self.release(owner)
-            used = self.all_users()
-            for volume in await self.list():
-                if volume.owner == owner and volume.is_anonymous and volume.name not in used:
-                    await asyncio.to_thread(self._disk.remove, volume.name, self._new_id())
+            names = self._owned.get(owner, set())
+            if names:
+                names = names - self.all_users().keys()
+            gone = [await self._take_away(name) for name in sorted(names)]
+        for path in gone:
+            await asyncio.to_thread(self._disk.clear, path)
 
     async def _found_or_made(self, volume: Volume) -> Volume:
         found = await asyncio.to_thread(self._disk.read, volume.name)
         if found is None:
             found = msgspec.structs.replace(volume, created_at=self._clock.now())
             await asyncio.to_thread(self._disk.make, found, self._new_id())
+        self._note(found)
         return found
+
+    async def _take_away(self, name: str) -> Path:
+        gone = await asyncio.to_thread(self._disk.take_away, name, self._new_id())
+        for owner, names in list(self._owned.items()):
+            names.discard(name)
+            if not names:
+                del self._owned[owner]
+        return gone
+
+    def _note(self, volume: Volume) -> None:
+        """Whose an anonymous volume is, so that the end of a container without one costs nothing."""
+        if volume.owner and volume.is_anonymous:
+            self._owned.setdefault(volume.owner, set()).add(volume.name)
 
     def _read_all(self) -> list_[Volume]:
         found = (self._disk.read(name) for name in self._disk.names())
@@ -172,7 +196,7 @@ class Volumes:
 
 def _may_be(name: str) -> bool:
     try:
-        check_name(name)
+        volume_name.check(name)
     except Invalid:
         return False
     return True

@@ -8,9 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from swarmd.model.errors import Invalid
-
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}")
 ANONYMOUS = "com.docker.volume.anonymous"
 """The label of a volume that nobody gave a name, as in Docker."""
 
@@ -28,18 +25,6 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_anonymous(self) -> bool:
         return ANONYMOUS in self.labels
-
-
-def check_name(name: str) -> None:
-    """Raises Invalid for a name that is none, in Docker's words."""
-    if len(name) == 1 and NAME.fullmatch(name + "x"):
-        raise Invalid("volume name is too short, names should be at least two alphanumeric characters")
-    if not NAME.fullmatch(name):
-        raise Invalid(
-            f'invalid volume name "{name[:300]}": includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
-            "use absolute path"
-        )
 
 
 def anonymous_name(owner: str, target: str) -> str:
