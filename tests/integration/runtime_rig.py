@@ -6,10 +6,12 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
@@ -107,19 +109,23 @@ async def until_line(runtime: LocalRuntime, container_id: str, text: str) -> Non
     raise AssertionError(f"{container_id} ended without writing {text!r}")
 
 
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for something nobody tells of; an awaitable answer is awaited."""
-    async with asyncio.timeout(seconds):
-        while True:
-            answer = condition()
-            if await answer if isinstance(answer, Awaitable) else answer:
-                return
-            await asyncio.sleep(0.02)
-
-
 def cgroup_dirs(runtime: LocalRuntime, container_id: str) -> list[str]:
     layout = runtime._groups.layout
     return [path for path in cgroups.place(layout, container_id).paths() if os.path.exists(path)]
+
+
+@contextmanager
+def as_if_only(layout: cgroups.Cgroups, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runtimes find ``layout``, a part of what this machine has; what they hand down there is taken back."""
+    monkeypatch.setattr(cgroups, "discover", lambda *_: layout)
+    control = Path(layout.v2, "cgroup.subtree_control")
+    before = set(control.read_text().split()) if layout.v2 else set()
+    yield
+    if layout.v2 and not layout.v1:
+        for each in (Path(layout.v2, "swarmd", control.name), control):
+            for name in sorted(set(each.read_text().split()) - before):
+                with suppress(OSError):  # somebody else uses it meanwhile
+                    each.write_text(f"-{name}")
 
 
 def end(pid: int) -> None:
@@ -128,10 +134,14 @@ def end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def eventually(what: Callable[[], bool]) -> None:
+async def eventually(what: Callable[[], object]) -> None:
+    """Wait for other processes' doing: there is nothing to be woken by.  An awaitable answer is awaited."""
     async with asyncio.timeout(90):
-        while not what():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # other processes' doing: there is nothing to be woken by
+        while True:
+            answer = what()
+            if await answer if isinstance(answer, Awaitable) else answer:
+                return
+            await asyncio.sleep(0.01)
 
 
 def release(runtime: LocalRuntime, container_id: str) -> None:

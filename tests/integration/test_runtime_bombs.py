@@ -17,7 +17,16 @@ from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Device, Limits
-from tests.integration.runtime_rig import Rig, cgroup_dirs, end, output, running, start, until, until_line
+from tests.integration.runtime_rig import (
+    Rig,
+    cgroup_dirs,
+    end,
+    eventually,
+    output,
+    running,
+    start,
+    until_line,
+)
 
 pytestmark = pytest.mark.root
 
@@ -69,7 +78,7 @@ async def test_a_fork_bomb_is_kept_to_its_limit_and_dies_whole(rig: Rig, runtime
     await start(runtime, bomb)
     async with living(runtime, bomb.id) as directories:
         group = Path(next(path for path in directories if os.path.exists(f"{path}/pids.max")))
-        await until(lambda: (group / "pids.events").read_text() != "max 0\n")
+        await eventually(lambda: (group / "pids.events").read_text() != "max 0\n")
         async with asyncio.timeout(120):  # the node starts others meanwhile
             state, text = await output(runtime, rig.shell("echo $((6 * 7))"))
         assert (state.exit_code, text) == (0, "42\n")
@@ -112,7 +121,7 @@ async def test_groups_that_a_container_made_itself_are_counted_killed_and_remove
     config = rig.shell("sleep 1000 & sleep 2000; true")
     await start(runtime, config)
     async with living(runtime, config.id) as directories:
-        await until(lambda: three_of_them(runtime, config.id))
+        await eventually(lambda: three_of_them(runtime, config.id))
         inner = next(each.pid for each in await runtime.top(config.id) if each.command == "sleep 1000")
         for directory in directories:
             nested = Path(directory, "its", "own")
@@ -167,7 +176,7 @@ async def test_a_process_that_went_its_own_way_is_still_accounted(rig: Rig, runt
     await start(runtime, config)
     await until_line(runtime, config.id, "up")
     async with living(runtime, config.id):
-        await until(lambda: three_of_them(runtime, config.id))
+        await eventually(lambda: three_of_them(runtime, config.id))
         commands = sorted(process.command for process in await runtime.top(config.id))
         assert commands[1:] == ["sleep 1000", "sleep 2000"]
         assert (await runtime.stats(config.id)).pids == 3

@@ -13,7 +13,7 @@ import pytest
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Limits
-from tests.integration.runtime_rig import Rig, running, start, until, until_line
+from tests.integration.runtime_rig import Rig, eventually, running, start, until_line
 
 pytestmark = pytest.mark.root
 
@@ -50,7 +50,7 @@ async def test_a_paused_container_stands_still_and_goes_on(rig: Rig, runtime: Lo
     config = rig.shell(COUNTER)
     await start(runtime, config)
     directory = runtime.container_dir(config.id)
-    await until(lambda: counted(rig, directory) > 3)
+    await eventually(lambda: counted(rig, directory) > 3)
     await runtime.pause(config.id)
     state = runtime.inspect(config.id)
     assert state is not None
@@ -61,7 +61,7 @@ async def test_a_paused_container_stands_still_and_goes_on(rig: Rig, runtime: Lo
     with pytest.raises(Refused, match="paused already"):
         await runtime.pause(config.id)
     await runtime.resume(config.id)
-    await until(lambda: counted(rig, directory) > before)
+    await eventually(lambda: counted(rig, directory) > before)
     with pytest.raises(Refused, match="is not paused"):
         await runtime.resume(config.id)
 
@@ -106,7 +106,7 @@ async def test_a_daemon_that_comes_back_knows_who_is_paused(rig: Rig) -> None:
         await second.resume(config.id)
         directory = second.container_dir(config.id)
         before = counted(rig, directory)
-        await until(lambda: counted(rig, directory) > before)
+        await eventually(lambda: counted(rig, directory) > before)
 
 
 async def test_steps_out_of_order_are_refused(rig: Rig, runtime: LocalRuntime) -> None:
@@ -190,14 +190,19 @@ async def test_every_kind_of_limit_is_there_before_the_program(rig: Rig, runtime
 
 
 async def test_what_it_uses_is_measured(rig: Rig, runtime: LocalRuntime) -> None:
-    script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 1000 & sleep 1000 & echo up; wait"
-    config = rig.shell(script, limits=Limits(memory=64 * MIB, pids=20, nano_cpus=100_000_000))
+    script = "sleep 1000 & sleep 1000 & echo up; while :; do :; done"
+    config = rig.shell(script, limits=Limits(memory=64 * MIB, pids=20, nano_cpus=10_000_000))
     await start(runtime, config)
     await until_line(runtime, config.id, "up")
+
+    async def throttled() -> bool:
+        return (await runtime.stats(config.id)).cpu_throttled > 0
+
+    await eventually(throttled)
     stats = await runtime.stats(config.id)
     assert 0 < stats.memory <= stats.memory_usage <= stats.memory_peak < 64 * MIB == stats.memory_limit
     assert 0 < stats.cpu_user + stats.cpu_system <= stats.cpu + 20_000_000
-    assert stats.cpu_throttled > 0 < stats.throttled_periods
+    assert stats.throttled_periods > 0
     assert (stats.pids, stats.pids_limit) == (3, 20)
     assert stats.network == ()  # nothing but lo in its own namespace
 
@@ -206,9 +211,9 @@ async def test_all_its_processes_are_listed(rig: Rig, runtime: LocalRuntime) -> 
     config = rig.shell("(sleep 1000 &); echo up; exec sleep 2000", user="web")
     pid = await start(runtime, config)
     await until_line(runtime, config.id, "up")
-    await until(lambda: "2000" in Path(f"/proc/{pid}/cmdline").read_text())
+    await eventually(lambda: Path(f"/proc/{pid}/cmdline").read_text().startswith("sleep"))
     first, second = await runtime.top(config.id)
-    assert (first.pid, first.command, first.uid, first.state) == (pid, "sleep 2000", 1000, "S")
+    assert (first.pid, first.command, first.uid) == (pid, "sleep 2000", 1000)
     assert (second.ppid, second.command) == (pid, "sleep 1000")
     assert abs(first.started_at - second.started_at) < 60
 
@@ -219,7 +224,7 @@ async def test_a_killed_child_is_told_while_the_container_runs(rig: Rig, runtime
     script = "while :; do sh -c 'exec tail -c 100000000 /dev/zero' >/dev/null; echo again; sleep 1; done"
     config = rig.shell(script, limits=Limits(memory=16 * MIB, memory_swap=16 * MIB))
     await start(runtime, config)
-    await until(lambda: len(heard) >= 2)
+    await eventually(lambda: len(heard) >= 2)
     assert [container_id for container_id, _ in heard[:2]] == [config.id] * 2
     assert heard[0][1] < heard[1][1]
     state = runtime.inspect(config.id)

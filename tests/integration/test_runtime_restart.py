@@ -20,6 +20,7 @@ from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState, Mount
 from tests.integration.runtime_rig import (
     Rig,
+    as_if_only,
     cgroup_dirs,
     end,
     eventually,
@@ -238,7 +239,11 @@ async def test_a_machine_with_only_the_v2_tree_works(rig: Rig, monkeypatch: pyte
     """Without limits: the v2 tree of a hybrid machine has no controllers to limit with."""
     found = cgroups.discover(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
     only_v2 = cgroups.Cgroups(v1={}, v2=found.v2)
-    monkeypatch.setattr(cgroups, "discover", lambda *_: only_v2)
+    with as_if_only(only_v2, monkeypatch):
+        await in_the_v2_tree(rig, only_v2)
+
+
+async def in_the_v2_tree(rig: Rig, found: cgroups.Cgroups) -> None:
     async with running(rig) as runtime:
         config = rig.shell("grep ' /sys/fs/cgroup ' /proc/self/mountinfo; cat /proc/self/cgroup; sleep 1000")
         pid = await start(runtime, config)
