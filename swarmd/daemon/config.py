@@ -29,6 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
     5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
     ``device_allow``: patterns of the devices services may have.
+    ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
     """
 
     data_dir: str = "/var/lib/swarmd"
@@ -41,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     advertise_addr: str = ""
     exec_allow: Allow = "all"
     device_allow: tuple[str, ...] = ()
+    runtime: str = "local"
     backup: Backup = Backup()
 
     @property

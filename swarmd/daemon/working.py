@@ -34,6 +34,7 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
+from swarmd.node.runtime import driver_oci
 from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import Runtime
 from swarmd.node.volume.volumes import Volumes
@@ -206,7 +207,12 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
-        about = describe(__version__, self._machine.config.labels, self._devices.offers())
+        about = describe(
+            __version__,
+            self._machine.config.labels,
+            runtimes=driver_oci.installed(),
+            devices=self._devices.offers(),
+        )
         codec.fill(hello.description, about)
         codec.fill(hello.certificate, self._certificate())
         return hello

@@ -12,9 +12,14 @@ from swarmd.model.objects import FEATURE_LEVEL, NodeDescription
 
 
 def describe(
-    engine_version: str, labels: Mapping[str, str], devices: tuple[str, ...] = ()
+    engine_version: str,
+    labels: Mapping[str, str],
+    *,
+    runtimes: tuple[str, ...] = (),
+    devices: tuple[str, ...] = (),
 ) -> NodeDescription:
-    """Host name, CPUs this process may use, memory of the machine; ``devices`` are offered to services."""
+    """Host name, CPUs this process may use, memory; ``runtimes`` as they were found, ``devices``
+    as they are offered to services."""
     return NodeDescription(
         hostname=socket.gethostname(),
         os="linux",
@@ -24,6 +29,7 @@ def describe(
         engine_version=engine_version,
         labels=dict(labels),
         feature_level=FEATURE_LEVEL,
+        runtimes=runtimes,
         devices=devices,
     )
 

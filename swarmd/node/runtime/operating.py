@@ -13,7 +13,7 @@ import msgspec
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import NotFound, Refused, Unavailable
-from swarmd.node.runtime import allotment, freezing, gauges, kernfiles, oom
+from swarmd.node.runtime import allotment, driver_oci, freezing, gauges, kernfiles, oom
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
@@ -29,7 +29,7 @@ from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.oom import MemoryWatch
 from swarmd.node.runtime.planner import Planner
-from swarmd.node.runtime.port import ContainerConfig, ContainerStats, Limits, Process
+from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats, Limits, Process
 from swarmd.node.runtime.storage import Storage, Stored
 from swarmd.node.runtime.widening import widen
 
@@ -64,6 +64,10 @@ class Operating:
             raise NotFound(f"no such container: {container_id}")
         return box
 
+    def inspect(self, container_id: str) -> ContainerState | None:
+        box = self._boxes.get(container_id)
+        return box.state if box is not None and box.ready else None
+
     def config(self, container_id: str) -> ContainerConfig | None:
         box = self._boxes.get(container_id)
         return box.stored.config if box is not None else None
@@ -73,6 +77,11 @@ class Operating:
         box = self._box(container_id)
         if box.state.paused:
             raise Refused(f"container {container_id} is paused; resume it before a program is run in it")
+        if driver_oci.is_foreign(box.stored.config):
+            raise Refused(
+                f"container {container_id} is run by {box.stored.config.runtime}: "
+                "programs cannot be executed in it"
+            )
         procs = self._groups.procs_files(box.stored.groups)
         return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 
@@ -80,6 +89,9 @@ class Operating:
         return await self._attachments.attach(
             self._box(container_id), self.container_dir(container_id), logs=logs
         )
+
+    def _first_process(self, box: Box, pid: int, pidfd: int) -> tuple[int, int]:
+        return driver_oci.first_process(box.stored.config, self.container_dir(box.state.id), pid, pidfd)
 
     def container_dir(self, container_id: str) -> Path:
         """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""
