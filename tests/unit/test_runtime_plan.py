@@ -239,7 +239,7 @@ def test_a_foreign_bundle_is_run_as_it_says() -> None:
     assert named(plan, "source") == [(0, "/b/here", "", True, 0)]
     noatime = linux.MOUNT_ATTR_RDONLY | 0x10
     assert named(plan, "attach") == [(0, "/data", noatime, 0x70, 0, 0, [], False)]
-    assert named(plan, "ids") == [(5, 6, [6, 7])]
+    assert named(plan, "ids") == [(5, 6, [7, 6])]
     kill = 1 << linux.CAPABILITIES["KILL"]
     assert named(plan, "bounding") == [(kill | 1,)]
     assert named(plan, "identity") == [(63, 0, kill, kill, kill)]

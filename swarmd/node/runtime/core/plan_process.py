@@ -46,7 +46,7 @@ def user(process: oci.Process, extra: Extensions) -> Step:
     if extra.user is not None:
         return ("user", extra.user, list(extra.groups))
     who = process.user
-    return ("ids", who.uid, who.gid, list(dict.fromkeys((who.gid, *who.additional_gids))))
+    return ("ids", who.uid, who.gid, list(who.additional_gids))
 
 
 def start(process: oci.Process, facts: HostFacts, seccomp: bytes | None, flags: int = 0) -> list[Step]:
