@@ -38,7 +38,7 @@ def main(directory: str) -> int:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, _ = kernel.clone(clone_flags(spec))
     if pid == 0:
-        child.main(theirs.fileno(), high, 1, 2)
+        child.main(theirs.fileno(), high, (0, 1, 2))
     theirs.close()
     return drive(spec, ours, pid)
 
