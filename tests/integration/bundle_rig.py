@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,13 @@ class Bundle:
         self._directory = directory
         self._document = document
 
-    def run(self, runtime: str) -> tuple[int, str]:
-        """Exit code and output, both streams.  The bundle is gone afterwards."""
+    def run(self, runtime: str, change: Callable[[Path], object] = bool) -> tuple[int, str]:
+        """Exit code and output, both streams.  ``change`` makes of the root what a hostile image would."""
         place = self._directory / runtime
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         rootfs(place / "rootfs")
+        change(place / "rootfs")
         (place / "config.json").write_text(json.dumps(self._document))
         done = subprocess.run(
             _command(runtime, place), cwd=place, capture_output=True, text=True, timeout=120, check=False,

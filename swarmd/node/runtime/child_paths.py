@@ -13,7 +13,8 @@ from swarmd.node.runtime.core import linux
 LOOKUP = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
 STRICT = linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS
 _STRICT_TREES = ("/proc", "/sys", "/dev")
-_KERNEL_MAGIC = {0x9FA0: "proc", 0x62656572: "sysfs"}
+_PROC = 0x9FA0
+_KERNEL_MAGIC = {_PROC: "proc", 0x62656572: "sysfs"}
 _MAX_LINKS = 40
 _MAX_TEXT = 4 * 1024 * 1024
 
@@ -69,7 +70,8 @@ def ensure(root: int, path: str, *, directory: bool, resolve: int = LOOKUP, link
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
             os.close(os.open(name, flags, 0o644, dir_fd=parent))
     except FileExistsError:  # a link to what does not exist: make that
-        if links >= _MAX_LINKS:
+        # one of ours to a descriptor, which has only just come to be
+        if links >= _MAX_LINKS or kernel_mounts.filesystem_type(parent) == _PROC:
             raise OSError(errno.ELOOP, f"{path}: too many symbolic links") from None
         target = os.readlink(name, dir_fd=parent)
         target = target if target.startswith("/") else f"{above}/{target}"
