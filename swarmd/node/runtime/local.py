@@ -41,7 +41,9 @@ list_ = list  # the port has a method of that name
 class LocalRuntime(Operating):
     """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
-    def __init__(self, data_dir: Path, run_dir: Path, clock: Clock, report: Report) -> None:
+    def __init__(
+        self, data_dir: Path, run_dir: Path, clock: Clock, report: Report, *, remap: tuple[int, int] = (0, 0)
+    ) -> None:
         self._clock = clock
         self._run_dir = run_dir
         self._storage = Storage(data_dir, run_dir)
@@ -51,7 +53,7 @@ class LocalRuntime(Operating):
         self._execs = Execs(self._spawner, self._nursery, clock, new_id)
         self._attachments = Attachments(self._spawner, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
-        self._planner = Planner(HostFacts())
+        self._planner = Planner(HostFacts(remap=remap))
         self.archives = Archives(self._box, self._storage.directory)
         self._closing = False
 
@@ -64,7 +66,7 @@ class LocalRuntime(Operating):
     async def start_up(self) -> None:
         self._cgroups = CgroupDriver(self._clock)
         self._cgroups.prepare()
-        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
+        self._planner = Planner(hostfacts.gather(self._cgroups.layout, self._planner.facts.remap))
         self._storage.prepare()
         found = self._storage.load()
         for name, stored, state in found:

@@ -36,9 +36,12 @@ def bundle(
     ``peers`` are the pids of the containers whose namespaces it asks for; ``nodes`` the device nodes to make
     beside the usual ones (of a privileged container: all of this machine).  Raises :class:`Invalid`.
     """
+    remap = remapping(config, facts)
     namespaces = _namespaces(config, peers or {})
+    if remap:
+        namespaces = (oci.Namespace(type="user"), *namespaces)
     own = {space.type for space in namespaces if not space.path}
-    mounts = bundle_mounts.mounts(config, facts, layout, peers or {})
+    mounts = bundle_mounts.mounts(config, facts, layout, peers or {}, remapped=bool(remap))
     privileged = config.privileged
     return oci.Spec(
         oci_version=oci.VERSION,
@@ -50,6 +53,8 @@ def bundle(
         annotations=_annotations(config, layout, mounts),
         linux=oci.Linux(
             namespaces=namespaces,
+            uid_mappings=remap,
+            gid_mappings=remap,
             devices=nodes,
             cgroups_path=f"/{PARENT}/{config.id}",
             resources=_resources(config, nodes),
@@ -60,6 +65,22 @@ def bundle(
             readonly_paths=() if privileged else facts.readonly,
         ),
     )
+
+
+def remapping(config: ContainerConfig, facts: HostFacts) -> tuple[oci.IdMapping, ...]:
+    """Who of the host its users are, if they are others; :class:`Invalid` where that cannot be."""
+    first, size = facts.remap
+    if not size or config.userns == "host":
+        return ()
+    modes = ("network_mode", "pid_mode", "ipc_mode", "uts_mode", "cgroupns_mode")
+    asked = [name for name in modes if getattr(config, name) not in ("", "none", "private", "shareable")]
+    asked += ["privileged"] if config.privileged else []
+    if asked:
+        raise Invalid(
+            f"{asked[0]} is not possible where users are remapped (userns_remap of this node): "
+            "add userns=host to run this container without that"
+        )
+    return (oci.IdMapping(container_id=0, host_id=first, size=size),)
 
 
 def _namespaces(config: ContainerConfig, peers: Mapping[str, int]) -> tuple[oci.Namespace, ...]:
@@ -146,7 +167,9 @@ def _rlimits(config: ContainerConfig, facts: HostFacts) -> tuple[oci.Rlimit, ...
 
 
 def _sysctls(config: ContainerConfig, own: set[oci.NamespaceType]) -> dict[str, str]:
-    usual = defaults.NET_SYSCTLS if "network" in own else {}
+    usual = dict(defaults.NET_SYSCTLS) if "network" in own else {}
+    if "user" in own:  # it has not as many groups as that
+        usual.pop("net.ipv4.ping_group_range", None)
     return {**usual, **config.sysctls}
 
 
