@@ -11,6 +11,8 @@ from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
 from swarmd.node.runtime.core.device_patterns import check_patterns
 
+_LEAST_USERS, _LAST_USER = 65_536, 0xFFFFFFFE  # nobody is 65534
+
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Snapshots of the swarm that the leading manager makes by itself, below ``<data_dir>/backups``.
@@ -30,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
     ``device_allow``: patterns of the devices services may have.
     ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
+    ``userns_remap``: ``FIRST:SIZE``, the users of this machine that those of containers are; empty: the same.
     """
 
     data_dir: str = "/var/lib/swarmd"
@@ -40,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     socket_group: str = ""
     reserve_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
     advertise_addr: str = ""
+    userns_remap: str = ""
     exec_allow: Allow = "all"
     device_allow: tuple[str, ...] = ()
     runtime: str = "local"
@@ -53,6 +57,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def reserve(self) -> int | None:
         """Bytes."""
         return None if self.reserve_mib is None else self.reserve_mib << 20
+
+    @property
+    def remap(self) -> tuple[int, int]:
+        """First id and how many, zeros for none; :class:`Invalid` if it does not say that."""
+        if not self.userns_remap:
+            return (0, 0)
+        first, _, size = self.userns_remap.partition(":")
+        if not (first.isdecimal() and size.isdecimal()) or int(first) < 1 or int(size) < _LEAST_USERS:
+            raise Invalid(
+                f"userns_remap {self.userns_remap!r}: write FIRST:SIZE, such as 200000:65536, with users "
+                f"nobody of this machine is, at least {_LEAST_USERS}"
+            )
+        if int(first) + int(size) > _LAST_USER:
+            raise Invalid(f"userns_remap {self.userns_remap!r}: there are no users above {_LAST_USER}")
+        return (int(first), int(size))
 
     @property
     def run(self) -> Path:

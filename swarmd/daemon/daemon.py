@@ -57,7 +57,12 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(
-            config.data, config.run, clock, self._report, default_runtime=config.runtime
+            config.data,
+            config.run,
+            clock,
+            self._report,
+            default_runtime=config.runtime,
+            remap=config.remap,
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
         node = describe(__version__, {})

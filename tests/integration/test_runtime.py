@@ -13,6 +13,7 @@ from swarmd.node.runtime.core import oci
 from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Files, Limits, Mount, Ulimit
+from swarmd.node.runtime.storage import Storage
 from tests.integration.runtime_rig import Rig, cgroup_dirs, output, running, start, until_line
 
 pytestmark = pytest.mark.root
@@ -320,10 +321,10 @@ async def test_what_an_earlier_version_left_is_taken_over(rig: Rig, runtime: Loc
     await runtime.wait(config.id)
     directory = runtime.container_dir(config.id)
     (directory / "container.json").rename(directory / "config.json")
-    again = rig.runtime()
-    await again.start_up()
-    assert again.config(config.id) == config
-    await again.shut_down(stop_containers=False)
+    ((_, stored, state),) = Storage(rig.data, rig.run).load()
+    assert stored is not None
+    assert stored.config == config
+    assert state == runtime.inspect(config.id)
 
 
 async def test_a_subpath_stays_in_its_source_and_an_empty_volume_is_filled(

@@ -64,3 +64,11 @@ def test_flags_come_before_the_file_and_labels_are_added(tmp_path: Path) -> None
     config = _effective(path, {"data_dir": "/c", "run_dir": None}, ("zone=b", "gpu"))
     assert (config.data_dir, config.run_dir) == ("/c", "/b")
     assert config.labels == {"disk": "ssd", "zone": "b", "gpu": ""}
+
+
+def test_the_users_of_containers_are_a_range_of_the_machines() -> None:
+    assert Config().remap == (0, 0)
+    assert Config(userns_remap="200000:65536").remap == (200_000, 65_536)
+    for text in ("200000", "0:65536", "200000:100", "a:b", "4294967000:65536"):
+        with pytest.raises(Invalid, match="userns_remap"):
+            _ = Config(userns_remap=text).remap

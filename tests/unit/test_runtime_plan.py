@@ -259,6 +259,43 @@ def test_what_cannot_be_given_is_left_out_with_a_warning() -> None:
     assert [text.split(" ")[1] for text in warnings(spec, facts)] == ["CAP_FLY", "CAP_SYS_RESOURCE", "is"]
 
 
+def test_users_are_remapped_before_the_namespaces_are_made() -> None:
+    facts = HostFacts(masked_files=("/proc/keys",), cgroup_mounts=("v2",), remap=(200_000, 65_536))
+    made = config(mounts=(Mount(source="/vol", target="/v", kind="volume"), Mount(source="/s", target="/s")))
+    spec = bundle(made, facts, LAYOUT)
+    plan = compile_plan(spec, facts, LAYOUT, b"filter")
+    assert clone_flags(spec) == linux.CLONE_NEWNS
+    assert named(plan, "join") == [(["/m/procs"], False)]
+    lines = "0 200000 65536\n"
+    assert named(plan, "user_namespace") == [(lines, lines)]
+    (inner,) = named(plan, "inner")
+    assert inner[0] == (
+        linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+        | linux.CLONE_NEWCGROUP
+    )  # fmt: skip
+    positions = order(
+        plan, "join", "user_namespace", "streams", "source", "idmap", "private", "mapped_overlay", "inner",
+        "filesystem", "mapped_root", "attach", "mount", "links", "sysctl", "mask", "user", "ready",
+    )  # fmt: skip
+    assert sorted(positions) == positions
+    assert [step[1] for step in named(plan, "filesystem")] == ["proc", "sysfs"]
+    volume = next(step[0] for step in named(plan, "source") if step[1] == "/vol")
+    assert named(plan, "idmap") == [(volume, False)]
+    devices = [step[1] for step in named(plan, "attach") if step[1].startswith("/dev/")]
+    assert devices == [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+    assert named(plan, "devices") == []
+    assert clone_flags(bundle(config(userns="host"), facts, LAYOUT)) & linux.CLONE_NEWPID
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"network_mode": "host"}, {"pid_mode": "host"}, {"privileged": True}, {"cgroupns_mode": "host"}],
+)
+def test_what_needs_the_hosts_users_says_so(fields: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="add userns=host"):
+        bundle(config(**fields), HostFacts(remap=(200_000, 65_536)), LAYOUT)
+
+
 def test_the_cgroups_are_shown_as_this_machine_has_them() -> None:
     v1 = HostFacts(cgroup_mounts=("cpu,cpuacct", "pids"))
     plan = compile_plan(spec_of(), v1, LAYOUT, None)

@@ -82,6 +82,11 @@ def _rootfs(child: Child, root: str) -> None:
 
 def _pivot(child: Child, root: str) -> None:
     os.chdir(root)
+    turn(child)
+
+
+def turn(child: Child) -> None:
+    """The working directory becomes the root, and the host's tree goes."""
     kernel.pivot_root(".", ".")
     kernel.umount(".", linux.MNT_DETACH)
     os.chdir("/")

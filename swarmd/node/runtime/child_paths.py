@@ -25,7 +25,7 @@ class Child:
     def __init__(self, channel: _socket.socket) -> None:
         self.channel = channel
         self.trees: dict[int, int] = {}
-        self.root = self.null = self.proc = -1
+        self.root = self.null = self.proc = self.user_space = -1
         self.ids: tuple[int, int, list[int], str] = (0, 0, [0], "/root")
         self.program = ""
         self.container = 0  # the pid of one that another runtime made

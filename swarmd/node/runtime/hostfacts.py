@@ -21,7 +21,7 @@ _THERMAL = "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"
 _SHOWN = ("memory", "cpu", "cpuset", "pids")
 
 
-def gather(layout: Cgroups) -> HostFacts:
+def gather(layout: Cgroups, remap: tuple[int, int] = (0, 0)) -> HostFacts:
     """Trying to mask what does not exist costs milliseconds per container, so it is learned here."""
     masked = [path for path in (*defaults.MASKED, *sorted(glob.glob(_THERMAL))) if os.path.exists(path)]
     grantable = _capabilities()
@@ -33,6 +33,7 @@ def gather(layout: Cgroups) -> HostFacts:
         cgroup_mounts=("v2",) if layout.pure_v2 else _shown(layout.v1_mounts),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
         grantable=grantable,
+        remap=remap,
         security_modules=_security_modules(),
         machine=os.uname().machine,
         kernel=_kernel(),

@@ -131,9 +131,8 @@ _ioctl_info = call("ioctl", c_int, c_ulong, ctypes.POINTER(_PidfdInfo))
 def clone(flags: int, cgroup_fd: int = -1) -> tuple[int, int]:
     """Clone this single-threaded process: ``(0, -1)`` in the child, ``(pid, pidfd)`` in the parent."""
     pidfd = c_int(-1)
-    args = _CloneArgs(
-        flags=flags | linux.CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=linux.SIGCHLD
-    )
+    ending = 0 if flags & linux.CLONE_PARENT else linux.SIGCHLD
+    args = _CloneArgs(flags=flags | linux.CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=ending)
     if cgroup_fd >= 0:
         args.flags |= linux.CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd

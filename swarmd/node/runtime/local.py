@@ -42,7 +42,14 @@ class LocalRuntime(Operating):
     """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
     def __init__(
-        self, data_dir: Path, run_dir: Path, clock: Clock, report: Report, *, default_runtime: str = ""
+        self,
+        data_dir: Path,
+        run_dir: Path,
+        clock: Clock,
+        report: Report,
+        *,
+        default_runtime: str = "",
+        remap: tuple[int, int] = (0, 0),
     ) -> None:
         self._default_runtime = default_runtime
         self._clock = clock
@@ -54,7 +61,7 @@ class LocalRuntime(Operating):
         self._execs = Execs(self._spawner, self._nursery, clock, new_id)
         self._attachments = Attachments(self._spawner, run_dir, clock)
         self._cgroups: CgroupDriver | None = None
-        self._planner = Planner(HostFacts())
+        self._planner = Planner(HostFacts(remap=remap))
         self.archives = Archives(self._box, self._storage.directory)
         self._closing = False
 
@@ -70,7 +77,7 @@ class LocalRuntime(Operating):
         found = self._storage.load()
         self._cgroups = CgroupDriver(self._clock, owner=self._storage.identity())
         self._cgroups.prepare(known={name for name, _, _ in found})
-        self._planner = Planner(hostfacts.gather(self._cgroups.layout))
+        self._planner = Planner(hostfacts.gather(self._cgroups.layout, self._planner.facts.remap))
         for name, stored, state in found:
             if stored is not None:
                 box = Box(stored, state or ContainerState(id=name, status="created"))

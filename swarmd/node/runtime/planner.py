@@ -36,7 +36,7 @@ class Planner:
     """Knows this machine; keeps compiled filters."""
 
     def __init__(self, facts: HostFacts) -> None:
-        self._facts = facts
+        self.facts = facts
         self._compiler = Compiler()
 
     @contextlib.contextmanager
@@ -50,7 +50,7 @@ class Planner:
         """
         spec = bundle(
             config,
-            self._facts,
+            self.facts,
             layout,
             peers=peers,
             nodes=hostdevices.nodes(config),
@@ -61,7 +61,8 @@ class Planner:
             spec, steps = driver_oci.prepare(config, spec, layout)
             flags, before = linux.CLONE_NEWNS, ()
         else:
-            steps = compile_plan(spec, self._facts, layout, self._program(spec.linux.seccomp))
+            steps = compile_plan(spec, self.facts, layout, self._program(spec.linux.seccomp))
+        _give(layout, spec.linux.uid_mappings)
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
         with contextlib.ExitStack() as opened:
             plan = os.memfd_create("plan", os.MFD_CLOEXEC)
@@ -74,8 +75,19 @@ class Planner:
 
     def exec_plan(self, config: ContainerConfig, wanted: ExecConfig, procs: tuple[str, ...]) -> bytes:
         """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join."""
-        program = self._program(seccomp_of(config, self._facts))
-        return marshal.dumps(compile_exec(config, wanted, self._facts, procs=procs, seccomp=program))
+        program = self._program(seccomp_of(config, self.facts))
+        return marshal.dumps(compile_exec(config, wanted, self.facts, procs=procs, seccomp=program))
 
     def _program(self, profile: oci.Seccomp | None) -> bytes | None:
         return None if profile is None else self._compiler.program(profile)
+
+
+def _give(layout: Layout, mappings: tuple[oci.IdMapping, ...]) -> None:
+    """What is the container's own belongs to its root, also where that is somebody else on the host."""
+    if not mappings:
+        return
+    first = mappings[0].host_id
+    top = os.stat(layout.upper)
+    os.chown(layout.upper, top.st_uid + first, top.st_gid + first)
+    for name in os.listdir(layout.files):
+        os.chown(f"{layout.files}/{name}", first, first)

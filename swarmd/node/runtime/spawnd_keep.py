@@ -91,6 +91,18 @@ class Keep:
                 self._leave()
                 os.close(tree)
 
+    def move(self, name: str, pidfd: int) -> None:
+        """The container is another process now."""
+        if self._kept < 0:
+            return
+        with wire.ignoring(OSError):
+            self._enter()
+            try:
+                kernel.umount(f"/{name}", linux.MNT_DETACH)
+            finally:
+                self._leave()
+        self.hold(name, pidfd)
+
     def find(self, name: str) -> int:
         """The pidfd of a process that may have ended long ago, -1 if it was not kept."""
         if self._kept < 0:

@@ -110,12 +110,31 @@ class Lives:
     def _reported(self, container: Container, message: tuple[Any, ...], fds: list[int]) -> None:
         if message[0] == "terminal":
             self._logs.hold_terminal(container.id, fds[0])
+        elif message[0] == "moved":
+            self._moved(container, message[1])
         elif message[0] == "ready":
             container.status = "created"
             self.note(container)
             self._answer(container, "ok", container.pid, fds=(container.pidfd,))
         else:
             container.failure, container.started = message[1:], 0.0
+
+    def _moved(self, container: Container, pid: int) -> None:
+        """It has cloned itself into a user namespace, as a child of ours, and leaves."""
+        old = container.pidfd
+
+        def left(_: int) -> None:
+            self._loop.forget(old)
+            with wire.ignoring(ChildProcessError):
+                os.waitid(os.P_PIDFD, old, os.WEXITED | os.WNOHANG)
+            os.close(old)
+
+        self._loop.forget(old)
+        self._loop.watch(old, select.EPOLLIN, left)
+        container.pid, container.pidfd = pid, os.pidfd_open(pid)
+        self._loop.watch(container.pidfd, select.EPOLLIN, lambda _: self._ended(container))
+        self.note(container)
+        self._keep.move(container.id, container.pidfd)
 
     def _running(self, container: Container) -> None:
         container.status, container.started = "running", now()

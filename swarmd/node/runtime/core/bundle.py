@@ -38,9 +38,12 @@ def bundle(
     beside the usual ones (of a privileged container: all of this machine); ``disks`` the numbers of those
     that are throttled.  Raises :class:`Invalid`.
     """
+    remap = remapping(config, facts)
     namespaces = _namespaces(config, peers or {})
+    if remap:
+        namespaces = (oci.Namespace(type="user"), *namespaces)
     own = {space.type for space in namespaces if not space.path}
-    mounts = bundle_mounts.mounts(config, facts, layout, peers or {})
+    mounts = bundle_mounts.mounts(config, facts, layout, peers or {}, remapped=bool(remap))
     privileged = config.privileged
     return oci.Spec(
         oci_version=oci.VERSION,
@@ -52,6 +55,8 @@ def bundle(
         annotations=_annotations(config, layout, mounts),
         linux=oci.Linux(
             namespaces=namespaces,
+            uid_mappings=remap,
+            gid_mappings=remap,
             devices=nodes,
             cgroups_path=f"/{PARENT}/{config.id}",
             resources=resources(config, nodes, disks or {}),
@@ -62,6 +67,22 @@ def bundle(
             readonly_paths=() if privileged else facts.readonly,
         ),
     )
+
+
+def remapping(config: ContainerConfig, facts: HostFacts) -> tuple[oci.IdMapping, ...]:
+    """Who of the host its users are, if they are others; :class:`Invalid` where that cannot be."""
+    first, size = facts.remap
+    if not size or config.userns == "host":
+        return ()
+    modes = ("network_mode", "pid_mode", "ipc_mode", "uts_mode", "cgroupns_mode")
+    asked = [name for name in modes if getattr(config, name) not in ("", "none", "private", "shareable")]
+    asked += ["privileged"] if config.privileged else []
+    if asked:
+        raise Invalid(
+            f"{asked[0]} is not possible where users are remapped (userns_remap of this node): "
+            "add userns=host to run this container without that"
+        )
+    return (oci.IdMapping(container_id=0, host_id=first, size=size),)
 
 
 def _namespaces(config: ContainerConfig, peers: Mapping[str, int]) -> tuple[oci.Namespace, ...]:
@@ -148,7 +169,9 @@ def _rlimits(config: ContainerConfig, facts: HostFacts) -> tuple[oci.Rlimit, ...
 
 
 def _sysctls(config: ContainerConfig, own: set[oci.NamespaceType]) -> dict[str, str]:
-    usual = defaults.NET_SYSCTLS if "network" in own else {}
+    usual = dict(defaults.NET_SYSCTLS) if "network" in own else {}
+    if "user" in own:  # it has not as many groups as that
+        usual.pop("net.ipv4.ping_group_range", None)
     return {**usual, **config.sysctls}
 
 

@@ -25,7 +25,9 @@ class Mounts(msgspec.Struct, frozen=True):
     propagation: str
 
 
-def mounts(config: ContainerConfig, facts: HostFacts, layout: Layout, peers: Mapping[str, int]) -> Mounts:
+def mounts(
+    config: ContainerConfig, facts: HostFacts, layout: Layout, peers: Mapping[str, int], *, remapped: bool
+) -> Mounts:
     """Raises :class:`Invalid` for a target that is used twice."""
     asked = _asked(config, layout)
     if config.init:
@@ -35,7 +37,7 @@ def mounts(config: ContainerConfig, facts: HostFacts, layout: Layout, peers: Map
     chosen = [(target, asked[target]) for target in ordered]
     subpaths = {target: (mount.source, mount.subpath) for target, mount in chosen if mount.subpath}
     return Mounts(
-        mounts=(*kernel, *(_entry(target, mount) for target, mount in chosen)),
+        mounts=(*kernel, *(_entry(target, mount, remapped=remapped) for target, mount in chosen)),
         subpaths=subpaths,
         copy_up=tuple(target for target, mount in chosen if mount.copy_up),
         propagation=_root_propagation(config.mounts),
@@ -94,7 +96,8 @@ def _ipc(config: ContainerConfig, peers: Mapping[str, int]) -> list[oci.Mount]:
     return [queues, oci.Mount(destination="/dev/shm", type="bind", source=f"{root}/dev/shm", options=options)]
 
 
-def _entry(target: str, mount: Mount) -> oci.Mount:
+def _entry(target: str, mount: Mount, *, remapped: bool) -> oci.Mount:
+    """Files of volumes and images keep the numbers of the container, whoever that is on the host."""
     extra = mount.options
     if mount.kind == "tmpfs":
         size = (f"size={mount.size}",) if mount.size else ()
@@ -106,7 +109,8 @@ def _entry(target: str, mount: Mount) -> oci.Mount:
         options = ("ro", f"lowerdir={lowers}", mount.propagation, *extra)
         return oci.Mount(destination=target, type="overlay", source="overlay", options=options)
     source = f"{mount.source.rstrip('/')}/{mount.subpath}" if mount.subpath else mount.source
-    options = (*_bind_options(mount), mount.propagation, *extra)
+    mapped = ("idmap",) if remapped and mount.kind in ("volume", "image") else ()
+    options = (*_bind_options(mount), mount.propagation, *mapped, *extra)
     return oci.Mount(destination=target, type="bind", source=source, options=options)
 
 

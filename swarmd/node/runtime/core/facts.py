@@ -12,7 +12,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     highest rlimits that can be given; ``cgroup_mounts`` what to show at /sys/fs/cgroup: ``("v2",)`` or v1
     controllers; ``init_path`` a static init or ""; ``grantable`` the capabilities that can be given, as bits;
     ``security_modules`` those that label processes (``apparmor``, ``selinux``); ``machine`` as uname says it;
-    ``kernel`` its version.
+    ``kernel`` its version; ``remap`` the host id of containers' root and how many follow (0, 0: none).
     """
 
     masked_files: tuple[str, ...] = ()
@@ -25,6 +25,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     security_modules: tuple[str, ...] = ()
     machine: str = "x86_64"
     kernel: tuple[int, int] = (6, 1)
+    remap: tuple[int, int] = (0, 0)
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ import posixpath
 from typing import Any
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core import linux, oci, plan_mounts, plan_process
-from swarmd.node.runtime.core.extensions import Extensions, extensions
+from swarmd.node.runtime.core import linux, oci, plan_mounts, plan_process, plan_remap
+from swarmd.node.runtime.core.extensions import Extensions, Overlay, extensions
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.mountopts import PROPAGATION
 
@@ -43,6 +43,8 @@ def clone_flags(spec: oci.Spec) -> int:
     for space in spec.linux.namespaces:
         if not space.path and space.type not in _LATER:
             flags |= _FLAGS[space.type]
+    if plan_remap.is_remapped(spec, extensions(spec.annotations)):
+        return linux.CLONE_NEWNS  # the others are made from within the user namespace
     return flags
 
 
@@ -71,12 +73,16 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
     if spec.namespace("mount") is None:
         raise Invalid("config.json: a mount namespace is needed in linux.namespaces")
     extra = extensions(spec.annotations)
+    remapped = extra.overlay is not None and plan_remap.is_remapped(spec, extra)
     return [
-        ("join", list(layout.v1_procs), _is_new(spec, "cgroup")),
+        ("join", list(layout.v1_procs), _is_new(spec, "cgroup") and not remapped),
         *_enter(spec),
         *plan_process.limits(spec.process, facts),
         *_personality(spec),
-        *_files(spec, facts, layout, extra),
+        *(_mapped_files if remapped else _files)(spec, facts, layout, extra),
+        *_sysctls(spec),
+        *([("mask", list(spec.linux.masked_paths))] if spec.linux.masked_paths else []),
+        *([("readonly", list(spec.linux.readonly_paths))] if spec.linux.readonly_paths else []),
         *_console(spec.process),
         ("workdir", spec.process.cwd),
         *([("readonly_root",)] if spec.root.readonly else []),
@@ -104,10 +110,15 @@ def _files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) 
         ("pivot", root),
         *attachments,
         *plan_mounts.devices(spec),
-        *_sysctls(spec),
-        *([("mask", list(spec.linux.masked_paths))] if spec.linux.masked_paths else []),
-        *([("readonly", list(spec.linux.readonly_paths))] if spec.linux.readonly_paths else []),
     ]
+
+
+def _mapped_files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) -> list[Step]:
+    flags = 0
+    for space in spec.linux.namespaces:
+        flags |= 0 if space.path or space.type in ("user", "time") else _FLAGS[space.type]
+    layers = extra.overlay or Overlay((), "", "")
+    return plan_remap.files(spec, facts, layout, extra, layers, flags)
 
 
 def _hooks_before_pivot(spec: oci.Spec) -> list[Step]:

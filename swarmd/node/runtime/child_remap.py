@@ -1,0 +1,121 @@
+"""The steps of a child on its way into a user namespace, whose root is nobody special on the host.
+
+``core/plan_remap.py`` says why they come in this order.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from swarmd.node.runtime import child_mounts, kernel, kernel_mounts, wire
+from swarmd.node.runtime.child_paths import Child, write_text
+from swarmd.node.runtime.core import linux
+
+TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROOT = -1  # the slot of the overlay
+
+
+def _user_namespace(child: Child, uid_map: str, gid_map: str) -> None:
+    """A descriptor keeps the namespace when the process it was made with is gone."""
+    reading, writing = os.pipe()
+    pid, pidfd = kernel.clone(linux.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    write_text(f"/proc/{pid}/uid_map", uid_map)
+    write_text(f"/proc/{pid}/gid_map", gid_map)
+    child.user_space = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(writing)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+
+
+def _streams(child: Child, uid: int, gid: int) -> None:
+    """The pipes become the mapped root's, which may hand them on."""
+    for stream in (0, 1, 2):
+        # a device of the host, or a terminal to come
+        with wire.ignoring(OSError):
+            if not os.fstat(stream).st_rdev:
+                os.fchown(stream, uid, gid)
+
+
+def _idmap(child: Child, slot: int, recursive: bool) -> None:
+    _map(child, child.trees[slot], recursive=recursive)
+
+
+def _map(child: Child, tree: int, *, recursive: bool) -> None:
+    try:
+        kernel.mount_setattr(tree, linux.MOUNT_ATTR_IDMAP, recursive=recursive, userns=child.user_space)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise OSError(errno.EINVAL, "its file system cannot map user ids; use userns=host") from None
+
+
+def _mapped_overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:
+    """Each layer is covered by itself with mapped ids.  The upper directory belongs to the mapped root: were
+    it mapped too, the overlay would become read-only."""
+    for path in lowers:
+        tree = kernel.open_tree(path)
+        _map(child, tree, recursive=False)
+        place = os.open(path, linux.O_PATH | os.O_DIRECTORY)
+        kernel.move_mount(tree, place)
+        os.close(place)
+        os.close(tree)
+    child_mounts.STEPS["overlay"](child, root, lowers, upper, work)
+    child.trees[_ROOT] = kernel.open_tree(root)
+
+
+def _inner(child: Child, flags: int) -> None:
+    """The clone waits until the spawner has been told of it, and is root from here on."""
+    kernel.setns(child.user_space, linux.CLONE_NEWUSER)
+    reading, writing = os.pipe()
+    pid, _ = kernel.clone(flags | linux.CLONE_PARENT)
+    if pid:
+        wire.send(child.channel, wire.encode("moved", pid))
+        os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    kernel.prctl(linux.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    # a kernel without keyrings, or the quota is used up: then there is none to share
+    with wire.ignoring(OSError):
+        kernel.new_session_keyring()
+
+
+def _filesystem(child: Child, slot: int, kind: str, source: str, data: list[str], attributes: int) -> None:
+    tree = child.trees[slot] = kernel_mounts.new_filesystem(kind, source, data, attributes)
+    if kind == "proc":
+        child.proc = os.dup(tree)
+
+
+def _mapped_root(child: Child) -> None:
+    """The overlay covers the root and becomes it: paths to where it was may be closed to us by now."""
+    tree = child.trees.pop(_ROOT)
+    top = os.open("/", linux.O_PATH | os.O_DIRECTORY)
+    kernel.move_mount(tree, top)
+    os.fchdir(tree)
+    os.close(top)
+    os.close(tree)
+    child_mounts.turn(child)
+
+
+STEPS: dict[str, Callable[..., None]] = {
+    "user_namespace": _user_namespace,
+    "streams": _streams,
+    "idmap": _idmap,
+    "mapped_overlay": _mapped_overlay,
+    "inner": _inner,
+    "filesystem": _filesystem,
+    "mapped_root": _mapped_root,
+}

@@ -1,0 +1,107 @@
+"""Containers whose users are others on the host: what they see, and who owns what they leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from swarmd.kit.clock import SystemClock
+from swarmd.model.errors import Invalid
+from swarmd.node.runtime.exec_port import ExecConfig
+from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.runtime.port import Files, Mount
+from tests.integration.runtime_rig import Rig, failed, output, running, start, until_line
+
+pytestmark = pytest.mark.root
+
+FIRST, SIZE = 200_000, 65_536
+
+
+class Remapped(Rig):
+    def runtime(self) -> LocalRuntime:
+        return LocalRuntime(self.data, self.run, SystemClock(), failed, remap=(FIRST, SIZE))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Remapped(tmp_path)
+
+
+@pytest.fixture
+async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
+    async with running(rig) as started:
+        yield started
+
+
+async def test_root_inside_is_nobody_outside(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell("touch /made; stat -c %u /made /bin/sh; exec sleep 1000")
+    pid = await start(runtime, config)
+    await until_line(runtime, config.id, "0")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert f"Uid:\t{FIRST}\t{FIRST}" in status
+    assert os.stat(runtime.container_dir(config.id) / "upper/made").st_uid == FIRST
+    session = await runtime.exec(config.id, ExecConfig(args=("cat", "/proc/self/uid_map")))
+    said = await session.read()
+    assert said is not None
+    assert said[1].split() == [b"0", str(FIRST).encode(), str(SIZE).encode()]
+    assert await session.wait() == 0
+    state = await runtime.stop(config.id, grace=0)
+    assert state.exit_code == 137
+
+
+async def test_it_looks_as_without(rig: Rig, runtime: LocalRuntime) -> None:
+    script = (
+        "id -u; stat -c %u:%g /bin/busybox /etc/hosts /dev/null; hostname; cat /proc/1/comm; "
+        "ls /dev | wc -l; "
+        "cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware | wc -l; grep ^CapEff /proc/self/status; "
+        "mount | grep -c ' on /proc/sys '; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; "
+        "echo words > /dev/stdout; ip -o a | grep -c lo; head -c 3 /dev/zero | wc -c"
+    )
+    config = rig.shell(script, hostname="box", files=Files(hosts="127.0.0.1 localhost\n"))
+    state, text = await output(runtime, config)
+    assert state.exit_code == 0
+    assert text.splitlines() == [
+        "0", "0:0", "0:0", "65534:65534", "box", "sh", "14", "0", "0", "CapEff:\t00000000a80425fb", "1", "0",
+        "words", "2", "3",
+    ]  # fmt: skip
+
+
+async def test_another_user_can_write_to_its_streams(rig: Rig, runtime: LocalRuntime) -> None:
+    _, text = await output(runtime, rig.shell("id -u; echo words > /dev/stdout", user="web"))
+    assert text == "1000\nwords\n"
+
+
+async def test_a_volume_keeps_the_numbers_of_the_container(rig: Rig, runtime: LocalRuntime) -> None:
+    """The control is a directory of the host, which is shown as it is: as nobody's."""
+    volume, shared = rig.base / "volume", rig.base / "shared"
+    for directory in (volume, shared):
+        directory.mkdir()
+        (directory / "old").touch()
+    mounts = (
+        Mount(source=str(volume), target="/v", kind="volume"), Mount(source=str(shared), target="/s"),
+    )  # fmt: skip
+    script = (
+        "stat -c %u /v/old /s/old; touch /v/new; chown 1000 /v/new; touch /s/new 2>/dev/null || echo refused"
+    )
+    _, text = await output(runtime, rig.shell(script, mounts=mounts))
+    assert text.split() == ["0", "65534", "refused"]
+    assert os.stat(volume / "new").st_uid == 1000
+
+
+async def test_it_can_be_left_out_and_some_things_need_that(rig: Rig, runtime: LocalRuntime) -> None:
+    _, text = await output(runtime, rig.shell("cat /proc/self/uid_map", userns="host"))
+    assert text.split() == ["0", "0", "4294967295"]
+    for fields in ({"network_mode": "host"}, {"privileged": True}):
+        with pytest.raises(Invalid, match="add userns=host"):
+            await runtime.create(rig.config("true", **fields))
+    _, text = await output(runtime, rig.config("true", network_mode="host", userns="host"))
+    assert text == ""
+
+
+async def test_a_failure_leaves_nothing(rig: Rig, runtime: LocalRuntime) -> None:
+    with pytest.raises(Invalid, match="unable to find user"):
+        await runtime.create(rig.config("true", user="nobody-knows"))
+    assert runtime.list() == []
