@@ -138,6 +138,7 @@ class LogKeeper:
         if state["pump"] >= 0:
             self._client = clients[state["pump"]]
             self._client.closed = self._lost
+            self._client.send(0, "leave")  # a pump of our version comes
 
     def _lost(self) -> None:
         self._client = None
