@@ -139,6 +139,7 @@ async def lines(directory: Path, **how: object) -> list[bytes]:
 
 
 async def test_files_rotate_and_the_oldest_goes(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
     files = LogFiles(str(tmp_path / "log"), 200, 2)
     for number in range(40):
         files.write(STDOUT, b"%02d\n" % number)
@@ -154,6 +155,7 @@ async def test_files_rotate_and_the_oldest_goes(tmp_path: Path) -> None:
 
 
 async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
     first = LogFiles(str(tmp_path / "log"), 0, 1)
     first.write(STDOUT, b"one\n")
     first.close()

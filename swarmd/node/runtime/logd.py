@@ -165,13 +165,16 @@ class Pump:
             if name in self._outputs or settings is None:
                 raise FileExistsError(name)
             if not fds:
-                fds.extend(_pipes(rundir.directory(self._run_dir, name)))
+                fds.extend(_pipes(self._run_dir, name))
         except OSError:  # known already, or removed meanwhile
             _close_all(fds)
             self._follow_input(name)
             return
         try:
             output = _Output(name, LogFiles(*settings))
+        except FileNotFoundError:
+            _close_all(fds)
+            return
         except OSError:  # there is no room for it: the container waits at its full pipe
             _close_all(fds[len(terminal) :])
             self._late[name] = terminal
@@ -274,14 +277,12 @@ class Pump:
                 wire.send(self._spawner, wire.encode(0, *message), fds)
 
 
-def _pipes(directory: str) -> list[int]:
+def _pipes(run_dir: str, name: str) -> list[int]:
     """The read ends; all or none."""
-    fds: list[int] = []
+    fds = rundir.open_pipes(run_dir, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # A pipe whose writers were gone before it was opened reports a hang-up only after another one.
     try:
-        for pipe in rundir.PIPES:
-            fds.append(os.open(f"{directory}/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            # A pipe whose writers were gone before it was opened reports a hang-up only after another one.
-            os.close(os.open(f"{directory}/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        _close_all(rundir.open_pipes(run_dir, name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
         _close_all(fds)
         raise

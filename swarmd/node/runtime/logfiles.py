@@ -14,13 +14,15 @@ from swarmd.node.runtime.core import logrecord
 
 
 class LogFiles:
-    """Files 00000001.log, 00000002.log ... of ``directory``; the highest number is being written."""
+    """Files 00000001.log, 00000002.log ... of ``directory``; the highest number is being written.
+
+    :class:`FileNotFoundError` if there is no such directory: its container has been removed.
+    """
 
     def __init__(self, directory: str, max_size: int, max_files: int) -> None:
         self._directory = directory
         self._max_size = max_size
         self._max_files = max(1, max_files)
-        os.makedirs(directory, 0o700, exist_ok=True)
         numbers = logrecord.file_numbers(os.listdir(directory))
         self._number = numbers[-1] if numbers else 1
         self._fd = self._open(self._number)
