@@ -24,7 +24,7 @@ from swarmd.node.runtime import rundir, wire
 from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.logd_budget import Budget
 from swarmd.node.runtime.logd_live import Live, mark
-from swarmd.node.runtime.logd_source import PipeSource, Scratch, Source
+from swarmd.node.runtime.logd_source import PipeSource, Scratch, Source, close_all, open_pipes
 from swarmd.node.runtime.logfiles import LogFiles
 from swarmd.node.runtime.spawnd_logs import hold_input
 
@@ -165,18 +165,18 @@ class Pump:
             if name in self._outputs or settings is None:
                 raise FileExistsError(name)
             if not fds:
-                fds.extend(_pipes(self._run_dir, name))
+                fds.extend(open_pipes(self._run_dir, name))
         except OSError:  # known already, or removed meanwhile
-            _close_all(fds)
+            close_all(fds)
             self._follow_input(name)
             return
         try:
             output = _Output(name, LogFiles(*settings))
         except FileNotFoundError:
-            _close_all(fds)
+            close_all(fds)
             return
         except OSError:  # there is no room for it: the container waits at its full pipe
-            _close_all(fds[len(terminal) :])
+            close_all(fds[len(terminal) :])
             self._late[name] = terminal
             return
         self._outputs[name] = output
@@ -247,7 +247,7 @@ class Pump:
         self._tell("done", output.name)
 
     def _drop(self, name: str) -> None:
-        _close_all(self._late.pop(name, []))
+        close_all(self._late.pop(name, []))
         output = self._outputs.pop(name, None)
         if output is not None:
             self._owing.discard(output)
@@ -275,23 +275,6 @@ class Pump:
             # a new spawner finds the pipes gone
             with wire.ignoring(OSError):
                 wire.send(self._spawner, wire.encode(0, *message), fds)
-
-
-def _pipes(run_dir: str, name: str) -> list[int]:
-    """The read ends; all or none."""
-    fds = rundir.open_pipes(run_dir, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    # A pipe whose writers were gone before it was opened reports a hang-up only after another one.
-    try:
-        _close_all(rundir.open_pipes(run_dir, name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except OSError:
-        _close_all(fds)
-        raise
-    return fds
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
 
 
 def main(run_dir: str) -> int:

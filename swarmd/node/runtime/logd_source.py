@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from swarmd.node.runtime import kernel
+from swarmd.node.runtime import kernel, rundir
 from swarmd.node.runtime.core import logrecord
 
 _READ = 64 * 1024
@@ -63,7 +63,8 @@ class PipeSource(Source):
             return None
         data = os.read(self._scratch.reading, size) if size else b""
         new = data[len(self.rest) :]
-        whole = size if self.hung_up and size < _READ else logrecord.whole_lines(data)
+        # A last line without its end comes after the whole lines of the other stream.
+        whole = size if self.hung_up and not new else logrecord.whole_lines(data)
         self.ready, self.rest = data[:whole], data[whole:]
         return new if new or self.ready or not size else None
 
@@ -72,3 +73,20 @@ class PipeSource(Source):
         while left:
             left -= os.splice(self.fd, self._scratch.nowhere, left)
         super().written()
+
+
+def open_pipes(run_dir: str, name: str) -> list[int]:
+    """The read ends of a container's output; all or none."""
+    fds = rundir.open_pipes(run_dir, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # A pipe whose writers were gone before it was opened reports a hang-up only after another one.
+    try:
+        close_all(rundir.open_pipes(run_dir, name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        close_all(fds)
+        raise
+    return fds
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
