@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.core.logformat import decode, previous
-from swarmd.node.runtime.core.logrecord import END, OVERHEAD, PIECE, STDERR, STDOUT, Splitter, encode, intact
-from swarmd.node.runtime.logd import LogFiles
+from swarmd.node.runtime.core.logrecord import (
+    END,
+    OVERHEAD,
+    PIECE,
+    STDERR,
+    STDOUT,
+    encode,
+    intact,
+    whole_lines,
+)
+from swarmd.node.runtime.logd_budget import SHARE, Budget
+from swarmd.node.runtime.logd_source import PipeSource, Scratch
+from swarmd.node.runtime.logfiles import LogFiles
 from swarmd.node.runtime.logs import read_logs
 
 RECORDS = st.lists(
@@ -40,21 +55,72 @@ def test_records_can_be_walked_backwards(records: list[tuple[int, int, bytes]]) 
     assert seen[::-1] == [data for _, _, data in records]
 
 
-@given(st.lists(st.binary(max_size=50)))
-def test_splitting_keeps_every_byte_and_cuts_at_lines(pieces: list[bytes]) -> None:
-    splitter = Splitter()
-    chunks = [splitter.feed(piece) for piece in pieces]
-    rest = splitter.flush()
-    assert b"".join(chunks) + rest == b"".join(pieces)
-    assert all(chunk.endswith(b"\n") for chunk in chunks if chunk)
-    assert b"\n" not in rest
+@pytest.fixture
+def pipe() -> Iterator[tuple[PipeSource, int]]:
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    scratch = Scratch()
+    yield PipeSource(reading, STDOUT, scratch), writing
+    for fd in (reading, writing, scratch.reading, scratch.writing, scratch.nowhere):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def left_in(source: PipeSource) -> bytes:
+    try:
+        return os.read(source.fd, 100_000)
+    except BlockingIOError:
+        return b""
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50)))
+def test_whole_lines_are_cut_off_and_what_is_left_has_no_newline(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    cut = whole_lines(data)
+    assert b"\n" not in data[cut:]
+    assert cut == 0 or data[cut - 1 : cut] == b"\n"
 
 
 def test_an_endless_line_is_written_in_pieces() -> None:
-    splitter = Splitter()
-    assert splitter.feed(b"a" * (PIECE - 1)) == b""
-    assert splitter.feed(b"a") == b"a" * PIECE
-    assert splitter.flush() == b""
+    assert whole_lines(b"a" * (PIECE - 1)) == 0
+    assert whole_lines(b"a" * PIECE) == PIECE
+    assert whole_lines(b"b\n" + b"a" * (PIECE - 1)) == 2
+
+
+def test_a_pipe_keeps_what_is_not_in_the_log_yet(pipe: tuple[PipeSource, int]) -> None:
+    source, writing = pipe
+    assert source.read() is None
+    os.write(writing, b"one\ntw")
+    assert source.read() == b"one\ntw"
+    assert (source.ready, source.rest) == (b"one\n", b"tw")
+    source.written()
+    assert source.read() is None
+    os.write(writing, b"o\n")
+    assert source.read() == b"o\n"
+    assert source.ready == b"two\n"
+    assert left_in(source) == b"two\n"  # had the pump been killed here
+
+
+def test_the_end_of_a_pipe_gives_a_last_line_without_its_newline(pipe: tuple[PipeSource, int]) -> None:
+    source, writing = pipe
+    os.write(writing, b"three")
+    assert source.read() == b"three"
+    os.close(writing)
+    source.hung_up = True
+    assert (source.read(), source.ready, source.rest) == (b"", b"three", b"")
+    source.written()
+    assert (source.read(), source.ready) == (b"", b"")
+
+
+def test_a_budget_is_for_one_tenth_of_a_second() -> None:
+    budget = Budget()
+    budget.spend("flood", SHARE + 1, 5.01)
+    assert budget.is_spent("flood", 5.02)
+    assert not budget.is_spent("other", 5.02)
+    assert budget.until_next(5.02) == pytest.approx(0.08)
+    assert not budget.is_spent("flood", 5.1)
+    for number in range(5):
+        budget.spend(f"flood {number}", SHARE, 5.11)
+    assert budget.is_spent("other", 5.12)
 
 
 def test_lines_keep_their_carriage_returns_and_a_missing_newline() -> None:
@@ -73,6 +139,7 @@ async def lines(directory: Path, **how: object) -> list[bytes]:
 
 
 async def test_files_rotate_and_the_oldest_goes(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
     files = LogFiles(str(tmp_path / "log"), 200, 2)
     for number in range(40):
         files.write(STDOUT, b"%02d\n" % number)
@@ -88,6 +155,7 @@ async def test_files_rotate_and_the_oldest_goes(tmp_path: Path) -> None:
 
 
 async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
     first = LogFiles(str(tmp_path / "log"), 0, 1)
     first.write(STDOUT, b"one\n")
     first.close()

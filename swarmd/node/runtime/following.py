@@ -37,7 +37,7 @@ class Follower:
         self._logs = container_dir / "log"
         self._clock = clock
         self._connection: socket.socket | None = None
-        self._following = Following(START, 0) if logs else None
+        self._following = Following(START) if logs else None
         self._backlog: Iterator[Piece] = iter(())
         self._over = False
 
@@ -66,9 +66,9 @@ class Follower:
         while self._connection is None and not self._over:
             pump, mark = await self._connect()
             if mark is not None:
-                self._backlog, self._following = self._missed(pump, mark), Following(mark, pump)
+                self._backlog, self._following = self._missed(mark), Following(mark)
             elif pump and self._has_ended():
-                self._backlog, self._over = self._missed(pump, None), True
+                self._backlog, self._over = self._missed(None), True
             elif not self._logs.exists():  # removed
                 self._over = True
             else:  # a new pump is on its way, or will soon be told of this container
@@ -93,10 +93,10 @@ class Follower:
         self._connection = connection
         return answer[2], msgspec.convert(answer[3], Mark)
 
-    def _missed(self, pump: int, upto: Mark | None) -> Iterator[Piece]:
+    def _missed(self, upto: Mark | None) -> Iterator[Piece]:
         if self._following is None:
             return iter(())
-        return _pieces(self._logs, self._following.mark, upto, self._following.missed(pump))
+        return _pieces(self._logs, self._following.mark, upto, self._following.missed())
 
     def _has_ended(self) -> bool:
         """Whether the pump has written all there will be."""

@@ -48,6 +48,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "mount_setattr": (442, 442),
     "fstatfs": (138, 44),
     "ioctl": (16, 29),
+    "tee": (276, 77),
     "waitid": (247, 95),
 }
 _MACHINES = {"x86_64": 0, "aarch64": 1}
@@ -57,6 +58,7 @@ _PIDFD_INFO_EXIT = 8
 _CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
+_SPLICE_F_NONBLOCK = 2
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -125,6 +127,7 @@ _clone3 = call("clone3", ctypes.POINTER(_CloneArgs), c_size_t)
 _close_range = call("close_range", c_uint, c_uint, c_uint)
 _openat2 = call("openat2", c_int, c_char_p, ctypes.POINTER(_OpenHow), c_size_t)
 _mount_setattr = call("mount_setattr", c_int, c_char_p, c_uint, ctypes.POINTER(_MountAttr), c_size_t)
+_tee = call("tee", c_int, c_int, c_size_t, c_uint)
 _ioctl_info = call("ioctl", c_int, c_ulong, ctypes.POINTER(_PidfdInfo))
 
 
@@ -246,6 +249,11 @@ def pidfd_exit_status(pidfd: int) -> int | None:
     except OSError:  # a kernel before 6.15, or the process is gone and kept no record
         return None
     return int(info.exit_code) if info.mask & _PIDFD_INFO_EXIT else None
+
+
+def tee(source: int, target: int, size: int) -> int:
+    """What is in one pipe also into another; the bytes that were, 0 at the end of file."""
+    return _tee(source, target, size, _SPLICE_F_NONBLOCK)
 
 
 def inotify(path: str, mask: int) -> int:

@@ -287,6 +287,7 @@ class LocalRuntime(Operating):
         self._closing = True
         if all(state.status == "exited" for state in self.list()):  # nothing is left to watch over
             with contextlib.suppress(Unavailable):
+                await self._spawner.is_back()  # one that is just being started would stay
                 await self._spawner.quit()
             self._groups.tidy()
         await self._nursery.close()

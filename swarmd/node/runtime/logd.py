@@ -3,7 +3,7 @@
 It is started by the spawner, apart from it so that a flood of output delays no start, and it outlives it.
 When it is killed the spawner starts another one, and what is in the pipes is not lost.
 
-A container's directory has files 00000001.log, 00000002.log ...; the highest number is being written.
+What the disk does not take is made up for later (``logfiles.py``).
 """
 
 from __future__ import annotations
@@ -22,69 +22,21 @@ import time
 
 from swarmd.node.runtime import rundir, wire
 from swarmd.node.runtime.core import logrecord
+from swarmd.node.runtime.logd_budget import Budget
 from swarmd.node.runtime.logd_live import Live, mark
+from swarmd.node.runtime.logd_source import PipeSource, Scratch, Source, close_all, open_pipes
+from swarmd.node.runtime.logfiles import LogFiles
 from swarmd.node.runtime.spawnd_logs import hold_input
 
 TYPE_CHECKING = False  # importing typing would cost the pump a megabyte
 if TYPE_CHECKING:
     from typing import Any
 
-_READ = 64 * 1024
 _RECONNECT = 0.5
 _LONELY = 3.0  # a new spawner starts a new pump
-
-
-class LogFiles:
-    """The files of one container: append, rotate, forget the oldest."""
-
-    def __init__(self, directory: str, max_size: int, max_files: int) -> None:
-        self._directory = directory
-        self._max_size = max_size
-        self._max_files = max(1, max_files)
-        os.makedirs(directory, 0o700, exist_ok=True)
-        numbers = logrecord.file_numbers(os.listdir(directory))
-        self._number = numbers[-1] if numbers else 1
-        self._fd = self._open()
-        self._size = self._repair()
-
-    def _open(self) -> int:
-        path = f"{self._directory}/{logrecord.file_name(self._number)}"
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def _repair(self) -> int:
-        """Cut the torn record a killed pump may have left."""
-        size = os.fstat(self._fd).st_size
-        if size:
-            intact = logrecord.intact(os.pread(self._fd, size, 0))
-            if intact != size:
-                os.ftruncate(self._fd, intact)
-            size = intact
-        return size
-
-    def write(self, stream: int, data: bytes) -> None:
-        """A full disk loses the record, not the container."""
-        record = logrecord.encode(time.clock_gettime_ns(time.CLOCK_REALTIME), stream, data)
-        try:
-            if self._max_size and self._size and self._size + len(record) > self._max_size:
-                self._rotate()
-            self._size += os.write(self._fd, record)
-        except OSError:
-            self._size = self._repair()
-
-    def _rotate(self) -> None:
-        os.close(self._fd)
-        self._number += 1
-        self._fd = self._open()
-        self._size = 0
-        for number in logrecord.file_numbers(os.listdir(self._directory))[: -self._max_files]:
-            os.unlink(f"{self._directory}/{logrecord.file_name(number)}")
-
-    def place(self) -> tuple[int, int]:
-        """The number of the file being written, and its size."""
-        return self._number, self._size
-
-    def close(self) -> None:
-        os.close(self._fd)
+_SETTLE = 1.0
+# Only what is new wakes us: the beginning of a line stays in its pipe.
+_NEWS = select.EPOLLIN | select.EPOLLET
 
 
 class _Output:
@@ -93,7 +45,7 @@ class _Output:
     def __init__(self, name: str, files: LogFiles) -> None:
         self.name = name
         self.files = files
-        self.streams: dict[int, tuple[int, logrecord.Splitter]] = {}
+        self.streams: dict[int, Source] = {}
         self.input = -1
 
     def end_input(self) -> None:
@@ -111,22 +63,60 @@ class Pump:
         self._outputs: dict[str, _Output] = {}
         self._by_fd: dict[int, _Output] = {}
         self._spawner: _socket.socket | None = None
-        self._quitting = False
+        self._quitting = self._left = False
         self._live = Live(run_dir, self._poll, self._mark)
+        self._scratch = Scratch()
+        self._budget = Budget()
+        self._ready: dict[int, None] = {}  # what may have more to read, in turn
+        self._owing: set[_Output] = set()
+        self._late: dict[str, list[int]] = {}
+        self._settled = 0.0
         self._alone_since = time.monotonic()
 
     def run(self) -> None:
-        """Until everything is drained and we are told to quit, or nobody has needed us for a while."""
-        while self._outputs or not self._unneeded():
+        """Until everything is drained and we are told to quit, or nobody has needed us for a while.
+
+        Told to leave, for the pump of another version, at once: nothing is in our memory only.
+        """
+        while not self._left and (self._outputs or not self._unneeded()):
             if self._spawner is None and not self._quitting:
                 self._connect()
-            for fd, _ in self._poll.poll(-1 if self._spawner or self._quitting else _RECONNECT):
+            for fd, events in self._poll.poll(self._patience()):
                 if self._spawner is not None and fd == self._spawner.fileno():
                     self._obey()
                 elif fd in self._by_fd:
-                    self._drain(fd)
+                    self._by_fd[fd].streams[fd].hung_up |= bool(events & select.EPOLLHUP)
+                    self._ready[fd] = None
                 else:
                     self._live.happened(fd)
+            self._drain()
+            if self._owing or self._late:
+                self._settle()
+
+    def _patience(self) -> float:
+        """Seconds until something is due, -1 if nothing is."""
+        now = time.monotonic()
+        waits = [_RECONNECT] if self._spawner is None and not self._quitting else []
+        if self._owing or self._late:
+            waits.append(_SETTLE)
+        if self._ready:
+            rests = all(self._budget.is_spent(self._by_fd[fd].name, now) for fd in self._ready)
+            waits.append(self._budget.until_next(now) if rests else 0.0)
+        return min(waits, default=-1)
+
+    def _settle(self) -> None:
+        """What a disk did not take is tried again, once a second."""
+        now = time.monotonic()
+        if now < self._settled + _SETTLE:
+            return
+        self._settled = now
+        late, self._late = self._late, {}
+        for name, terminal in late.items():
+            self._open(name, terminal)
+        for output in [output for output in self._owing if output.files.settled()]:
+            self._owing.discard(output)
+            if not output.streams:
+                self._conclude(output)
 
     def _unneeded(self) -> bool:
         alone = self._spawner is None and time.monotonic() > self._alone_since + _LONELY
@@ -165,6 +155,8 @@ class Pump:
             self._outputs[message[2]].end_input()
         elif message[1] == "quit":
             self._quitting = True
+        elif message[1] == "leave":
+            self._left = True
 
     def _open(self, name: str, terminal: list[int]) -> None:
         settings = rundir.load(self._run_dir, name, "log")
@@ -173,25 +165,28 @@ class Pump:
             if name in self._outputs or settings is None:
                 raise FileExistsError(name)
             if not fds:
-                fds.extend(_pipes(rundir.directory(self._run_dir, name)))
-            output = _Output(name, LogFiles(*settings))
+                fds.extend(open_pipes(self._run_dir, name))
         except OSError:  # known already, or removed meanwhile
-            for fd in fds:
-                os.close(fd)
+            close_all(fds)
             self._follow_input(name)
+            return
+        try:
+            output = _Output(name, LogFiles(*settings))
+        except FileNotFoundError:
+            close_all(fds)
+            return
+        except OSError:  # there is no room for it: the container waits at its full pipe
+            close_all(fds[len(terminal) :])
+            self._late[name] = terminal
             return
         self._outputs[name] = output
         with wire.ignoring(OSError):
             output.input = hold_input(self._run_dir, name)
         for fd, stream in zip(fds, (logrecord.STDOUT, logrecord.STDERR), strict=False):
             os.set_blocking(fd, False)
-            output.streams[fd] = (stream, logrecord.Splitter())
+            output.streams[fd] = Source(fd, stream) if terminal else PipeSource(fd, stream, self._scratch)
             self._by_fd[fd] = output
-            self._poll.register(fd, select.EPOLLIN)
-        for fd in fds:
-            # A pipe whose writers were gone before we opened it never reports a hang-up: read to the end.
-            while self._drain(fd):
-                pass
+            self._poll.register(fd, _NEWS)
 
     def _follow_input(self, name: str) -> None:
         """It may have been ended by a spawner that could not tell us."""
@@ -201,29 +196,47 @@ class Pump:
         ):
             output.end_input()
 
-    def _drain(self, fd: int) -> bool:
-        """Read once; False if there is nothing more now, or ever."""
-        output = self._by_fd[fd]
-        stream, splitter = output.streams[fd]
-        try:
-            data = os.read(fd, _READ)
-        except BlockingIOError:
+    def _drain(self) -> None:
+        """Everybody once, who has something and has not had its share."""
+        now = time.monotonic()
+        for fd in list(self._ready):
+            output = self._by_fd.get(fd)
+            if output is None:
+                continue
+            if not self._budget.is_spent(output.name, now) and not self._read(
+                output, output.streams[fd], now
+            ):
+                self._ready.pop(fd, None)
+
+    def _read(self, output: _Output, source: Source, now: float) -> bool:
+        """Once; False if there is nothing more now, or ever."""
+        new = source.read()
+        if new is None:
             return False
-        except OSError:  # EIO: a terminal has been hung up
-            data = b""
-        ready = splitter.feed(data) if data else splitter.flush()
-        if ready:
-            output.files.write(stream, ready)
-        if data:
-            self._live.give(output.name, stream, data)
-        else:
-            self._close(output, fd)
+        if source.ready:
+            output.files.write(source.stream, source.ready)
+            if output.files.owes:
+                self._owing.add(output)
+        source.written()
+        self._budget.spend(output.name, len(new), now)
+        if new:
+            self._live.give(output.name, source.stream, new)
+        elif not source.rest:
+            self._close(output, source.fd)
             if not output.streams:
                 self._finish(output)
-        return bool(data)
+            return False
+        return True
 
     def _finish(self, output: _Output) -> None:
         output.files.write(logrecord.END, b"")
+        if output.files.owes:
+            self._owing.add(output)
+        else:
+            self._conclude(output)
+
+    def _conclude(self, output: _Output) -> None:
+        """All that could be written is: the pipes may go."""
         output.files.close()
         output.end_input()
         del self._outputs[output.name]
@@ -234,8 +247,10 @@ class Pump:
         self._tell("done", output.name)
 
     def _drop(self, name: str) -> None:
+        close_all(self._late.pop(name, []))
         output = self._outputs.pop(name, None)
         if output is not None:
+            self._owing.discard(output)
             for fd in list(output.streams):
                 self._close(output, fd)
             output.files.close()
@@ -246,12 +261,13 @@ class Pump:
         output = self._outputs.get(name)
         if output is None:
             return None
-        rests = {stream: splitter.rest for stream, splitter in output.streams.values()}
+        rests = {source.stream: source.rest for source in output.streams.values()}
         return mark(*output.files.place(), rests)
 
     def _close(self, output: _Output, fd: int) -> None:
         self._poll.unregister(fd)
         del self._by_fd[fd], output.streams[fd]
+        self._ready.pop(fd, None)
         os.close(fd)
 
     def _tell(self, *message: Any, fds: tuple[int, ...] = ()) -> None:
@@ -259,18 +275,6 @@ class Pump:
             # a new spawner finds the pipes gone
             with wire.ignoring(OSError):
                 wire.send(self._spawner, wire.encode(0, *message), fds)
-
-
-def _pipes(directory: str) -> list[int]:
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    fds: list[int] = []
-    try:
-        fds.extend(os.open(f"{directory}/{pipe}", flags) for pipe in rundir.PIPES)
-    except OSError:
-        for fd in fds:
-            os.close(fd)
-        raise
-    return fds
 
 
 def main(run_dir: str) -> int:

@@ -51,6 +51,18 @@ def load(run_dir: str, container_id: str, name: str) -> tuple[Any, ...] | None:
     return values if isinstance(values, tuple) else None
 
 
+def open_pipes(run_dir: str, container_id: str, flags: int) -> list[int]:
+    """All of :data:`PIPES`, or none."""
+    fds: list[int] = []
+    try:
+        fds.extend(os.open(f"{directory(run_dir, container_id)}/{pipe}", flags) for pipe in PIPES)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
+
+
 def forget(run_dir: str, container_id: str) -> None:
     """The end was taken note of elsewhere; the pipes stay until they are drained."""
     for name in ("run", "exit"):

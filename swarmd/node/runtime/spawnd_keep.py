@@ -82,13 +82,9 @@ class Keep:
             return
         with wire.ignoring(OSError):
             tree = kernel.open_tree("", directory=pidfd)
-            self._enter()
             try:
-                place = os.open(f"/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                kernel.move_mount(tree, place)
-                os.close(place)
+                self._put(name, tree)
             finally:
-                self._leave()
                 os.close(tree)
 
     def move(self, name: str, pidfd: int) -> None:
@@ -102,6 +98,17 @@ class Keep:
             finally:
                 self._leave()
         self.hold(name, pidfd)
+
+    def _put(self, name: str, tree: int) -> None:
+        self._enter()
+        try:
+            place = os.open(f"/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                kernel.move_mount(tree, place)
+            finally:
+                os.close(place)
+        finally:
+            self._leave()
 
     def find(self, name: str) -> int:
         """The pidfd of a process that may have ended long ago, -1 if it was not kept."""
@@ -172,7 +179,10 @@ class Keep:
 
     def _leave(self) -> None:
         """Entering a mount namespace also goes to its root directory, which is where we were."""
-        kernel.setns(self._own, linux.CLONE_NEWNS)
+        try:
+            kernel.setns(self._own, linux.CLONE_NEWNS)
+        except OSError:
+            os._exit(1)  # nothing can be done where no file is; the next spawner takes over
 
 
 def _empty_namespace(place: str, made: int, done: tuple[int, int]) -> NoReturn:

@@ -45,15 +45,21 @@ class LogKeeper:
             os.mkfifo(f"{directory}/{pipe}", 0o600)
         self.reopen(name)
         stdin = self._open_input(name) if streams == "input" else os.dup(0)
-        return [stdin, *(os.open(f"{directory}/{pipe}", os.O_WRONLY | os.O_CLOEXEC) for pipe in rundir.PIPES)]
+        try:
+            return [stdin, *rundir.open_pipes(self._run_dir, name, os.O_WRONLY | os.O_CLOEXEC)]
+        except OSError:
+            os.close(stdin)
+            raise
 
     def _open_input(self, name: str) -> int:
         path = f"{rundir.directory(self._run_dir, name)}/{rundir.INPUT}"
         os.mkfifo(path, 0o600)
         both = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # so that neither side waits for the other
-        reading = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._hold_input(name)
-        os.close(both)
+        try:
+            reading = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._hold_input(name)
+        finally:
+            os.close(both)
         return reading
 
     def _hold_input(self, name: str) -> None:
@@ -63,10 +69,9 @@ class LogKeeper:
 
     def reopen(self, name: str) -> None:
         """Hold the read ends, if the pipes exist (the pump removes them when they are drained)."""
-        directory = rundir.directory(self._run_dir, name)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with wire.ignoring(FileNotFoundError):
-            self._ends[name] = [os.open(f"{directory}/{pipe}", flags) for pipe in rundir.PIPES]
+            self._ends[name] = rundir.open_pipes(self._run_dir, name, flags)
             self._hold_input(name)
 
     def hold_terminal(self, name: str, master: int) -> None:
@@ -138,6 +143,7 @@ class LogKeeper:
         if state["pump"] >= 0:
             self._client = clients[state["pump"]]
             self._client.closed = self._lost
+            self._client.send(0, "leave")  # a pump of our version comes
 
     def _lost(self) -> None:
         self._client = None

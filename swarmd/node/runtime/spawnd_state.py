@@ -162,8 +162,6 @@ def _come_back(home: int) -> None:
 
 def reap(process: Process) -> int | None:
     """The wait status, None if there is none (yet)."""
-    if not process.ours:
-        return kernel.pidfd_exit_status(process.pidfd)
     try:
         end = os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import marshal
 import os
 from pathlib import Path
@@ -24,6 +24,7 @@ from swarmd.node.runtime.port import ContainerConfig, ContainerState
 
 T = TypeVar("T")
 
+_ATTEMPTS = 5
 _DIRECTORIES = ("upper", "work", "root", "files", "log")
 
 
@@ -103,8 +104,16 @@ class Storage:
     def remove(self, container_id: str) -> None:
         """May take long for a container that wrote much: call it off the event loop."""
         for base in (self.directory(container_id), self._run_dir / "ctr" / container_id):
-            with contextlib.suppress(FileNotFoundError):
-                remove_tree(base)
+            for attempt in range(_ATTEMPTS):
+                try:
+                    remove_tree(base)
+                except FileNotFoundError:
+                    pass
+                except OSError as error:  # the log pump may have made a file meanwhile, its last one
+                    if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                break
 
 
 def _replace(path: Path, data: bytes) -> None:

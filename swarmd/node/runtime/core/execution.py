@@ -46,7 +46,7 @@ def compile_exec(
     procs: tuple[str, ...],
     seccomp: bytes | None,
 ) -> list[Step]:
-    """The steps.  ``config`` is the container's, ``procs`` the v1 ``cgroup.procs`` files to join, ``seccomp``
+    """The steps.  ``config`` is the container's, ``procs`` the files of v1 groups to join by, ``seccomp``
     the compiled filter of the container (None: none)."""
     process = _process(bundle.process(config, facts), wanted, facts)
     who = Extensions(user=wanted.user or config.user, groups=(*config.groups, *wanted.groups))

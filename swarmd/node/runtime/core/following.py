@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from swarmd.node.runtime.core.logrecord import STDERR, STDOUT, Splitter
+from swarmd.node.runtime.core.logrecord import STDERR, STDOUT
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -29,30 +29,20 @@ START = Mark(0, 0, b"", b"")
 class Following:
     """Begins at the mark of a pump, with nothing given since."""
 
-    def __init__(self, mark: Mark, pump: int) -> None:
+    def __init__(self, mark: Mark) -> None:
         self.mark = mark
-        self._pump = pump
         self._given = {stream: len(mark.rest(stream)) for stream in (STDOUT, STDERR)}
-        self._splitters = {stream: Splitter() for stream in (STDOUT, STDERR)}
-        for stream, splitter in self._splitters.items():
-            splitter.feed(mark.rest(stream))
 
     def live(self, stream: int, data: bytes) -> None:
         """It was given."""
         self._given[stream] += len(data)
-        self._splitters[stream].feed(data)
 
-    def missed(self, pump: int) -> Missed:
+    def missed(self) -> Missed:
         """For reading the log from ``mark`` on.
 
-        Another ``pump`` says that the one we heard died, and with it what it held back: that is never in the
-        log.
+        What a pump that died held back is still in its pipe, and comes with what the next one holds back.
         """
-        given = dict(self._given)
-        if pump != self._pump:
-            for stream, splitter in self._splitters.items():
-                given[stream] -= len(splitter.flush())
-        return Missed(given)
+        return Missed(dict(self._given))
 
 
 class Missed:

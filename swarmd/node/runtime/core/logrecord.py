@@ -48,26 +48,7 @@ def file_numbers(names: list[str]) -> list[int]:
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
-class Splitter:
-    """Cuts one stream into chunks of whole lines; holds back the beginning of a line, up to PIECE bytes."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """What may be written now, empty while the line is still going on."""
-        data = self._rest + data
-        end = data.rfind(b"\n") + 1
-        if len(data) - end >= PIECE:
-            end = len(data)
-        self._rest = data[end:]
-        return data[:end]
-
-    def flush(self) -> bytes:
-        rest, self._rest = self._rest, b""
-        return rest
-
-    @property
-    def rest(self) -> bytes:
-        """What is held back now."""
-        return self._rest
+def whole_lines(data: bytes) -> int:
+    """How much of ``data`` may be written while its last line goes on: a very long one goes in pieces."""
+    end = data.rfind(b"\n") + 1
+    return len(data) if len(data) - end >= PIECE else end

@@ -1,0 +1,128 @@
+"""The log pump under floods, on full disks and killed: what is written, what is counted, who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmd.node.runtime.local import LocalRuntime
+from tests.integration.runtime_rig import (
+    Rig,
+    end,
+    eventually,
+    log_text,
+    output,
+    pid_of,
+    release,
+    running,
+    start,
+    until_line,
+)
+
+pytestmark = pytest.mark.root
+FLOOD = "echo up; exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+@pytest.fixture
+async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
+    async with running(rig) as started:
+        yield started
+
+
+@pytest.fixture
+def small_disk(rig: Rig) -> Iterator[Path]:
+    """The data directory is a file system of four megabytes."""
+    rig.data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", rig.data], check=True)
+    try:
+        yield rig.data
+    finally:
+        subprocess.run(["umount", "-l", rig.data], check=True)
+
+
+def memory(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
+
+
+async def test_floods_do_not_keep_others_waiting_and_wait_themselves(rig: Rig, runtime: LocalRuntime) -> None:
+    floods = [rig.shell(FLOOD, log_max_size=1024 * 1024, log_max_files=2) for _ in range(3)]
+    for flood in floods:
+        await start(runtime, flood)
+        await until_line(runtime, flood.id, "aaa")
+    pump = pid_of(rig, "logd.py")
+    held, resident = len(os.listdir(f"/proc/{pump}/fd")), memory(pump)
+    begin = time.monotonic()
+    for number in range(5):
+        assert (await output(runtime, rig.shell(f"echo {number}")))[1] == f"{number}\n"
+    assert time.monotonic() - begin < 60
+    for flood in floods:
+        files = list((runtime.container_dir(flood.id) / "log").iterdir())
+        assert len(files) <= 2
+        assert sum(path.stat().st_size for path in files) <= 2 * 1024 * 1024 + 200_000
+    await eventually(lambda: len(os.listdir(f"/proc/{pump}/fd")) <= held)
+    assert memory(pump) < resident + 1024
+
+
+async def test_on_a_full_disk_containers_run_on_and_the_log_says_what_it_lacks(
+    small_disk: Path, rig: Rig
+) -> None:
+    filler = small_disk / "filler"
+    async with running(rig) as runtime:
+        script = "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; seq 1 3000; read x < /tmp/fifo"
+        config = rig.shell(f"{script}; echo after; exit 4")
+        await start(runtime, config)
+        await until_line(runtime, config.id, "up")
+        state = runtime.inspect(config.id)
+        assert state is not None
+        inside = Path(f"/proc/{state.pid}/root/tmp")
+        os.mkfifo(inside / "fifo")
+        (inside / "wait").touch()
+        fill(filler)
+        (inside / "wait").rename(inside / "go")
+        await eventually(lambda: "wait_for_partner" in Path(f"/proc/{state.pid}/wchan").read_text())
+        filler.unlink()
+        await until_line(runtime, config.id, "could not be written here: No space left on device")
+        inside.joinpath("fifo").write_text("\n")
+        assert (await runtime.wait(config.id)).exit_code == 4
+        text = await log_text(runtime, config.id)
+        lost = sum(int(part.split(" ")[0]) for part in text.split("[swarmd: ")[1:])
+        said = sum(len(line) + 1 for line in text.splitlines() if "swarmd" not in line)
+        assert said + lost == len("up\nafter\n") + sum(len(f"{number}\n") for number in range(1, 3001))
+        assert text.endswith("after\n")
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+async def test_a_pump_killed_under_load_loses_nothing(rig: Rig, runtime: LocalRuntime) -> None:
+    count = 400_000
+    config = rig.shell(f"while [ ! -e /tmp/go ]; do sleep 0.05; done; seq 1 {count}", log_max_size=0)
+    await start(runtime, config)
+    await eventually(lambda: pid_of(rig, "logd.py") > 0)
+    release(runtime, config.id)
+    for _ in range(4):
+        old = pid_of(rig, "logd.py")
+        await asyncio.sleep(0.05)  # let it pump
+        end(old)
+        await eventually(lambda: pid_of(rig, "logd.py") not in (0, old))  # noqa: B023
+    assert (await runtime.wait(config.id)).exit_code == 0
+    numbers = {int(line) for line in (await log_text(runtime, config.id)).split()}
+    assert numbers == set(range(1, count + 1))
