@@ -164,6 +164,14 @@ async def test_only_running_containers_execute(rig: Rig, runtime: LocalRuntime) 
     await runtime.create(config)
     with pytest.raises(Refused, match="has not been started"):
         await runtime.exec(config.id, wanted)
+    await runtime.start(config.id)
+    await runtime.pause(config.id)
+    with pytest.raises(Refused, match="is paused"):
+        await runtime.exec(config.id, wanted)
+    await runtime.resume(config.id)
+    session = await runtime.exec(config.id, wanted)
+    assert await session.wait() == 0
+    await session.close()
     await runtime.stop(config.id, grace=0)
     with pytest.raises(Refused, match="is exited"):
         await runtime.exec(config.id, wanted)
