@@ -296,6 +296,22 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_its_descendants(
     assert (await executed(runtime, config, "echo fine")) == (0, "fine\n")
 
 
+async def test_who_lets_go_and_kills_takes_the_children_too(rig: Rig, runtime: LocalRuntime) -> None:
+    """Without a group of its own its descendants and its session are looked for."""
+    config = await sleeper(rig, runtime, init=True)
+    script = "sleep 100000 & (sh -c 'sleep 100000 & sleep 100000' &); echo up; sleep 100000"
+    victim = await runtime.exec(config.id, ExecConfig(args=("sh", "-c", script)))
+    other = await runtime.exec(config.id, ExecConfig(args=SLEEP))
+    assert await victim.read() == (1, b"up\n")
+    assert pids(runtime, config) > 5
+    await victim.close(kill=True)
+    await eventually(lambda: pids(runtime, config) == 3)  # init, the sleeper, and the other one
+    await other.close()
+    assert pids(runtime, config) == 3
+    await other.signal("SIGTERM")
+    assert await other.wait() == 143
+
+
 async def test_nothing_is_left_of_many(rig: Rig, runtime: LocalRuntime) -> None:
     config = await sleeper(rig, runtime)
     wanted = ExecConfig(args=("true",))
