@@ -164,6 +164,14 @@ async def test_only_running_containers_execute(rig: Rig, runtime: LocalRuntime) 
     await runtime.create(config)
     with pytest.raises(Refused, match="has not been started"):
         await runtime.exec(config.id, wanted)
+    await runtime.start(config.id)
+    await runtime.pause(config.id)
+    with pytest.raises(Refused, match="is paused"):
+        await runtime.exec(config.id, wanted)
+    await runtime.resume(config.id)
+    session = await runtime.exec(config.id, wanted)
+    assert await session.wait() == 0
+    await session.close()
     await runtime.stop(config.id, grace=0)
     with pytest.raises(Refused, match="is exited"):
         await runtime.exec(config.id, wanted)
@@ -286,6 +294,22 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_its_descendants(
     assert caught.value.output == b"begun\n"
     await eventually(lambda: pids(runtime, config) == 2)
     assert (await executed(runtime, config, "echo fine")) == (0, "fine\n")
+
+
+async def test_who_lets_go_and_kills_takes_the_children_too(rig: Rig, runtime: LocalRuntime) -> None:
+    """Without a group of its own its descendants and its session are looked for."""
+    config = await sleeper(rig, runtime, init=True)
+    script = "sleep 100000 & (sh -c 'sleep 100000 & sleep 100000' &); echo up; sleep 100000"
+    victim = await runtime.exec(config.id, ExecConfig(args=("sh", "-c", script)))
+    other = await runtime.exec(config.id, ExecConfig(args=SLEEP))
+    assert await victim.read() == (1, b"up\n")
+    assert pids(runtime, config) > 5
+    await victim.close(kill=True)
+    await eventually(lambda: pids(runtime, config) == 3)  # init, the sleeper, and the other one
+    await other.close()
+    assert pids(runtime, config) == 3
+    await other.signal("SIGTERM")
+    assert await other.wait() == 143
 
 
 async def test_nothing_is_left_of_many(rig: Rig, runtime: LocalRuntime) -> None:

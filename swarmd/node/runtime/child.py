@@ -36,6 +36,8 @@ SOCKET_FD, PLAN_FD, FIRST_FREE_FD = 3, 4, 5
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _CLOSE_RANGE_CLOEXEC = 4
 _NULL = os.makedev(1, 3)
+# The interpreter ignores two and may have inherited more; an exec resets all others by itself.
+_IGNORED = [number for number in range(1, 65) if _signal.getsignal(number) == _signal.SIG_IGN]
 
 
 def main(channel_fd: int, plan_fd: int, stdio: tuple[int, ...]) -> NoReturn:
@@ -196,9 +198,8 @@ def _chdir(child: Child, path: str) -> None:
 
 def _program(child: Child, name: str, path: str) -> None:
     """All that a filter could forbid, before there is one."""
-    for number in range(1, 32):
-        if number not in (linux.SIGKILL, _signal.SIGSTOP):
-            _signal.signal(number, _signal.SIG_DFL)
+    for number in _IGNORED:
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     child.program = find(name, path)
     kernel.close_range(SOCKET_FD, flags=_CLOSE_RANGE_CLOEXEC)

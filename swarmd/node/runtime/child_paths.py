@@ -89,9 +89,10 @@ def read_text(root: int, path: str) -> str:
     except OSError:
         return ""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             return ""
-        return os.read(fd, _MAX_TEXT).decode("utf-8", "replace")
+        return os.read(fd, min(found.st_size, _MAX_TEXT)).decode("utf-8", "replace")
     finally:
         os.close(fd)
 

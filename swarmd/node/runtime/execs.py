@@ -118,6 +118,8 @@ class Execs:
         if box.state.status != "running":
             state = f"is {box.state.status}" if box.state.status != "created" else "has not been started"
             raise Refused(f"container {box.state.id} {state}: programs can be run in a running one only")
+        if box.state.paused:
+            raise Refused(f"container {box.state.id} is paused: resume it, then programs can be run in it")
         self._sweep()
         name = self._new_id()
         group = Group(box.stored.groups, name, own=config.own_group)

@@ -24,6 +24,9 @@ from swarmd.node.runtime.seccomp import Compiler
 CONFIG = "config.json"
 
 
+_KEPT = 512
+
+
 class Prepared(msgspec.Struct, frozen=True):
     """``fds``: the steps for ``child.py``, then the pid namespace to be cloned into if it is not a new one;
     ``flags``: the new namespaces."""
@@ -38,6 +41,7 @@ class Planner:
     def __init__(self, facts: HostFacts) -> None:
         self.facts = facts
         self._compiler = Compiler()
+        self._exec_plans: dict[tuple[str, ExecConfig], tuple[ContainerConfig, bytes]] = {}
 
     @contextlib.contextmanager
     def prepared(
@@ -74,9 +78,18 @@ class Planner:
             yield Prepared((plan, *spaces), flags)
 
     def exec_plan(self, config: ContainerConfig, wanted: ExecConfig, procs: tuple[str, ...]) -> bytes:
-        """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join."""
-        program = self._program(seccomp_of(config, self.facts))
-        return marshal.dumps(compile_exec(config, wanted, self.facts, procs=procs, seccomp=program))
+        """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join.
+
+        Kept for the next time, as a health check asks for the same over and over.
+        """
+        made_of, plan = self._exec_plans.get((config.id, wanted), (None, b""))
+        if made_of is not config:
+            program = self._program(seccomp_of(config, self.facts))
+            plan = marshal.dumps(compile_exec(config, wanted, self.facts, procs=procs, seccomp=program))
+            if len(self._exec_plans) >= _KEPT:
+                self._exec_plans.clear()
+            self._exec_plans[config.id, wanted] = config, plan
+        return plan
 
     def _program(self, profile: oci.Seccomp | None) -> bytes | None:
         return None if profile is None else self._compiler.program(profile)
