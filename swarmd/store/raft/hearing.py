@@ -62,6 +62,7 @@ class Hearing:
             status.base_epoch or status.newest_epoch,
             status.applied_index,
             status.is_short_of_space,
+            status.clock - self._clock.now() if status.clock else 0.0,
         )
         if view.knows > self._held.newest:
             self._peers.point_to(members)
