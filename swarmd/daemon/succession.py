@@ -1,7 +1,8 @@
-"""A manager that is being drained, or whose disk is nearly full, leads only while no other can.
+"""A manager that is being drained, or whose disk or clock is wrong, leads only while no other can.
 
 Whoever drains a node wants to take it away; one that led until then would cost the swarm an election.
-A leader with a full disk takes no changes, although the others could.
+A leader with a full disk takes no changes, although the others could; to one with a wrong clock, nobody's
+certificate is valid.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ AGAIN = 30.0
 
 _DRAINED = "this node is being drained"
 _FULL = "its disk is nearly full"
+_WRONG = "its clock is not that of the others"
 
 
 class Leads(Protocol):
@@ -64,10 +66,17 @@ class Succession:
         self._log = structlog.get_logger()
 
     def heirs(self) -> list[str]:
-        """Who of the others should lead rather than this one: with room on their disk, if there are any."""
+        """Who of the others should lead rather than this one: with nothing against them, if any are."""
+        able, unfit = self._able(), self._unfit()
+        return [node_id for node_id in able if node_id not in unfit] or able
+
+    def _able(self) -> list[str]:
         status = self._raft.status()
-        able = managers.heirs(self._own, status.members, status.reachable, self._store.all(Node))
-        return [node_id for node_id in able if node_id not in status.short] or able
+        return managers.heirs(self._own, status.members, status.reachable, self._store.all(Node))
+
+    def _unfit(self) -> frozenset[str]:
+        status = self._raft.status()
+        return status.short | status.apart
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -81,7 +90,7 @@ class Succession:
         reason, heirs = self._reason(), self.heirs()
         if not reason or not heirs or not self._raft.is_leader():
             return True
-        if reason == _FULL and self._raft.status().short.issuperset(heirs):
+        if reason != _DRAINED and self._unfit().issuperset(heirs):
             return True
         self._log.info("leadership_handed_on", reason=reason, heirs=heirs)
         return await self._hand_on(heirs)
@@ -91,4 +100,7 @@ class Succession:
         row = self._store.get(Node, self._own)
         if row is not None and row.spec.availability is Availability.DRAIN:
             return _DRAINED
-        return _FULL if self._own in self._raft.status().short else ""
+        status = self._raft.status()
+        if self._own in status.apart:
+            return _WRONG
+        return _FULL if self._own in status.short else ""

@@ -27,6 +27,7 @@ class Rig(Bed):
         self.succeeds = True
         self.reachable = {"m1", "m2", "m3"}
         self.short: set[str] = set()
+        self.apart: set[str] = set()
         self.handed: list[list[str]] = []
         self.failures: list[BaseException] = []
         self.nursery = Nursery(lambda name, error: self.failures.append(error))
@@ -46,6 +47,7 @@ class Rig(Bed):
         return RaftStatus(
             role="leader", term=1, epoch=1, leader="m1", members=dict(MEMBERS),
             reachable=frozenset(self.reachable), applied=0, has_quorum=True, short=frozenset(self.short),
+            apart=frozenset(self.apart),
         )  # fmt: skip
 
     async def hand_on(self, among: Collection[str]) -> bool:
@@ -144,3 +146,9 @@ async def test_a_drained_leader_prefers_one_with_room_and_takes_one_without(rig:
     await rig.look(AGAIN)
     await rig.look()
     assert rig.handed == [["m3"], ["m2", "m3"]]
+
+
+async def test_a_leader_whose_clock_is_wrong_hands_on_to_one_whose_clock_is_right(rig: Rig) -> None:
+    rig.apart = {"m1", "m2"}
+    await rig.look()
+    assert rig.handed == [["m3"]]

@@ -22,7 +22,15 @@ from swarmd.store.raft.envelope import (
     decode_envelope,
     encode_envelope,
 )
-from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install, may_seal, not_ready
+from swarmd.store.raft.epochs import (
+    View,
+    apart,
+    is_finished,
+    lost_its_disk,
+    may_install,
+    may_seal,
+    not_ready,
+)
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.patience import Patience
 from swarmd.store.raft.peers import Peers
@@ -394,3 +402,20 @@ async def test_the_single_proposer_applies_at_once_and_always_leads() -> None:
     assert single.status().applied == 2
     with pytest.raises(KINDS["refused"]):
         await single.transfer()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wrong"),
+    [
+        ({"a": 0.0, "b": 3.0, "c": -5.0}, ""),
+        ({"a": 0.0, "b": 3.0, "c": 9000.0}, "c"),
+        ({"a": 0.0, "b": -9000.0, "c": -9001.0}, "a"),
+        ({"a": 0.0, "b": 9000.0}, ""),
+        ({"a": 0.0, "b": 9000.0, "c": -9000.0}, ""),
+        ({"a": 0.0}, ""),
+        ({}, ""),
+    ],
+    ids=["all right", "one ahead", "this one ahead", "one of two", "three times", "alone", "nobody"],
+)
+def test_a_clock_is_wrong_when_a_majority_agrees_on_another_time(ahead: dict[str, float], wrong: str) -> None:
+    assert apart(ahead, 3600.0) == set(wrong)

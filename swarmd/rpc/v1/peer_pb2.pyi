@@ -361,6 +361,7 @@ class PeerStatus(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     BASE_EPOCH_FIELD_NUMBER: _builtins.int
     IS_SHORT_OF_SPACE_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     newest_epoch: _builtins.int
     floor: _builtins.int
     started: _builtins.bool
@@ -375,6 +376,8 @@ class PeerStatus(_message.Message):
     """The newest epoch whose base is on disk and can be fetched; 0 from managers that do not say."""
     is_short_of_space: _builtins.bool
     """Its disk is nearly full: if it led, it would take no changes."""
+    clock: _builtins.float
+    """The sender's wall clock, seconds since 1970; 0 from managers that do not say."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
     def __init__(
@@ -389,10 +392,11 @@ class PeerStatus(_message.Message):
         address: _builtins.str = ...,
         base_epoch: _builtins.int = ...,
         is_short_of_space: _builtins.bool = ...,
+        clock: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "floor", b"floor", "is_short_of_space", b"is_short_of_space", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "clock", b"clock", "floor", b"floor", "is_short_of_space", b"is_short_of_space", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ class View(msgspec.Struct, frozen=True):
     ``floor`` the newest epoch it ever held: one that left holds no base and knows where things went;
     ``base`` the newest epoch whose base can be fetched there (it may hold later ones as base and logs),
     ``applied`` how many entries of its newest epoch it has (0: it follows no log, or does not say),
-    ``short`` whether its disk is nearly full.
+    ``short`` whether its disk is nearly full, ``ahead`` how many seconds its wall clock was before ours then.
     """
 
     epoch: int
@@ -36,6 +36,7 @@ class View(msgspec.Struct, frozen=True):
     base: int = 0
     applied: int = 0
     short: bool = False
+    ahead: float = 0.0
 
     @property
     def knows(self) -> int:
@@ -115,6 +116,18 @@ def refuse_seal(missing: Collection[str], behind: Mapping[str, int]) -> Refused:
         "caught up yet, and without it the new group could not decide anything. Bring it back, or try again "
         "in a few seconds."
     )
+
+
+def apart(ahead: Mapping[str, float], tolerance: float) -> frozenset[str]:
+    """Whose wall clock is further than ``tolerance`` seconds from those of a majority, if one agrees.
+
+    ``ahead``: by how much each is before the same one.
+    """
+    for one in ahead.values():
+        agreeing = {node for node, other in ahead.items() if abs(other - one) <= tolerance}
+        if is_majority(agreeing, ahead):
+            return frozenset(ahead.keys() - agreeing)
+    return frozenset()
 
 
 def check_members(members: Mapping[str, str]) -> None:

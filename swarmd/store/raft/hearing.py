@@ -62,6 +62,7 @@ class Hearing:
             status.base_epoch or status.newest_epoch,
             status.applied_index,
             status.is_short_of_space,
+            status.clock - self._clock.now() if status.clock else 0.0,
         )
         # Who knows no later epoch than we do may have an older address of its members than we were given.
         if view.knows > max(self._held.newest, self._held.floor.epoch):

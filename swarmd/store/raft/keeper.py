@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.rpc.v1 import peer_pb2 as pb
-from swarmd.store.raft.epochs import View, is_finished, lost_its_disk, may_install
+from swarmd.store.raft.epochs import View, apart, is_finished, lost_its_disk, may_install
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.snapshots import Base
 from swarmd.store.raft.space import Space
 from swarmd.store.raft.transfer import Download, chunks, verified
 
 _log = logging.getLogger(__name__)
+
+_CLOCKS_SECONDS = 3600.0
 
 
 class Keeper:
@@ -35,6 +37,8 @@ class Keeper:
         self._avoid: str | None = None
         self._refusal: Refused | None = None
         self.left = False
+        self.apart: frozenset[str] = frozenset()
+        """Managers, maybe this one, whose clock is not that of most of those who can be reached."""
 
     def views(self) -> dict[str, View]:
         """Who can be reached and what they said, this machine included."""
@@ -55,8 +59,16 @@ class Keeper:
 
     def warnings(self) -> tuple[str, ...]:
         """Sentences about what this manager cannot do now."""
-        problems = (self._member.scribe.problem, self._space.problem)
+        problems = (self._member.scribe.problem, self._space.problem, self._wrong_clock())
         return tuple(problem for problem in problems if problem is not None)
+
+    def _wrong_clock(self) -> str | None:
+        if self.self_id not in self.apart:
+            return None
+        return (
+            "The clock of this manager is more than an hour from that of the other managers: set it. "
+            "Certificates are not valid at the time it shows, so it does not lead while another can."
+        )
 
     async def turn(self) -> None:
         """Do what is due.  Raises Refused when this machine lost its disk, DiskFailed."""
@@ -72,12 +84,13 @@ class Keeper:
         self._offered = member.held.base_epoch
         self._due = now + member.timing.status
         member.tell_status()
-        held = member.held
+        held, views = member.held, self.views()
+        self.apart = apart({node_id: view.ahead for node_id, view in views.items()}, _CLOCKS_SECONDS)
         with contextlib.suppress(OSError):
             self._space.saw(*await held.free())
             member.short = self._space.problem is not None
         old_members = {node for members in held.old.values() for node in members}
-        if held.old and is_finished(held.newest, held.members, old_members, self.views()):
+        if held.old and is_finished(held.newest, held.members, old_members, views):
             if held.has_left:
                 await held.wipe()
                 self.left = True

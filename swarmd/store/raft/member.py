@@ -256,7 +256,11 @@ class Member:
         targets = self.peers.targets([*self.held.groups(), {} if self.held.is_member else self.seeds], now)
         self.transport.set_peers(targets)
         frame = own_status(
-            self.held, applied=self.replica.applied, address=self.peers.own_address, short=self.short
+            self.held,
+            applied=self.replica.applied,
+            address=self.peers.own_address,
+            short=self.short,
+            clock=self.clock.now(),
         )
         for peer in targets:
             self.transport.send(peer, frame)

@@ -228,6 +228,7 @@ class RaftNode:
             concerned=frozenset().union(*self._held.groups()),
             reachable=frozenset(views),
             short=frozenset(node_id for node_id, view in views.items() if view.short),
+            apart=self._keeper.apart,
             applied=self._replica.applied,
             has_quorum=leader is not None,
             problem=self._problem,

@@ -50,7 +50,8 @@ class RaftStatus(msgspec.Struct, frozen=True):
     of every epoch that matters still, ``reachable`` the peers heard lately; ``applied`` counts commands;
     ``problem`` says why a stopped member stopped, and ``warnings`` what a working one cannot do.
     ``age``: what it holds is what the swarm had agreed upon at most so many seconds ago; None when it has
-    heard of no leader since it started.  ``short`` holds those in ``reachable`` whose disk is nearly full.
+    heard of no leader since it started.  ``short`` holds those in ``reachable`` whose disk is nearly full,
+    ``apart`` those whose clock is not that of most others.
     """
 
     role: Role
@@ -66,6 +67,7 @@ class RaftStatus(msgspec.Struct, frozen=True):
     age: float | None = 0.0
     concerned: frozenset[str] = frozenset()
     short: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
 
 
 class Proposer(Protocol):

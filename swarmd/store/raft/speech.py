@@ -44,7 +44,7 @@ def _batches(epoch: int, messages: list[pb.RaftMessage]) -> Iterator[pb.RaftBatc
         yield batch
 
 
-def own_status(held: Held, *, applied: int, address: str, short: bool) -> pb.PeerFrame:
+def own_status(held: Held, *, applied: int, address: str, short: bool, clock: float) -> pb.PeerFrame:
     """Which epoch this member holds and where it is; of one that left, who the managers were after it."""
     return pb.PeerFrame(
         status=pb.PeerStatus(
@@ -57,5 +57,6 @@ def own_status(held: Held, *, applied: int, address: str, short: bool) -> pb.Pee
             address=address,
             base_epoch=0 if held.wiped else held.base_epoch,
             is_short_of_space=short,
+            clock=clock,
         )
     )
