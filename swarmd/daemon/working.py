@@ -23,7 +23,7 @@ from swarmd.model.objects import NodeCertificate
 from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
-from swarmd.node.agent.executor import Executor
+from swarmd.node.agent.executor import Executor, Others
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
@@ -52,6 +52,7 @@ class Machine(msgspec.Struct, frozen=True):
     volumes: Volumes
     trail: Trail
     containers: LocalContainers
+    others: Others = dict
 
 
 class Working:
@@ -108,6 +109,7 @@ class Working:
             mounting=Mounting(machine.images, fetcher, machine.volumes),
             facts=self._facts,
             clock=machine.clock,
+            others=machine.others,
         )
         self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
         self.worker = Worker(self._database, executor, machine.clock, nursery, self._news)
