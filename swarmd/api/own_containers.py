@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
+from swarmd.kit.ids import NewId
+from swarmd.model.errors import SwarmError
+from swarmd.model.spec import ContainerSpec, Resources
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
 from swarmd.node.containers.views import view
+from swarmd.node.solo.core.record import Record, parse_restart
+from swarmd.node.solo.keeper import Keeper
+from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import containers_pb2 as pb
 
 # gRPC method names are the protocol's.
@@ -15,14 +23,90 @@ from swarmd.rpc.v1 import containers_pb2 as pb
 
 
 class OwnContainers(ContainerServer):
-    """For users of the daemon's socket."""
+    """For users of the daemon's socket.  ``keeper`` has those that are no task's."""
 
-    def __init__(self, containers: LocalContainers, clock: Clock) -> None:
+    def __init__(
+        self, containers: LocalContainers, clock: Clock, keeper: Keeper, images: ImageStore, new_id: NewId
+    ) -> None:
         super().__init__(containers, clock, remote=False)
+        self._keeper = keeper
+        self._images = images
+        self._new_id = new_id
 
     async def ListContainers(
         self, request: pb.ListContainersRequest, context: Any
     ) -> pb.ListContainersResponse:
-        return pb.ListContainersResponse(
-            containers=[view(self._here, state) for state in self._here.runtime.list()]
+        answer = pb.ListContainersResponse()
+        for state in self._here.runtime.list():
+            record = self._keeper.get(state.id)
+            one = view(self._here, state)
+            if record is not None:
+                one.image, one.created_at = record.image, record.created_at
+                one.address, one.restarts = record.address, record.restarts
+                one.status = "restarting" if self._keeper.waits(state.id) else one.status
+            answer.containers.append(one)
+        return answer
+
+    async def CreateContainer(
+        self, request: pb.CreateContainerRequest, context: Any
+    ) -> pb.CreateContainerResponse:
+        try:
+            record = await self._keeper.create(self._record(request))
+        except SwarmError as error:
+            await errors.abort(context, error)
+        return pb.CreateContainerResponse(id=record.id, name=record.name)
+
+    def _record(self, request: pb.CreateContainerRequest) -> Record:
+        spec = codec.from_proto(ContainerSpec, request.spec)
+        return Record(
+            id=self._new_id(),
+            name=request.name,
+            image=spec.image,
+            digest=self._images.resolve(spec.image).digest,
+            spec=spec,
+            limits=codec.from_proto(Resources, request.limits),
+            runtime=request.runtime,
+            network=request.network,
+            restart=parse_restart(request.restart),
+            auto_remove=request.auto_remove,
+            created_at=self._clock.now(),
         )
+
+    async def StartContainer(self, request: pb.ContainerRequest, context: Any) -> pb.ContainerResponse:
+        return await self._changed(context, request.ref, self._keeper.start)
+
+    async def StopContainer(self, request: pb.StopContainerRequest, context: Any) -> pb.ContainerResponse:
+        grace = request.grace if request.HasField("grace") else None
+        return await self._changed(
+            context, request.ref, lambda one: self._keeper.stop(one, signal=request.signal, grace=grace)
+        )
+
+    async def RestartContainer(self, request: pb.StopContainerRequest, context: Any) -> pb.ContainerResponse:
+        grace = request.grace if request.HasField("grace") else None
+        return await self._changed(
+            context, request.ref, lambda one: self._keeper.restart(one, signal=request.signal, grace=grace)
+        )
+
+    async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Any) -> pb.ContainerResponse:
+        return await self._changed(
+            context,
+            request.ref,
+            lambda one: self._keeper.remove(one, force=request.force, volumes=request.volumes),
+        )
+
+    async def _changed(
+        self, context: Any, ref: str, act: Callable[[str], Awaitable[None]]
+    ) -> pb.ContainerResponse:
+        try:
+            container_id = self._found(ref)
+            await act(container_id)
+        except SwarmError as error:
+            await errors.abort(context, error)
+        return pb.ContainerResponse(container_id=container_id)
+
+    def _found(self, ref: str) -> str:
+        """A single container, else one of a task: the keeper says what is wrong with that."""
+        try:
+            return self._keeper.find(ref).id
+        except SwarmError:
+            return self._here.find(ref)

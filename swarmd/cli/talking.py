@@ -48,11 +48,14 @@ class Manner(NamedTuple):
 
 
 class Talk:
-    """One session.  ``first`` is the message it begins with."""
+    """One session.  ``first`` is the message it begins with; ``begun`` is done as soon as it stands."""
 
-    def __init__(self, first: pb.SessionInput, manner: Manner) -> None:
+    def __init__(
+        self, first: pb.SessionInput, manner: Manner, begun: Callable[[], object] = lambda: None
+    ) -> None:
         self._first = first
         self._manner = manner
+        self._begun = begun
         self._waiting: deque[pb.SessionInput] = deque()
         self._awake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._over = False
@@ -98,6 +101,7 @@ class Talk:
             self._raw.begin()
         if self._manner.tty and not self._first.HasField("command"):  # it has a terminal of another size
             self._resized()
+        self._begun()
 
     def _ended(self, end: pb.SessionEnd) -> int:
         self._restore()

@@ -16,7 +16,7 @@ from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.daemon.config import Config
-from swarmd.daemon.finding import container_calls
+from swarmd.daemon.containers import Containers
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
@@ -30,15 +30,12 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.sd_notify import notify
-from swarmd.kit.supervise import caught
 from swarmd.model import image_ref
 from swarmd.model.errors import Invalid, NotFound, Unavailable
 from swarmd.model.states import Role
-from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe
 from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
-from swarmd.node.runtime.port import ContainerState
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
@@ -65,17 +62,18 @@ class Daemon:
             remap=config.remap,
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
-        node = describe(__version__, {})
-        self._containers = LocalContainers(
+        self._containers = Containers(
+            config,
+            clock,
             self._runtime,
-            self._runtime.archives,
-            data_dir=config.data,
-            hostname=node.hostname,
-            memory=node.memory,
-            allow=config.exec_allow,
+            self._images,
+            self._volumes,
+            lambda: self._swarm.machine.network if self._swarm.machine else None,
+            lambda: self._swarm.member,
+            self._report,
         )
         disk = OnDisk(config.data)
-        self._swarm = Swarm(disk, self._machine, self._containers.task_logs, self._abandon)
+        self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
@@ -100,14 +98,17 @@ class Daemon:
         await self._images.open()
         await self._volumes.open()
         await self._runtime.start_up()
+        self._containers.keeper.open()
         await self._open_socket()
         await self._swarm.resume()
+        await self._containers.keeper.begin()
         notify("READY=1")
         self._log.info("daemon_ready", version=__version__, data_dir=self._config.data_dir)
 
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._containers.stop()
         await self._swarm.stop()
         if self._server is not None:
             await self._server.stop(0.5)
@@ -126,10 +127,7 @@ class Daemon:
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images, self._volumes), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
-        calls = container_calls(
-            self._containers, self._clock, lambda: self._swarm.member, self._trail.passing_on
-        )
-        server.add_generic_rpc_handlers((calls,))
+        server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._config.socket.unlink(missing_ok=True)
         try:
             server.add_insecure_port(f"unix:{self._config.socket}")
@@ -161,20 +159,9 @@ class Daemon:
             images=self._images,
             volumes=self._volumes,
             trail=self._trail,
-            containers=self._containers,
+            containers=self._containers.local,
+            others=self._containers.keeper.others,
         )
-
-    async def _abandon(self) -> None:
-        """No container outlives a membership."""
-        for state in self._runtime.list():
-            error = await caught(self._end_container(state))
-            if error is not None:
-                self._report(f"end of container {state.id}", error)
-
-    async def _end_container(self, state: ContainerState) -> None:
-        if state.status != "exited":
-            await self._runtime.stop(state.id, grace=0.0)
-        await self._runtime.remove(state.id)
 
     # -- NodeActions -----------------------------------------------------------------------------
 
@@ -256,11 +243,12 @@ class Daemon:
             self._swarm.member.working.session.images_changed()
 
     def image_users(self, digest: str) -> list[str]:
-        """Names of the tasks here that run an image."""
-        member = self._swarm.member
-        return (
-            [] if member is None else member.working.worker.users_of(lambda ref: self._digest(ref) == digest)
-        )
+        """Names of the tasks and single containers here that run an image."""
+        single = [one.name for one in self._containers.keeper.all() if one.digest == digest]
+        if self._swarm.member is None:
+            return single
+        worker = self._swarm.member.working.worker
+        return single + worker.users_of(lambda ref: self._digest(ref) == digest)
 
     def _digest(self, ref: str) -> str:
         try:

@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
-from swarmd.api.containers import ContainersHandlers, Elsewhere, Metadata
-from swarmd.api.own_containers import OwnContainers
+from swarmd.api.containers import Elsewhere
 from swarmd.control.core import which
 from swarmd.daemon.member import Member
-from swarmd.kit.clock import Clock
 from swarmd.model.errors import NotFound, Refused, Unavailable
 from swarmd.model.objects import Node, Task
 from swarmd.node.containers.local import LocalContainers
 
 CATCH_UP = 2.0
 """Seconds that a manager tries to be as new as the leader before it goes by what it knows."""
-
-
-def container_calls(
-    here: LocalContainers,
-    clock: Clock,
-    member: Callable[[], Member | None],
-    passing_on: Callable[[Any], Metadata],
-) -> ContainersHandlers:
-    """The Containers service of a daemon's socket."""
-    return ContainersHandlers(OwnContainers(here, clock), Finder(here, member).find, passing_on)
 
 
 class Finder:

@@ -23,7 +23,7 @@ from swarmd.model.objects import NodeCertificate
 from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
-from swarmd.node.agent.executor import Executor
+from swarmd.node.agent.executor import Executor, Others
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober
@@ -55,6 +55,7 @@ class Machine(msgspec.Struct, frozen=True):
     volumes: Volumes
     trail: Trail
     containers: LocalContainers
+    others: Others = dict
 
 
 class Working:
@@ -115,6 +116,7 @@ class Working:
             facts=self._facts,
             prober=self._prober,
             clock=machine.clock,
+            others=machine.others,
         )
         self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
         self.worker = Worker(self._database, executor, machine.clock, nursery, self._news)

@@ -35,7 +35,7 @@ class Console:
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
         self.root = root
-        self._environment = {
+        self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("SWARM")},
             "SWARMD_LOCAL_ROOT": str(root / "nodes"),
             "SWARMCTL_CONFIG": str(root / "config"),
@@ -51,7 +51,7 @@ class Console:
     def run(self, *words: str, stdin: bytes = b"", seconds: float = COMMAND_SECONDS) -> Done:
         """``swarmctl WORDS`` as it ends, well or not."""
         done = subprocess.run(
-            [SWARMCTL, *words], input=stdin, capture_output=True, env=self._environment, timeout=seconds
+            [SWARMCTL, *words], input=stdin, capture_output=True, env=self.environment, timeout=seconds
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -128,7 +128,7 @@ class Console:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=self._environment,
+            env=self.environment,
         ) as process:
             try:
                 yield process

@@ -132,7 +132,7 @@ class Lab(Console):
             [SWARMCTL, "local", "exec", "--name", self.name, node, "--", "python3", *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=self._environment,
+            env=self.environment,
         ):
             try:
                 eventually("the other program listens", lambda: self.answers(node, port))

@@ -66,6 +66,13 @@ SHOWN: Mapping[str, Shown] = {
     "Control/RemoveService": Shown("ref"),
     "Control/SaveSnapshot": Shown(),
     **{f"{service}/{call}": shown for service in _CONTAINERS for call, shown in _OPERATING.items()},
+    "Containers/CreateContainer": Shown(
+        "name", ("spec.image", "spec.privileged", "network", "restart", "auto_remove"), ("id",)
+    ),
+    "Containers/StartContainer": Shown("ref"),
+    "Containers/StopContainer": Shown("ref", ("signal", "grace")),
+    "Containers/RestartContainer": Shown("ref", ("signal", "grace")),
+    "Containers/RemoveContainer": Shown("ref", ("force", "volumes")),
     "NodeApi/InitSwarm": Shown(
         more=(*_ADDRESSES, "autolock", "force_new_cluster", "force"), answer=("node_id",)
     ),

@@ -117,11 +117,16 @@ def logs(follow: bool | None, tail: str, since: str, timestamps: bool | None, re
     request = pb.ContainerLogsRequest(ref=ref, follow=bool(follow), tail=parse_tail(tail), since=start)
     with session.open_client() as client:
         for entry in client.containers.ReadLogs(request):
-            stream = sys.stderr if entry.stderr else sys.stdout
-            before = f"{rfc3339(entry.at)} ".encode() if timestamps else b""
-            stream.flush()
-            stream.buffer.write(before + (entry.line if entry.line.endswith(b"\n") else entry.line + b"\n"))
-            stream.buffer.flush()
+            print_entry(entry, timestamps=bool(timestamps))
+
+
+def print_entry(entry: pb.ContainerLogsResponse, *, timestamps: bool = False) -> None:
+    """A line of a container's output, to the stream that it came from."""
+    stream = sys.stderr if entry.stderr else sys.stdout
+    before = f"{rfc3339(entry.at)} ".encode() if timestamps else b""
+    stream.flush()
+    stream.buffer.write(before + entry.line)
+    stream.buffer.flush()
 
 
 @click.command("update", cls=Command)

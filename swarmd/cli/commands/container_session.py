@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,18 @@ def attach(detach_keys: bytes, no_stdin: bool | None, sig_proxy: bool | None, re
 
 
 def attach_to(
-    client: Client, ref: str, *, keys: bytes, stdin: bool, signals: bool, logs: bool = False
+    client: Client,
+    ref: str,
+    *,
+    keys: bytes,
+    stdin: bool,
+    signals: bool,
+    begun: Callable[[], object] = lambda: None,
 ) -> int:
-    """Be connected with a container's program until it ends; answers its exit code."""
+    """Be connected with a container's program until it ends; answers its exit code.
+
+    ``begun`` is done once the connection stands.
+    """
     from swarmd.cli.talking import Manner, Talk
     from swarmd.rpc.v1 import containers_pb2 as pb
 
@@ -87,7 +97,7 @@ def attach_to(
     if tty and takes_input and not terminal.is_terminal(sys.stdin):
         raise CliError(NO_TERMINAL)
     manner = Manner(tty=tty, stdin=takes_input, keys=keys, signals=signals)
-    return Talk(pb.SessionInput(ref=ref, logs=logs), manner).hold(client, "Attach")
+    return Talk(pb.SessionInput(ref=ref), manner, begun).hold(client, "Attach")
 
 
 def _environment(given: tuple[str, ...], files: tuple[str, ...]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +35,10 @@ DRAIN_LIMIT = 2.0
 """Most seconds between a task's leaving the mesh and its stop signal, for connections to end."""
 
 
+Others = Callable[[], Mapping[str, Attachment | None]]
+"""Containers of this node that are no task's, with their place on the network if they have one."""
+
+
 class Executor:
     """Idempotent: each step may be asked for again after a crash in its middle."""
 
@@ -50,6 +54,7 @@ class Executor:
         prober: Prober,
         clock: Clock,
         devices: DeviceList | None = None,
+        others: Others = dict,
     ) -> None:
         self._runtime = runtime
         self._network = network
@@ -60,6 +65,7 @@ class Executor:
         self._prober = prober
         self._clock = clock
         self._devices = devices or DeviceList()
+        self._others = others
         self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
@@ -184,15 +190,18 @@ class Executor:
         starts all the same.
         """
         known = {record.task_id: record for record in records}
-        attachments: list[Attachment] = []
+        others = self._others()
+        attachments = [attached for attached in others.values() if attached is not None]
         for state in self._runtime.list():
             record = known.get(state.id)
+            if state.id in others:
+                continue
             if record is None:
                 await self._try(self._discard(state.id), "stray_not_removed", state.id)
             elif state.status == "running" and record.status.address:
                 attachments.append(Attachment(state.id, state.pid, record.status.address, _published(record)))
         lost: tuple[str, ...] | None = ()
-        if records:
+        if records or attachments:
             lost = await self._try(self._network.restore(attachments), "network_not_restored", "")
         return lost or ()
 

@@ -37,6 +37,7 @@ class LocalContainers:
         memory: int = 0,
         allow: Allow = "all",
         names: Names = dict,
+        killed: Callable[[str, str], None] = lambda container_id, signal: None,
     ) -> None:
         self.runtime = runtime
         self.archives = archives
@@ -45,6 +46,7 @@ class LocalContainers:
         self._containers = data_dir / "containers"
         self._allow = allow
         self._names = names
+        self._killed = killed
 
     # -- which one -------------------------------------------------------------------------------
 
@@ -108,6 +110,7 @@ class LocalContainers:
     async def kill(self, container_id: str, signal: str) -> None:
         """Signal its first process."""
         self._running(container_id)
+        self._killed(container_id, signal or "SIGKILL")
         await self.runtime.kill(container_id, signal or "SIGKILL")
 
     def state(self, container_id: str) -> ContainerState:

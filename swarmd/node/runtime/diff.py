@@ -26,7 +26,7 @@ def layer_changes(upper: Path, lowers: tuple[str, ...], mounted: tuple[str, ...]
     ``mounted``: where something is mounted in the container.
     """
     image = _Image(tuple(Path(lower) for lower in lowers))
-    with held(os.open(upper, _DIRECTORY)) as top:
+    with held(os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as top:
         return changes(_walk(top), image.has, image.names, mounted)
 
 

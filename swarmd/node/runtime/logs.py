@@ -53,6 +53,7 @@ class _Reader:
     def last(self, count: int) -> list[LogLine]:
         """The last ``count`` lines; the position is behind them."""
         found: list[LogLine] = []  # from the end
+        newest: Record | None = None
         numbers = self._numbers()
         for position, number in enumerate(reversed(numbers)):
             try:
@@ -66,11 +67,12 @@ class _Reader:
             for record in _backwards(fd, end):
                 if len(found) >= count:
                     break
-                self._ended = self._ended or record.stream == logrecord.END
+                newest = newest or record
                 found += reversed(list(record.lines()))
             os.close(fd)
             if len(found) >= count:
                 break
+        self._ended = newest is not None and newest.stream == logrecord.END
         return found[:count][::-1]
 
     async def records(self, *, follow: bool) -> AsyncIterator[Record]:
@@ -79,13 +81,13 @@ class _Reader:
         while True:
             newest = self._numbers()
             for record in self._read():
-                self._ended = self._ended or record.stream == logrecord.END
+                self._ended = record.stream == logrecord.END  # more follows when the program ran again
                 yield record
-            if self._ended or not self._directory.exists():
+            if not self._directory.exists():
                 return
             if self._advance(newest):
                 continue
-            if self._watch is None:
+            if self._ended or self._watch is None:
                 return
             await self._watch.changed()
 

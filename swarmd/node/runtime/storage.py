@@ -60,7 +60,8 @@ class Storage:
         config = stored.config
         base = self.directory(config.id)
         for name in _DIRECTORIES:
-            (base / name).mkdir(parents=True, mode=0o700)
+            # A single container's layer and log are there from its last run, as links.
+            (base / name).mkdir(parents=True, mode=0o700, exist_ok=True)
         top = os.stat(config.lower_dirs[0])  # the root of an overlay looks like its uppermost directory
         os.chmod(base / "upper", top.st_mode & 0o7777)
         os.chown(base / "upper", top.st_uid, top.st_gid)

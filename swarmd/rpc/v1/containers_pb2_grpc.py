@@ -117,6 +117,31 @@ class ContainersStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersResponse.FromString,
                 _registered_method=True)
+        self.CreateContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/CreateContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerResponse.FromString,
+                _registered_method=True)
+        self.StartContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/StartContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
+        self.StopContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/StopContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
+        self.RestartContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/RestartContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
+        self.RemoveContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/RemoveContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
 
 
 class ContainersServicer:
@@ -222,6 +247,37 @@ class ContainersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateContainer(self, request, context):
+        """Single containers of this node: no service's, kept over restarts of the daemon.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveContainer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContainersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -304,6 +360,31 @@ def add_ContainersServicer_to_server(servicer, server):
                     servicer.ListContainers,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersResponse.SerializeToString,
+            ),
+            'CreateContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerResponse.SerializeToString,
+            ),
+            'StartContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
+            ),
+            'StopContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
+            ),
+            'RestartContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
+            ),
+            'RemoveContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -741,6 +822,141 @@ class Containers:
             '/swarmd.rpc.v1.Containers/ListContainers',
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.ListContainersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/CreateContainer',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CreateContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/StartContainer',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/StopContainer',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/RestartContainer',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.StopContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/RemoveContainer',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,12 @@ class ContainersStub:
     SetLimits: _grpc.UnaryUnaryMultiCallable[_containers_pb2.SetLimitsRequest, _containers_pb2.ContainerResponse]
     ListContainers: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]
     """Every container of this node, its tasks' too."""
+    CreateContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.CreateContainerRequest, _containers_pb2.CreateContainerResponse]
+    """Single containers of this node: no service's, kept over restarts of the daemon."""
+    StartContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]
+    StopContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]
+    RestartContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]
+    RemoveContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.ContainerResponse]
 
 @_typing.type_check_only
 class ContainersAsyncStub(ContainersStub):
@@ -79,6 +85,12 @@ class ContainersAsyncStub(ContainersStub):
     SetLimits: _aio.UnaryUnaryMultiCallable[_containers_pb2.SetLimitsRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
     ListContainers: _aio.UnaryUnaryMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]  # type: ignore[assignment]
     """Every container of this node, its tasks' too."""
+    CreateContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.CreateContainerRequest, _containers_pb2.CreateContainerResponse]  # type: ignore[assignment]
+    """Single containers of this node: no service's, kept over restarts of the daemon."""
+    StartContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
+    StopContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
+    RestartContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
+    RemoveContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
 
 class ContainersServicer(metaclass=_abc_1.ABCMeta):
     """On the unix socket: the containers of this node, and on a manager the tasks of every node.
@@ -198,6 +210,42 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_containers_pb2.ListContainersResponse, _abc.Awaitable[_containers_pb2.ListContainersResponse]]:
         """Every container of this node, its tasks' too."""
+
+    @_abc_1.abstractmethod
+    def CreateContainer(
+        self,
+        request: _containers_pb2.CreateContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.CreateContainerResponse, _abc.Awaitable[_containers_pb2.CreateContainerResponse]]:
+        """Single containers of this node: no service's, kept over restarts of the daemon."""
+
+    @_abc_1.abstractmethod
+    def StartContainer(
+        self,
+        request: _containers_pb2.ContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StopContainer(
+        self,
+        request: _containers_pb2.StopContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RestartContainer(
+        self,
+        request: _containers_pb2.StopContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveContainer(
+        self,
+        request: _containers_pb2.RemoveContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
 
 def add_ContainersServicer_to_server(servicer: ContainersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -1,0 +1,116 @@
+"""``swarmctl ps``: the containers of this node, single ones and tasks', as ``docker ps`` has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from swarmd.cli import session
+from swarmd.cli.grammar import Command, switch
+from swarmd.cli.listing import Layout, Row
+from swarmd.cli.states import ago
+from swarmd.cli.table import ellipsis, truncate_id
+from swarmd.cli.units import human_duration
+
+if TYPE_CHECKING:
+    from swarmd.rpc.v1 import containers_pb2 as pb
+
+CONTAINERS = Layout(
+    ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"),
+    {
+        "ID": "CONTAINER ID",
+        "Image": "IMAGE",
+        "Command": "COMMAND",
+        "RunningFor": "CREATED",
+        "Status": "STATUS",
+        "Ports": "PORTS",
+        "Names": "NAMES",
+        "State": "STATE",
+        "Labels": "LABELS",
+        "Address": "ADDRESS",
+    },
+)
+_FILTERS = ("id", "name", "status", "label", "exited", "ancestor", "is-task")
+_COMMAND_WIDTH = 20
+
+
+@click.command("ps", cls=Command)
+@switch("everything", "-a", "--all", text="Show all containers (default shows just running)")
+@click.option("-f", "--filter", "filters", metavar="KEY=VALUE", multiple=True, help="Only such containers")
+@click.option("--format", "template", help="table, json, or a Go template")
+@click.option("-n", "--last", type=int, default=-1, help="Show the n last created, in all states")
+@switch("-l", "--latest", text="Show the last created, in all states")
+@switch("--no-trunc", text="Do not truncate output")
+@switch("-q", "--quiet", text="Only display container IDs")
+def ps(
+    everything: bool | None, filters: tuple[str, ...], template: str | None, last: int, latest: bool | None,
+    no_trunc: bool | None, quiet: bool | None,
+) -> None:  # fmt: skip
+    """List the containers of this node."""
+    from swarmd.rpc.v1 import containers_pb2 as pb
+
+    wanted = session.parse_filters(filters, _FILTERS)
+    with session.open_client() as client:
+        found = list(client.containers.ListContainers(pb.ListContainersRequest()).containers)
+    found.sort(key=lambda each: (each.created_at or each.started_at, each.id), reverse=True)
+    most = 1 if latest else last
+    everything = bool(everything) or most >= 0 or "status" in wanted or "exited" in wanted
+    shown = [each for each in found if (everything or _is_up(each)) and _matches(each, wanted)]
+    shown = shown[:most] if most >= 0 else shown
+    session.print_listing(CONTAINERS, container_rows(shown, session.now(), not no_trunc), template, quiet)
+
+
+def container_rows(found: list[pb.ContainerView], now: float, truncate: bool) -> list[Row]:
+    """Docker's cells."""
+    return [_row(each, now, truncate) for each in found]
+
+
+def _row(each: pb.ContainerView, now: float, truncate: bool) -> Row:
+    identity = truncate_id(each.id) if truncate else each.id
+    command = " ".join(each.command)
+    name = each.name
+    if truncate and each.task_id and name.endswith(f".{each.id}"):
+        name = f"{name.removesuffix(each.id)}{identity}"
+    created = each.created_at or each.started_at
+    return {
+        "ID": identity,
+        "Image": each.image,
+        "Command": f'"{ellipsis(command, _COMMAND_WIDTH) if truncate else command}"',
+        "RunningFor": ago(created, now) if created else "",
+        "Status": status_text(each, now),
+        "Ports": "",
+        "Names": name,
+        "State": each.status,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(each.labels.items())),
+        "Address": each.address,
+    }
+
+
+def status_text(each: pb.ContainerView, now: float) -> str:
+    """``Up 2 minutes``, ``Exited (0) 3 hours ago``, ``Created``."""
+    if each.status in ("running", "paused"):
+        health = f" ({each.health})" if each.health else ""
+        paused = " (Paused)" if each.status == "paused" else ""
+        return f"Up {human_duration(now - each.started_at)}{health}{paused}"
+    if each.status == "exited":
+        return f"Exited ({each.exit_code}) {ago(each.finished_at, now)}"
+    if each.status == "restarting":
+        return f"Restarting ({each.exit_code}) {ago(each.finished_at, now)}"
+    return each.status.capitalize()
+
+
+def _is_up(each: pb.ContainerView) -> bool:
+    return each.status in ("running", "paused", "restarting")
+
+
+def _matches(each: pb.ContainerView, wanted: dict[str, set[str]]) -> bool:
+    return (
+        session.matches(wanted, "id", each.id, prefix=True)
+        and any(want in each.name for want in wanted.get("name", {""}))
+        and session.matches(wanted, "status", each.status)
+        and session.matches(wanted, "exited", str(each.exit_code) if each.status == "exited" else "")
+        and session.matches(wanted, "ancestor", each.image, each.image.rpartition(":")[0])
+        and session.matches(wanted, "is-task", str(bool(each.task_id)).lower())
+        and session.matches_labels(wanted, "label", each.labels.items())
+    )

@@ -1,0 +1,93 @@
+"""The containers of a daemon, wired: tasks' and single ones, for users of its socket and for managers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swarmd import __version__
+from swarmd.api.containers import ContainersHandlers, Metadata
+from swarmd.api.own_containers import OwnContainers
+from swarmd.daemon.config import Config
+from swarmd.daemon.finding import Finder
+from swarmd.daemon.member import Member
+from swarmd.image.store import ImageStore
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import new_id
+from swarmd.kit.supervise import Nursery, Report, caught
+from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.containers.local import LocalContainers
+from swarmd.node.describe import describe, resolver_settings
+from swarmd.node.network.port import NetworkPort
+from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.solo.keeper import Keeper
+from swarmd.node.solo.maker import Maker
+from swarmd.node.solo.shelf import Shelf
+from swarmd.node.volume.volumes import Volumes
+
+
+class Containers:
+    """``network`` and ``member``: this node's, while it is in a swarm."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        runtime: LocalRuntime,
+        images: ImageStore,
+        volumes: Volumes,
+        network: Callable[[], NetworkPort | None],
+        member: Callable[[], Member | None],
+        report: Report,
+    ) -> None:
+        self._clock = clock
+        self._runtime = runtime
+        self._images = images
+        self._member = member
+        self._report = report
+        self._about = describe(__version__, {})
+        self._nursery = Nursery(report)
+        maker = Maker(runtime, images, volumes, network, self._facts)
+        self.keeper = Keeper(runtime, maker, Shelf(config.data), clock, self._nursery)
+        self.local = LocalContainers(
+            runtime,
+            runtime.archives,
+            data_dir=config.data,
+            hostname=self._about.hostname,
+            memory=self._about.memory,
+            allow=config.exec_allow,
+            names=self.keeper.names,
+            killed=self.keeper.killed,
+        )
+
+    async def stop(self) -> None:
+        """Nothing is started again from now on; what runs runs on."""
+        await self._nursery.close()
+
+    def calls(self, passing_on: Callable[[Any], Metadata]) -> ContainersHandlers:
+        """The Containers service of the daemon's socket."""
+        own = OwnContainers(self.local, self._clock, self.keeper, self._images, new_id)
+        return ContainersHandlers(own, Finder(self.local, self._member).find, passing_on)
+
+    async def abandon(self) -> None:
+        """No task's container outlives a membership."""
+        for state in self._runtime.list():
+            if self.keeper.get(state.id) is None:
+                error = await caught(self._end(state.id, state.status))
+                if error is not None:
+                    self._report(f"end of container {state.id}", error)
+
+    async def _end(self, container_id: str, status: str) -> None:
+        if status != "exited":
+            await self._runtime.stop(container_id, grace=0.0)
+        await self._runtime.remove(container_id)
+
+    def _facts(self) -> NodeFacts:
+        member = self._member()
+        return NodeFacts(
+            node_id=member.memory.node_id if member is not None else "",
+            hostname=self._about.hostname,
+            resolv_conf=resolver_settings(),
+            os=self._about.os,
+            arch=self._about.arch,
+        )

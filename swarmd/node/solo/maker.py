@@ -1,0 +1,104 @@
+"""Makes the container of a record: its image, its volumes, its place on the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from swarmd.image.store import ImageStore
+from swarmd.model.errors import Refused, SwarmError
+from swarmd.node.agent.core import container, mounts
+from swarmd.node.agent.core.container import Asked, NodeFacts
+from swarmd.node.agent.mounting import Mounting
+from swarmd.node.network.port import NetworkPort
+from swarmd.node.runtime.port import Runtime
+from swarmd.node.solo.core.record import Record
+from swarmd.node.volume.volumes import Volumes
+
+NO_NETWORK = (
+    "this node is in no swarm, so its containers have no network of their own: "
+    "say --network host or --network none"
+)
+
+
+class OwnImages:
+    """Only what this node holds."""
+
+    def __init__(self, images: ImageStore) -> None:
+        self._images = images
+
+    async def ensure(self, ref: str) -> None:
+        """Raises NotFound."""
+        self._images.resolve(ref)
+
+
+class Maker:
+    """``network``: this node's, while it is in a swarm."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        images: ImageStore,
+        volumes: Volumes,
+        network: Callable[[], NetworkPort | None],
+        facts: Callable[[], NodeFacts],
+    ) -> None:
+        self._runtime = runtime
+        self._images = images
+        self._mounting = Mounting(images, OwnImages(images), volumes)
+        self._network = network
+        self._facts = facts
+
+    async def make(self, record: Record) -> str:
+        """The container, not started; answers its address.  An error leaves none."""
+        network = self._network()
+        if record.network == "" and network is None:
+            raise Refused(NO_NETWORK)
+        spec = record.spec
+        await self._mounting.prepare(spec.mounts)
+        rootfs = await self._images.prepare(record.digest)
+        wanted = mounts.wanted(spec.mounts, rootfs.config)
+        asked = Asked(
+            id=record.id,
+            spec=spec,
+            mounts=wanted,
+            limits=record.limits,
+            runtime=record.runtime,
+            hostname=record.id[:12],
+            labels=spec.labels,
+        )
+        try:
+            sources = await self._mounting.sources(record.id, wanted)
+            config = container.config(asked, rootfs.config, rootfs.layers, self._facts(), sources)
+            config = msgspec.structs.replace(config, network_mode=record.network)
+            pid = await self._runtime.create(config)
+        finally:
+            self._mounting.made(record.id)
+        if record.network or network is None:
+            return ""
+        try:
+            return await network.attach(record.id, pid)
+        except SwarmError:
+            await self._runtime.stop(record.id, grace=0.0)
+            await self._runtime.remove(record.id)
+            raise
+
+    async def unmake(self, container_id: str) -> None:
+        """The container goes, whatever it does; its layer and log stay."""
+        state = self._runtime.inspect(container_id)
+        if state is not None:
+            if state.status != "exited":
+                await self._runtime.stop(container_id, grace=0.0)
+            await self._runtime.remove(container_id)
+        await self.disconnect(container_id)
+
+    async def disconnect(self, container_id: str) -> None:
+        """Its address is free again."""
+        network = self._network()
+        if network is not None:
+            await network.detach(container_id)
+
+    async def forget_volumes(self, container_id: str) -> None:
+        """Volumes without a name go with their container."""
+        await self._mounting.gone(container_id)

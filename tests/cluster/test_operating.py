@@ -1,0 +1,124 @@
+"""Operating the container of any task through any manager: as users do it, on real nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.console import SWARMCTL
+from tests.cluster.lab import Lab, TaskRow
+from tests.cluster.waiting import eventually
+from tests.unit.terminal import Screen
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+
+def on_node(lab: Lab, service: str, node: str) -> TaskRow:
+    (task,) = [task for task in lab.until_running(service, 3) if task.node.endswith(node)]
+    return task
+
+
+def audit(lab: Lab, node: str, method: str) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in lab.ask("swarm", "audit", node=node).splitlines()]
+    return [line for line in lines if line["method"] == method]
+
+
+def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -> None:
+    trio.create("web", "--replicas", "3")
+    task = on_node(trio, "web", "node3")
+    slot = task.name
+    for node in trio.nodes:
+        assert trio.ask("exec", slot, "cat", "/etc/hostname", node=node) == task.id[:12]
+    refused = trio.refusal("exec", "web", "true")
+    assert "service web has 3 running tasks: name one of" in refused
+    assert "No such container: ghost" in trio.refusal("exec", "ghost", "true")
+    assert trio.on("node1", "exec", slot, "sh", "-c", "exit 7").code == 7
+    assert trio.on("node1", "exec", slot, "nosuch").code == 127
+    assert trio.ask("exec", "-i", slot, "cat", stdin=b"typed") == "typed"
+
+    with closing(
+        Screen("--context", f"{trio.name}-node1", "exec", "-it", slot, "sh", env=trio.environment)
+    ) as screen:
+        screen.until(b"# ")
+        screen.type(b"stty size; tty\n")
+        screen.until(b"33 101")
+        screen.until(b"/dev/pts/0")
+        screen.type(b"exit 5\n")
+        assert screen.ended() == 5
+
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "data").write_bytes(b"x" * 5_000_000)
+    trio.ask("cp", str(here), f"{slot}:/tmp")
+    assert trio.ask("exec", slot, "sh", "-c", "wc -c </tmp/here/data") == "5000000"
+    trio.ask("cp", f"{slot}:/tmp/here/.", str(tmp_path / "back"))
+    assert (tmp_path / "back/data").read_bytes() == (here / "data").read_bytes()
+    assert "A /tmp/here/data" in trio.ask("diff", slot)
+    assert "nginx: master process" in trio.ask("top", slot)
+    form = ("--no-stream", "--format", "{{.Name}} {{.PIDs}}")
+    shown = trio.ask("stats", *form, "web").splitlines()
+    assert [line.rpartition(".")[0] for line in shown] == ["web.1", "web.2", "web.3"]
+    assert all(int(line.split()[1]) >= 2 for line in shown)
+
+    trio.ask("pause", slot)
+    assert "is paused, unpause it before exec" in trio.refusal("exec", slot, "true")
+    trio.ask("unpause", slot)
+    trio.ask("update", "--memory", "64m", slot)
+    assert "/ 64MiB" in trio.ask("stats", "--no-stream", slot)
+
+    manager = audit(trio, "node1", "Containers/Exec")
+    node = audit(trio, "node3", "NodeContainers/Exec")
+    (line,) = [each for each in manager if each["fields"] == {"command.args": ["sh", "-c", "exit 7"]}]
+    (twin,) = [each for each in node if each["request"] == line["request"]]
+    assert (line["answer"], twin["answer"]) == ({"end.exit_code": 7}, {"end.exit_code": 7})
+    assert (twin["target"], twin["caller"]["kind"]) == (task.id, "local socket")  # type: ignore[index]
+    assert b"typed" not in (trio.directory("node3") / "data/audit.log").read_bytes()
+
+
+def test_a_node_that_dies_ends_the_sessions_on_it_with_its_name(trio: Lab) -> None:
+    trio.create("web", "--replicas", "3")
+    task = on_node(trio, "web", "node3")
+    words = ["--context", f"{trio.name}-node1", "exec", task.name, "sh", "-c", "echo begun; sleep 1000"]
+    with subprocess.Popen(
+        [SWARMCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=trio.environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        trio.local("kill", "node3")
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the way to node node3 is broken" in complaint
+    assert "may run on" in complaint
+
+
+def test_what_runs_is_looked_into_without_a_leader(trio: Lab) -> None:
+    trio.create("web", "--replicas", "3")
+    here, there = on_node(trio, "web", "node1"), on_node(trio, "web", "node2")
+    trio.local("kill", "node3")
+    trio.local("stop", "node2")
+    assert trio.ask("exec", here.name, "cat", "/etc/hostname") == here.id[:12]
+    assert trio.ask("ps", "--format", "{{.Names}}").startswith("web.")
+    assert "the way to node" in trio.refusal("exec", there.name, "true")
+
+
+def test_a_single_container_outlives_its_daemon(trio: Lab) -> None:
+    assert trio.ask("run", "--rm", "nginx:1.12", "sh", "-c", "echo of $HOSTNAME").startswith("of ")
+    box = trio.ask("run", "-d", "--name", "box", "--restart", "unless-stopped", "nginx:1.12", "sleep", "1000")
+    shown = ("ps", "--filter", "name=box", "--format", "{{.ID}} {{.Status}} {{.Names}}")
+    assert trio.ask(*shown).split()[:2] == [box[:12], "Up"]
+    pid = trio.processes("node1", "^sleep 1000")
+    trio.kill_daemon("node1")
+    eventually("the daemon is back", lambda: trio.on("node1", *shown).code, lambda code: code == 0)
+    assert trio.processes("node1", "^sleep 1000") == pid
+    assert trio.ask("exec", "box", "sh", "-c", "echo 1 >/n; cat /n") == "1"
+    trio.local("kill", "node1")
+    trio.local("start", "node1")
+    eventually("it runs again", lambda: trio.on("node1", *shown).out, lambda text: " Up " in text)
+    assert trio.ask("exec", "box", "cat", "/n") == "1"
+    assert "No such container: box" in trio.refusal("exec", "box", "true", node="node2")
+    trio.ask("rm", "-f", "box")
+    assert trio.ask("ps", "-aq") == ""
