@@ -67,6 +67,7 @@ class Daemon:
         self.network = FakeNetwork(disk, self.points, self.troubles)
         self.images = FakeImages(self.points, self.troubles)
         self.prober = FakeProber()
+        self.volumes = Volumes(volumes, self.clock, new_id, lambda: mounted_by(cast("Any", self.runtime)))
         executor = Executor(
             runtime=cast("Any", self.runtime),
             network=cast("Any", self.network),
@@ -75,7 +76,7 @@ class Daemon:
             mounting=Mounting(
                 cast("Any", self.images),
                 cast("Any", self.images),
-                Volumes(volumes, self.clock, new_id, lambda: mounted_by(cast("Any", self.runtime))),
+                self.volumes,
             ),
             facts=lambda: NodeFacts(NODE, "host"),
             prober=cast("Any", self.prober),
@@ -83,6 +84,11 @@ class Daemon:
         )
         database = FakeDatabase(disk, self.points, self.troubles)
         self.worker = Worker(cast("Any", database), executor, self.clock, self.nursery, self._news)
+
+    async def open(self) -> None:
+        """Go on where the last daemon stopped."""
+        await self.volumes.open()
+        await self.worker.open()
 
     def _news(self) -> None:
         while (batch := self.worker.reporter.batch()) is not None:

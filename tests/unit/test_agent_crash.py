@@ -55,7 +55,7 @@ class Life:
             cut_at = self.cuts.pop(0) if self.cuts else 0
             self.daemon = Daemon(self.disk, self.managers, self.volumes, cut_at=cut_at)
             self.daemon.runtime.short = self.short
-            await self.daemon.do(self.daemon.worker.open())
+            await self.daemon.do(self.daemon.open())
             await self._assign()
         return self.daemon
 

@@ -89,7 +89,7 @@ async def test_a_new_daemon_goes_on_probing_without_forgetting(tmp_path: Path) -
     second = Daemon(await first.kill(), managers, tmp_path)
     heard = len(managers.heard)
     second.prober.script["exec"] = [True, True, True, False]
-    await second.worker.open()
+    await second.open()
     await reached(second, TaskState.FAILED)
     after = [status for _, status in managers.heard[heard:]]
     assert {status.health for status in after[:-1]} == {"healthy", "unhealthy"} or after[

@@ -32,7 +32,7 @@ READY, RUNNING, SHUTDOWN = TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOW
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     daemon = Daemon(Disk(), Managers(), tmp_path)
-    await daemon.worker.open()
+    await daemon.open()
     yield daemon
     await daemon.kill()
 

@@ -31,14 +31,14 @@ RUNNING, SHUTDOWN = TaskState.RUNNING, TaskState.SHUTDOWN
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     daemon = Daemon(Disk(), Managers(), tmp_path)
-    await daemon.worker.open()
+    await daemon.open()
     yield daemon
     await daemon.kill()
 
 
 async def restarted(daemon: Daemon, tmp_path: Path) -> Daemon:
     fresh = Daemon(await daemon.kill(), daemon.managers, tmp_path)
-    await fresh.worker.open()
+    await fresh.open()
     return fresh
 
 
@@ -248,7 +248,7 @@ async def test_a_network_that_cannot_be_restored_now_fails_no_task(daemon: Daemo
     await reached(daemon, RUNNING)
     back = Daemon(await daemon.kill(), daemon.managers, tmp_path)
     back.troubles.once("restore", Refused("the network is not configured yet"))
-    await back.worker.open()
+    await back.open()
     await back.worker.assign(assignments(("t1", RUNNING), ("t2", RUNNING)), NODE)
     await reached(back, RUNNING, "t2")
     assert back.managers.last("t1").state is RUNNING
@@ -265,6 +265,6 @@ async def test_a_container_of_no_task_is_removed_or_at_least_does_not_keep_the_d
     back.disk.records.clear()
     if error is not None:
         back.troubles.once("stop", error)
-    await back.worker.open()
+    await back.open()
     assert (back.disk.containers == {}) is (error is None)
     await back.kill()

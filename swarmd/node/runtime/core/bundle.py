@@ -6,8 +6,10 @@ What config.json has no word for is in ``extensions``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from swarmd.model.errors import Invalid
+from swarmd.model.replace import replace
 from swarmd.node.runtime.core import bundle_mounts, defaults, oci
 from swarmd.node.runtime.core.cgroups import PARENT
 from swarmd.node.runtime.core.extensions import Extensions, Overlay, annotated
@@ -28,9 +30,9 @@ def bundle(
     facts: HostFacts,
     layout: Layout,
     *,
-    peers: Mapping[str, int] | None = None,
+    peers: Mapping[str, int] = MappingProxyType({}),
     nodes: tuple[oci.Device, ...] = (),
-    disks: Mapping[str, tuple[int, int]] | None = None,
+    disks: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> oci.Spec:
     """The spec of a config that has passed :func:`validate.validate`.
 
@@ -39,12 +41,20 @@ def bundle(
     that are throttled.  Raises :class:`Invalid`.
     """
     remap = remapping(config, facts)
-    namespaces = _namespaces(config, peers or {})
-    if remap:
-        namespaces = (oci.Namespace(type="user"), *namespaces)
+    namespaces = _namespaces(config, peers, remapped=bool(remap))
     own = {space.type for space in namespaces if not space.path}
-    mounts = bundle_mounts.mounts(config, facts, layout, peers or {}, remapped=bool(remap))
-    privileged = config.privileged
+    mounts = bundle_mounts.mounts(config, facts, layout, peers, remapped=bool(remap))
+    linux = oci.Linux(
+        namespaces=namespaces,
+        uid_mappings=remap,
+        gid_mappings=remap,
+        devices=nodes,
+        cgroups_path=f"/{PARENT}/{config.id}",
+        resources=resources(config, nodes, disks),
+        rootfs_propagation=mounts.propagation,
+        sysctl=_sysctls(config, own),
+        seccomp=seccomp_of(config, facts),
+    )
     return oci.Spec(
         oci_version=oci.VERSION,
         root=oci.Root(path=layout.root, readonly=config.read_only),
@@ -53,19 +63,7 @@ def bundle(
         domainname=config.domainname if "uts" in own else "",
         mounts=mounts.mounts,
         annotations=_annotations(config, layout, mounts),
-        linux=oci.Linux(
-            namespaces=namespaces,
-            uid_mappings=remap,
-            gid_mappings=remap,
-            devices=nodes,
-            cgroups_path=f"/{PARENT}/{config.id}",
-            resources=resources(config, nodes, disks or {}),
-            rootfs_propagation=mounts.propagation,
-            sysctl=_sysctls(config, own),
-            seccomp=seccomp_of(config, facts),
-            masked_paths=() if privileged else (*facts.masked_files, *facts.masked_dirs),
-            readonly_paths=() if privileged else facts.readonly,
-        ),
+        linux=_hidden(config, facts, linux),
     )
 
 
@@ -85,9 +83,21 @@ def remapping(config: ContainerConfig, facts: HostFacts) -> tuple[oci.IdMapping,
     return (oci.IdMapping(container_id=0, host_id=first, size=size),)
 
 
-def _namespaces(config: ContainerConfig, peers: Mapping[str, int]) -> tuple[oci.Namespace, ...]:
+def _hidden(config: ContainerConfig, facts: HostFacts, linux: oci.Linux) -> oci.Linux:
+    """With what of the kernel's trees is out of sight or read-only, unless it is privileged."""
+    if config.privileged:
+        return linux
+    return replace(
+        linux, masked_paths=(*facts.masked_files, *facts.masked_dirs), readonly_paths=facts.readonly
+    )
+
+
+def _namespaces(
+    config: ContainerConfig, peers: Mapping[str, int], *, remapped: bool
+) -> tuple[oci.Namespace, ...]:
     """``network_mode`` none is a namespace of its own that nobody connects."""
-    out = [oci.Namespace(type="mount")]
+    out = [oci.Namespace(type="user")] if remapped else []
+    out.append(oci.Namespace(type="mount"))
     modes: tuple[tuple[oci.NamespaceType, str, str], ...] = (
         ("network", "net", config.network_mode if config.network_mode != "none" else ""),
         ("pid", "pid", config.pid_mode),
