@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -24,6 +25,7 @@ _MAX_SECCOMP = 1 << 17
 _MAX_ENTRIES = 10_000
 _MAX_HOSTNAME = 64
 _RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}")
+_SYSCTL = re.compile(r"[^\s/]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MODES = {
@@ -148,7 +150,7 @@ def _modes(spec: ContainerSpec) -> None:
 
 def _sysctls(spec: ContainerSpec) -> None:
     for name in spec.sysctls:
-        if "/" in name or ".." in name or name.startswith("."):
+        if not _SYSCTL.fullmatch(name) or ".." in name or name.startswith("."):
             raise Invalid(f'sysctl "{name}": write it with single dots, like net.core.somaxconn')
         namespace = sysctl_namespace(name)
         if not namespace:
@@ -223,6 +225,6 @@ def _each(flag: str, texts: Iterable[str], fits: Callable[[str], bool]) -> None:
 
 
 def _once(flag: str, keys: Sequence[str]) -> None:
-    for key in keys:
-        if keys.count(key) > 1:
+    for key, times in Counter(keys).items():
+        if times > 1:
             raise Invalid(f"{flag} {key} is given twice: leave one of them out")
