@@ -266,6 +266,22 @@ def test_a_member_gives_the_log_a_chance_before_it_fetches_and_a_learner_does_no
     assert peers.source(3, eager=True, now=10.0) is None
 
 
+def test_one_that_moved_unheard_is_found_by_whoever_hears_of_it() -> None:
+    peers = Peers("a", "10.0.0.1:1", TIMING)
+    peers.learn({"b": "10.0.0.2:1", "c": "10.0.0.3:1"})
+    peers.hear("b", View(3, True, {}, "10.0.0.2:2", heard=10.0))
+    peers.hear("c", View(3, True, {}, "10.0.0.3:2", heard=10.0))
+    told = {"a": "10.9.9.9:9", "b": "10.0.0.2:3", "c": "10.0.0.3:3", "stranger": "10.0.0.4:1"}
+    peers.hear_of({"b": "10.0.0.2:3"}, now=10.5)
+    assert peers.located({"b": ""}) == {"b": "10.0.0.2:2"}, "it is heard, and knows itself"
+    peers.hear_of(told, now=10.0 + TIMING.fresh + 1)
+    assert peers.located(dict.fromkeys("abc", "")) == {
+        "a": "10.0.0.1:1", "b": "10.0.0.2:3", "c": "10.0.0.3:3"
+    }  # fmt: skip
+    assert peers.located({"stranger": "as known"}) == {"stranger": "as known"}
+    assert peers.heard(10.5) == {"b": "10.0.0.2:2", "c": "10.0.0.3:2"}
+
+
 def test_what_a_peer_says_of_its_address_is_newer_than_what_an_epoch_says() -> None:
     peers = Peers("a", "10.0.0.1:1", TIMING)
     peers.learn({"b": "10.0.0.2:1"})

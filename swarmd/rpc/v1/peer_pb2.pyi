@@ -362,6 +362,7 @@ class PeerStatus(_message.Message):
     BASE_EPOCH_FIELD_NUMBER: _builtins.int
     IS_SHORT_OF_SPACE_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
     newest_epoch: _builtins.int
     floor: _builtins.int
     started: _builtins.bool
@@ -380,6 +381,10 @@ class PeerStatus(_message.Message):
     """The sender's wall clock, seconds since 1970; 0 from managers that do not say."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]: ...
+    @_builtins.property
+    def heard(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerMember]:
+        """Whom the sender heard within the last seconds, and where they said that they are."""
+
     def __init__(
         self,
         *,
@@ -393,10 +398,11 @@ class PeerStatus(_message.Message):
         base_epoch: _builtins.int = ...,
         is_short_of_space: _builtins.bool = ...,
         clock: _builtins.float = ...,
+        heard: _abc.Iterable[Global___PeerMember] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "clock", b"clock", "floor", b"floor", "is_short_of_space", b"is_short_of_space", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_count", b"applied_count", "applied_index", b"applied_index", "base_epoch", b"base_epoch", "clock", b"clock", "floor", b"floor", "heard", b"heard", "is_short_of_space", b"is_short_of_space", "members", b"members", "newest_epoch", b"newest_epoch", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

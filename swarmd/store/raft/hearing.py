@@ -68,6 +68,8 @@ class Hearing:
         if view.knows > max(self._held.newest, self._held.floor.epoch):
             self._peers.point_to(members)
         self._peers.hear(peer, view)
+        heard = {one.node_id: one.address for one in status.heard if is_address(one.address)}
+        self._peers.hear_of(heard, self._clock.monotonic())
 
     def _hear_member(self, live: Live, peer: str, frame: pb.PeerFrame) -> None:
         engine = live.engine

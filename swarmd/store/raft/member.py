@@ -261,6 +261,7 @@ class Member:
             address=self.peers.own_address,
             short=self.short,
             clock=self.clock.now(),
+            heard=self.peers.heard(now),
         )
         for peer in targets:
             self.transport.send(peer, frame)

@@ -40,6 +40,16 @@ class Peers:
         if view.address:
             self._addresses[node_id] = view.address
 
+    def hear_of(self, addresses: Mapping[str, str], now: float) -> None:
+        """Somebody hears these, and says where they are now; whoever is heard here says so itself."""
+        for node_id in (self._addresses.keys() & addresses.keys()) - self.reachable(now).keys():
+            if node_id != self._self_id:
+                self._addresses[node_id] = addresses[node_id]
+
+    def heard(self, now: float) -> dict[str, str]:
+        """Where those who were heard lately are, as they said."""
+        return {node_id: view.address for node_id, view in self.reachable(now).items() if view.address}
+
     def located(self, members: Mapping[str, str]) -> dict[str, str]:
         """``members`` with their newest addresses."""
         return {node_id: self._addresses.get(node_id, address) for node_id, address in members.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from swarmd.rpc.v1 import peer_pb2 as pb
 from swarmd.store.raft.codec import to_wire
@@ -44,7 +44,9 @@ def _batches(epoch: int, messages: list[pb.RaftMessage]) -> Iterator[pb.RaftBatc
         yield batch
 
 
-def own_status(held: Held, *, applied: int, address: str, short: bool, clock: float) -> pb.PeerFrame:
+def own_status(
+    held: Held, *, applied: int, address: str, short: bool, clock: float, heard: Mapping[str, str]
+) -> pb.PeerFrame:
     """Which epoch this member holds and where it is; of one that left, who the managers were after it."""
     return pb.PeerFrame(
         status=pb.PeerStatus(
@@ -58,5 +60,6 @@ def own_status(held: Held, *, applied: int, address: str, short: bool, clock: fl
             base_epoch=0 if held.wiped else held.base_epoch,
             is_short_of_space=short,
             clock=clock,
+            heard=members_to_wire(heard),
         )
     )

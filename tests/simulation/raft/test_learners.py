@@ -152,6 +152,24 @@ def test_a_learner_that_is_heard_and_cannot_ask_finds_one_that_it_can() -> None:
     live(scenario, 3)
 
 
+def test_a_learner_finds_the_only_manager_though_both_were_away_when_it_moved() -> None:
+    async def scenario(world: World) -> None:
+        leader = await founded(world, "m1")
+        learner, other = await joined(world), await joined(world)
+        await until(follows(other, 0))
+        before = world.addresses(["m1", other.name])
+        leader.die(power=True)
+        learner.die(power=True)
+        leader.moves += 1
+        leader.start(peers=world.addresses([other.name]))
+        learner.start(peers=before)
+        await until(lambda: leader.node is not None and leader.node.is_leader())
+        await write(leader, b"from elsewhere")
+        await until(follows(learner, 1))
+
+    live(scenario, 1)
+
+
 def test_one_that_lags_is_not_made_a_manager_until_it_is_up_to_date() -> None:
     async def scenario(world: World) -> None:
         leader = await founded(world, "m1")
