@@ -14,7 +14,7 @@ from swarmd.node.runtime.core.bundle import bundle
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.plan import clone_flags, compile_plan, entered_before, warnings
 from swarmd.node.runtime.core.validate import validate
-from swarmd.node.runtime.port import ContainerConfig, Device, Files, Limits, Mount, Ulimit
+from swarmd.node.runtime.port import ContainerConfig, Device, Files, Mount, Ulimit
 
 LAYOUT = Layout(
     bundle="/c", root="/c/root", upper="/c/upper", work="/c/work", files="/c/files", v1_procs=("/m/procs",)
@@ -188,33 +188,22 @@ def test_a_privileged_container_has_all_and_nothing_is_hidden() -> None:
     assert named(plan, "bounding") == [((1 << len(linux.CAPABILITIES)) - 1,)]
     sysfs = next(step for step in named(plan, "mount") if step[0] == "/sys")
     assert not sysfs[4] & linux.MOUNT_ATTR_RDONLY
-    assert spec.linux.resources is not None
-    assert spec.linux.resources.devices == (oci.DeviceRule(allow=True, access="rwm"),)
 
 
-def test_devices_are_made_with_the_usual_ones_and_allowed_as_asked() -> None:
+def test_devices_are_made_with_the_usual_ones() -> None:
     fuse = oci.Device(type="c", path="/dev/fuse", major=10, minor=229, file_mode=0o600, gid=5)
-    made = config(devices=(Device("/dev/fuse", permissions="rw"),), device_rules=("c 13:* rwm",))
-    spec = bundle(made, FACTS, LAYOUT, nodes=(fuse,))
+    spec = bundle(config(devices=(Device("/dev/fuse"),)), FACTS, LAYOUT, nodes=(fuse,))
     (nodes,) = named(compile_plan(spec, FACTS, LAYOUT, None), "devices")[0]
     assert ("/dev/fuse", "c", 10, 229, 0o600, 0, 5) in nodes
     assert ("/dev/null", "c", 1, 3, 0o666, 0, 0) in nodes
-    assert spec.linux.resources is not None
-    first, *_, asked, rule = spec.linux.resources.devices
-    assert not first.allow
-    assert asked == oci.DeviceRule(allow=True, type="c", major=10, minor=229, access="rw")
-    assert rule == oci.DeviceRule(allow=True, type="c", major=13, access="rwm")
 
 
 def test_the_bundle_can_be_read_back_and_says_its_limits() -> None:
-    spec = spec_of(
-        limits=Limits(memory=64 << 20, nano_cpus=500_000_000, pids=9), annotations={"a": "b"}, user="web"
-    )
+    resources = oci.Resources(memory=oci.Memory(limit=64 << 20), pids=oci.Pids(limit=9))
+    spec = bundle(config(annotations={"a": "b"}, user="web"), FACTS, LAYOUT, resources=resources)
     assert oci.decode(oci.encode(spec)) == spec
     assert spec.annotations["a"] == "b"
-    assert spec.linux.resources is not None
-    assert spec.linux.resources.memory == oci.Memory(limit=64 << 20, swap=128 << 20)
-    assert spec.linux.resources.pids == oci.Pids(limit=9)
+    assert spec.linux.resources == resources
     with pytest.raises(Invalid, match="belong to the runtime"):
         spec_of(annotations={"io.swarmd.runtime.extensions": "{}"})
 

@@ -19,6 +19,7 @@ class Allotment(msgspec.Struct, frozen=True):
     groups: ContainerGroups
     writes: tuple[Write, ...]
     rules: Rules
+    resources: Resources
 
 
 def allot(driver: CgroupDriver, config: ContainerConfig) -> Allotment:
@@ -26,7 +27,9 @@ def allot(driver: CgroupDriver, config: ContainerConfig) -> Allotment:
     wanted = resources(driver, config.limits)
     groups = cgroups.place(driver.layout, config.id, limits.controllers(wanted))
     nodes = device_list.look_up(device.source for device in config.devices)
-    return Allotment(groups, limits.writes(groups, wanted, driver.facts), device_filter.rules(config, nodes))
+    rules = device_filter.rules(config, nodes)
+    writes = limits.writes(groups, wanted, driver.facts)
+    return Allotment(groups, writes, rules, msgspec.structs.replace(wanted, devices=rules))
 
 
 def resources(driver: CgroupDriver, wanted: Limits) -> Resources:

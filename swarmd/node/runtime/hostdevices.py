@@ -5,37 +5,21 @@ from __future__ import annotations
 import os
 import stat
 
-from swarmd.model.errors import Invalid
 from swarmd.node.runtime.core import oci
-from swarmd.node.runtime.port import ContainerConfig, Device
+from swarmd.node.runtime.port import ContainerConfig
 
 # Every container has these of its own.
 _OWN = frozenset({"pts", "shm", "fd", "mqueue", "ptmx", "console", "core", "stdin", "stdout", "stderr"})
 
 
 def nodes(config: ContainerConfig) -> tuple[oci.Device, ...]:
-    """Those of ``config.devices`` (a directory stands for all in it); of a privileged container all of /dev.
-
-    Raises :class:`Invalid` for one that is not there.
-    """
+    """Those of ``config.devices``, which are there and are devices; of a privileged container all of /dev."""
     found: dict[str, oci.Device] = {}
     if config.privileged:
         _directory("/dev", "/dev", found)
     for device in config.devices:
-        _asked(device, found)
+        _node(device.source, device.target or device.source, found)
     return tuple(found.values())
-
-
-def _asked(device: Device, found: dict[str, oci.Device]) -> None:
-    target = device.target or device.source
-    try:
-        mode = os.stat(device.source).st_mode
-    except OSError as error:
-        raise Invalid(f"device {device.source}: {error.strerror} on this node") from None
-    if stat.S_ISDIR(mode):
-        _directory(device.source, target, found)
-    elif not _node(device.source, target, found):
-        raise Invalid(f"device {device.source} is not a device node on this node")
 
 
 def _directory(source: str, target: str, found: dict[str, oci.Device]) -> None:
@@ -49,11 +33,11 @@ def _directory(source: str, target: str, found: dict[str, oci.Device]) -> None:
             _node(entry.path, path, found)
 
 
-def _node(source: str, target: str, found: dict[str, oci.Device]) -> bool:
+def _node(source: str, target: str, found: dict[str, oci.Device]) -> None:
     there = os.stat(source)
     kind = "c" if stat.S_ISCHR(there.st_mode) else "b" if stat.S_ISBLK(there.st_mode) else None
     if kind is None:
-        return False
+        return
     found[target] = oci.Device(
         type="c" if kind == "c" else "b",
         path=target,
@@ -63,4 +47,3 @@ def _node(source: str, target: str, found: dict[str, oci.Device]) -> bool:
         uid=there.st_uid,
         gid=there.st_gid,
     )
-    return True

@@ -24,6 +24,7 @@ from swarmd.node.runtime.core import cgroups, linux
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.failures import creation_failure, start_failure
+from swarmd.node.runtime.core.oci_resources import Resources
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.core.validate import validate
 from swarmd.node.runtime.execs import Execs
@@ -162,7 +163,7 @@ class LocalRuntime(Operating):
             layout = self._storage.make(stored)
             self._groups.create(room.groups, room.writes, room.rules)
             made = room.groups
-            pid = await self._clone(box, layout)
+            pid = await self._clone(box, layout, room.resources)
         except BaseException as error:
             await self._clear_away(config.id, made)
             if isinstance(error, OSError):
@@ -174,12 +175,12 @@ class LocalRuntime(Operating):
             self._finish(box.early_end)
         return pid
 
-    async def _clone(self, box: Box, layout: Layout) -> int:
+    async def _clone(self, box: Box, layout: Layout, resources: Resources) -> int:
         config = box.stored.config
         procs = self._groups.procs_files(box.stored.groups)
         peers = {name: other.state.pid for name, other in self._boxes.items()}
         layout = msgspec.structs.replace(layout, v1_procs=procs)
-        with self._planner.prepared(config, layout, peers) as made:
+        with self._planner.prepared(config, layout, peers, resources) as made:
             (pid,), fds = await self._spawner.ask(
                 "create",
                 config.id,

@@ -40,14 +40,15 @@ class Planner:
 
     @contextlib.contextmanager
     def prepared(
-        self, config: ContainerConfig, layout: Layout, peers: Mapping[str, int]
+        self, config: ContainerConfig, layout: Layout, peers: Mapping[str, int], resources: oci.Resources
     ) -> Iterator[Prepared]:
         """Writes the bundle's config.json and answers the plan made of it.
 
         ``peers``: the pids of the containers whose namespaces it may share.  Raises :class:`Invalid` for a
         config this machine cannot run, :class:`Unavailable` without libseccomp.
         """
-        spec = bundle(config, self.facts, layout, peers=peers, nodes=hostdevices.nodes(config))
+        nodes = hostdevices.nodes(config)
+        spec = bundle(config, self.facts, layout, peers=peers, nodes=nodes, resources=resources)
         steps = compile_plan(spec, self.facts, layout, self._program(spec.linux.seccomp))
         _give(layout, spec.linux.uid_mappings)
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))

@@ -15,7 +15,6 @@ from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.linux import RLIMITS
 from swarmd.node.runtime.core.seccomp import profile
 from swarmd.node.runtime.core.seccomp_docker import UNCONFINED, from_docker
-from swarmd.node.runtime.core.validate import device_rule
 from swarmd.node.runtime.port import ContainerConfig
 
 UNLIMITED = 2**64 - 1
@@ -30,19 +29,17 @@ def bundle(
     *,
     peers: Mapping[str, int] | None = None,
     nodes: tuple[oci.Device, ...] = (),
+    resources: oci.Resources | None = None,
 ) -> oci.Spec:
     """The spec of a config that has passed :func:`validate.validate`.
 
-    ``peers`` are the pids of the containers whose namespaces it asks for; ``nodes`` the device nodes to make
-    beside the usual ones (of a privileged container: all of this machine).  Raises :class:`Invalid`.
+    ``peers``: the pids of the containers whose namespaces it asks for; ``nodes``: the device nodes to make
+    beside the usual ones; ``resources``: limits and rules of devices.  Raises :class:`Invalid`.
     """
-    remap = remapping(config, facts)
-    namespaces = _namespaces(config, peers or {})
-    if remap:
-        namespaces = (oci.Namespace(type="user"), *namespaces)
+    remap, peers = remapping(config, facts), peers or {}
+    namespaces = _namespaces(config, peers, remapped=bool(remap))
     own = {space.type for space in namespaces if not space.path}
-    mounts = bundle_mounts.mounts(config, facts, layout, peers or {}, remapped=bool(remap))
-    privileged = config.privileged
+    mounts = bundle_mounts.mounts(config, facts, layout, peers, remapped=bool(remap))
     return oci.Spec(
         oci_version=oci.VERSION,
         root=oci.Root(path=layout.root, readonly=config.read_only),
@@ -57,14 +54,18 @@ def bundle(
             gid_mappings=remap,
             devices=nodes,
             cgroups_path=f"/{PARENT}/{config.id}",
-            resources=_resources(config, nodes),
+            resources=resources,
             rootfs_propagation=mounts.propagation,
             sysctl=_sysctls(config, own),
             seccomp=seccomp_of(config, facts),
-            masked_paths=() if privileged else (*facts.masked_files, *facts.masked_dirs),
-            readonly_paths=() if privileged else facts.readonly,
+            masked_paths=_unless(config.privileged, facts.masked_files, facts.masked_dirs),
+            readonly_paths=_unless(config.privileged, facts.readonly),
         ),
     )
+
+
+def _unless(privileged: bool, *paths: tuple[str, ...]) -> tuple[str, ...]:
+    return () if privileged else tuple(path for some in paths for path in some)
 
 
 def remapping(config: ContainerConfig, facts: HostFacts) -> tuple[oci.IdMapping, ...]:
@@ -83,9 +84,12 @@ def remapping(config: ContainerConfig, facts: HostFacts) -> tuple[oci.IdMapping,
     return (oci.IdMapping(container_id=0, host_id=first, size=size),)
 
 
-def _namespaces(config: ContainerConfig, peers: Mapping[str, int]) -> tuple[oci.Namespace, ...]:
+def _namespaces(
+    config: ContainerConfig, peers: Mapping[str, int], *, remapped: bool
+) -> tuple[oci.Namespace, ...]:
     """``network_mode`` none is a namespace of its own that nobody connects."""
-    out = [oci.Namespace(type="mount")]
+    out = [oci.Namespace(type="user")] if remapped else []
+    out.append(oci.Namespace(type="mount"))
     modes: tuple[tuple[oci.NamespaceType, str, str], ...] = (
         ("network", "net", config.network_mode if config.network_mode != "none" else ""),
         ("pid", "pid", config.pid_mode),
@@ -181,34 +185,6 @@ def seccomp_of(config: ContainerConfig, facts: HostFacts) -> oci.Seccomp | None:
     if config.seccomp:
         return from_docker(config.seccomp, held, facts.machine, facts.kernel)
     return profile(held, facts.machine)
-
-
-def _resources(config: ContainerConfig, nodes: tuple[oci.Device, ...]) -> oci.Resources:
-    limits = config.limits
-    quota = max(defaults.MINIMUM_QUOTA, limits.nano_cpus * defaults.PERIOD // 1_000_000_000)
-    return oci.Resources(
-        devices=_device_rules(config, nodes),
-        memory=oci.Memory(limit=limits.memory, swap=2 * limits.memory) if limits.memory else None,
-        cpu=oci.Cpu(quota=quota, period=defaults.PERIOD) if limits.nano_cpus else None,
-        pids=oci.Pids(limit=limits.pids) if limits.pids else None,
-    )
-
-
-def _device_rules(config: ContainerConfig, nodes: tuple[oci.Device, ...]) -> tuple[oci.DeviceRule, ...]:
-    if config.privileged:
-        return (oci.DeviceRule(allow=True, access="rwm"),)
-    asked = {device.target or device.source: device.permissions for device in config.devices}
-    rules = [
-        oci.DeviceRule(
-            allow=True,
-            type="c" if node.type == "u" else node.type,
-            major=node.major,
-            minor=node.minor,
-            access=asked.get(node.path, "rwm"),
-        )
-        for node in nodes
-    ]
-    return (*defaults.DEVICE_RULES, *rules, *(device_rule(text) for text in config.device_rules))
 
 
 def _annotations(config: ContainerConfig, layout: Layout, mounts: bundle_mounts.Mounts) -> dict[str, str]:

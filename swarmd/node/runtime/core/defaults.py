@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from swarmd.model.errors import Invalid
 from swarmd.node.runtime.core.linux import CAPABILITIES
-from swarmd.node.runtime.core.oci_resources import DeviceRule
 
 CAPS = (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
@@ -33,16 +32,6 @@ NET_SYSCTLS = {
     "net.ipv4.ping_group_range": "0 2147483647",
     "net.ipv4.ip_unprivileged_port_start": "0",
 }
-DEVICE_RULES = (
-    DeviceRule(allow=False, access="rwm"),
-    DeviceRule(allow=True, type="c", access="m"),
-    DeviceRule(allow=True, type="b", access="m"),
-    *(
-        DeviceRule(allow=True, type="c", major=major, minor=None if minor < 0 else minor, access="rwm")
-        for major, minor in DEVICES
-    ),
-)
-PERIOD, MINIMUM_QUOTA = 100_000, 1000  # microseconds of CPU time
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 _UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 

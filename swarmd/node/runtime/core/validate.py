@@ -6,12 +6,11 @@ import posixpath
 import re
 
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.core import defaults, oci
+from swarmd.node.runtime.core import defaults, device_filter
 from swarmd.node.runtime.core.mountopts import PROPAGATION
 from swarmd.node.runtime.port import ContainerConfig, Mount
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_RULE = re.compile(r"([abc]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
 _KERNEL_TREES = ("/proc", "/sys")
 _MAX_LAYERS = 128
 _NAME_MAX = 64
@@ -38,7 +37,7 @@ def validate(config: ContainerConfig) -> None:
     for mount in config.mounts:
         _check_mount(mount)
     for rule in config.device_rules:
-        device_rule(rule)
+        device_filter.parse(rule)
 
 
 def _check_sysctls(config: ContainerConfig) -> None:
@@ -94,18 +93,3 @@ def _check_mount(mount: Mount) -> None:
         raise Invalid(f"subpath {mount.subpath!r} for {mount.target} must stay below its source")
     if mount.recursive == "readonly" and not mount.readonly:
         raise Invalid(f"mount {mount.target}: recursive=readonly needs readonly")
-
-
-def device_rule(text: str) -> oci.DeviceRule:
-    """A rule as Docker writes it: ``c 13:* rwm``."""
-    found = _RULE.fullmatch(text)
-    if found is None:
-        raise Invalid(f"device rule {text!r}: write 'TYPE MAJOR:MINOR ACCESS', as in 'c 13:* rwm'")
-    kind, major, minor, access = found.groups()
-    return oci.DeviceRule(
-        allow=True,
-        type=kind,  # type: ignore[arg-type]
-        major=None if major == "*" else int(major),
-        minor=None if minor == "*" else int(minor),
-        access=access,
-    )
