@@ -28,11 +28,10 @@ from typing import Any
 
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
-from swarmd.node.runtime.core import defaults, seccomp
+from swarmd.node.runtime.core import defaults, oci, seccomp
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
 
-_OPS = {"eq": "SCMP_CMP_EQ", "lt": "SCMP_CMP_LT", "masked_eq": "SCMP_CMP_MASKED_EQ"}
 _UNIFIED = "/sys/fs/cgroup/unified"
 _BURST, _WIDTH, _PAUSE = 100, 10, 0.2
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -66,20 +65,8 @@ def crun_bundle(directory: Path, rootfs: Path, *, filtered: bool = True) -> list
     return ["sh", "-c", f"{run}$0"]
 
 
-def _profile() -> dict[str, Any]:
-    capabilities = frozenset(defaults.CAPS)
-    calls = []
-    for rule in seccomp.rules(capabilities, os.uname().machine):
-        entry: dict[str, Any] = {"names": [rule.call], "action": "SCMP_ACT_ALLOW"}
-        if rule.error:
-            entry |= {"action": "SCMP_ACT_ERRNO", "errnoRet": rule.error}
-        if rule.op:
-            entry["args"] = [{"index": rule.argument, "value": rule.value, "op": _OPS[rule.op]}]
-        calls.append(entry)
-    archs = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
-    if os.uname().machine == "aarch64":
-        archs = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
-    return {"defaultAction": "SCMP_ACT_ERRNO", "architectures": archs, "syscalls": calls}
+def _profile() -> Any:
+    return json.loads(oci.encode(seccomp.profile(frozenset(defaults.CAPS), os.uname().machine)))
 
 
 def run_other(command: list[str]) -> tuple[float, float]:
