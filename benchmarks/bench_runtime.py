@@ -26,11 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
-from swarmd.node.runtime.core import defaults, seccomp
+from swarmd.node.runtime.core import defaults, oci, seccomp
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
 
@@ -68,7 +66,7 @@ def crun_bundle(directory: Path, rootfs: Path, *, filtered: bool = True) -> list
 
 
 def _profile() -> Any:
-    return msgspec.to_builtins(seccomp.profile(frozenset(defaults.CAPS), os.uname().machine))
+    return json.loads(oci.encode(seccomp.profile(frozenset(defaults.CAPS), os.uname().machine)))
 
 
 def run_other(command: list[str]) -> tuple[float, float]:
