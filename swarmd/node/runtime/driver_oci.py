@@ -29,6 +29,8 @@ def prepare(config: ContainerConfig, spec: oci.Spec, layout: Layout) -> tuple[oc
     Raises :class:`Invalid` for a runtime that this node does not have, and for what it cannot do.
     """
     foreign.check(config.runtime, tty=config.tty)
+    if spec.namespace("user") is not None:
+        raise Invalid(f"runtime {config.runtime}: user ids cannot be mapped with it; use userns=host")
     directions = directions_for(config.runtime, layout.bundle)
     extra = extensions(spec.annotations)
     staged = {
@@ -60,7 +62,7 @@ def check_default(name: str) -> None:
 
 
 def is_foreign(config: ContainerConfig) -> bool:
-    return config.runtime not in ("", foreign.LOCAL)
+    return foreign.is_other(config.runtime)
 
 
 def directions_for(name: str, directory: str) -> Directions:
