@@ -21,7 +21,7 @@ from swarmd.node.runtime.port import ContainerConfig, ContainerState
 BUSYBOX = "/bin/busybox"
 _NAMES = """
 sh true false sleep echo cat ls id mount hostname ip seq kill grep dd head test mknod mkdir env pwd sort tail
-yes touch ps wc rm tr readlink unshare stat umount setsid stty tty mv ln
+yes touch ps wc rm tr readlink unshare stat umount setsid stty tty mv ln cut uname
 """
 APPLETS = _NAMES.split()
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh\n"

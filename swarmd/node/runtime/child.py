@@ -52,20 +52,23 @@ def main(channel_fd: int, plan_fd: int, stdio: tuple[int, ...]) -> NoReturn:
         os._exit(1)
 
 
-def prepare() -> None:
+def prepare(*, keyring: bool = True) -> None:
+    """A session of its own that nobody in a container can look into; ``keyring``: with new keys too."""
     kernel.prctl(linux.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0)
     # a kernel without keyrings, or the quota is used up: then there is none to share
     with wire.ignoring(OSError):
-        kernel.new_session_keyring()
+        if keyring:
+            kernel.new_session_keyring()
 
 
-def report(step: tuple[Any, ...], error: BaseException) -> None:
+def report(step: tuple[Any, ...], error: BaseException, fd: int = SOCKET_FD) -> None:
+    """Say on ``fd`` which step failed, about what, with which errno and text."""
     number = error.errno or errno.EINVAL if isinstance(error, OSError) else errno.EINVAL
     text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     subject = next((value for value in step[1:3] if isinstance(value, str)), "")
-    os.write(SOCKET_FD, marshal.dumps(("error", step[0], subject, number, text[:4096])))
+    os.write(fd, marshal.dumps(("error", step[0], subject, number, text[:4096])))
 
 
 def _join(child: Child, procs: list[str], unshare: bool) -> None:
@@ -189,7 +192,7 @@ def _program(child: Child, name: str, path: str) -> None:
         if number not in (linux.SIGKILL, _signal.SIGSTOP):
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    child.program = _find(name, path)
+    child.program = find(name, path)
     kernel.close_range(SOCKET_FD, flags=_CLOSE_RANGE_CLOEXEC)
 
 
@@ -201,7 +204,8 @@ def _exec(child: Child, args: list[str], env: dict[str, str]) -> None:
         raise OSError(error.errno, f'exec: "{args[0]}": {_reason(error)}') from None
 
 
-def _find(name: str, path: str) -> str:
+def find(name: str, path: str) -> str:
+    """The file of a program, looked for as a shell does; :class:`OSError` with the sentence to show."""
     candidates = [name] if "/" in name else [f"{part}/{name}" for part in path.split(":") if part]
     refused: OSError | None = None
     for candidate in candidates:

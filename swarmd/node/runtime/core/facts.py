@@ -30,7 +30,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Where a container's own things are on the host: ``bundle`` its directory, to which a relative
-    ``root.path`` belongs; ``v1_procs`` the files through which it joins its cgroups."""
+    ``root.path`` belongs; ``v1_procs`` the files through which it joins its cgroups; ``groups``: what is
+    mounted (``HostFacts.cgroup_mounts``) → its own directory there, for one without a cgroup namespace."""
 
     bundle: str = ""
     root: str = ""
@@ -38,3 +39,4 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     work: str = ""
     files: str = ""
     v1_procs: tuple[str, ...] = ()
+    groups: Mapping[str, str] = {}

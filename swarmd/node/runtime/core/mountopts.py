@@ -115,6 +115,13 @@ def parse(options: tuple[str, ...], *, where: str = "mount options") -> Options:
     )
 
 
+def names() -> tuple[str, ...]:
+    """Every option that is understood here and not left to a file system."""
+    below = {f"r{name}" for name in _ATTRIBUTES}
+    others = {*PROPAGATION, *_SUPERBLOCK, *_IGNORED, *_COPY_UP, "bind", "rbind", "idmap", "ridmap"}
+    return tuple(sorted({*_ATTRIBUTES, *below, *others}))
+
+
 def _lay(bits: list[int], wanted: int, unwanted: int) -> None:
     bits[0] = bits[0] & ~unwanted | wanted
     bits[1] = bits[1] & ~wanted | unwanted

@@ -93,7 +93,7 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
         plan_process.user(spec.process, extra),
         ("ready",),
         *hooks("start_container", spec.hooks.start_container if spec.hooks else ()),
-        *plan_process.start(spec.process, facts, seccomp, _filter_flags(spec)),
+        *plan_process.start(spec.process, facts, seccomp, filter_flags(spec)),
     ]
 
 
@@ -151,7 +151,8 @@ def _personality(spec: oci.Spec) -> list[Step]:
     return [("personality", linux.PERSONALITIES[wanted.domain])] if wanted is not None else []
 
 
-def _filter_flags(spec: oci.Spec) -> int:
+def filter_flags(spec: oci.Spec) -> int:
+    """Of seccomp(2); :class:`Invalid` for a name that does not exist."""
     flags = 0
     for name in spec.linux.seccomp.flags if spec.linux.seccomp is not None else ():
         if name not in linux.SECCOMP_FLAGS:

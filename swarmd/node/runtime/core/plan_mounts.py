@@ -27,6 +27,7 @@ _REPLACEABLE = frozenset({
 _SHARED = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"})
 _KERNEL_TYPES = _SHARED | {"tmpfs", "securityfs", "debugfs", "tracefs", "bpf", "binfmt_misc", "efivarfs"}
 _NODE_MODE = 0o666
+_GROUP_SLOTS = 1000  # numbers of mounts that one mount of the spec becomes
 
 
 def mounts(
@@ -45,6 +46,10 @@ def mounts(
             _check_bind(target)
             sources.append(_source(slot, target, mount, options, layout, extra))
             attachments.append(("attach", slot, target, *_attributes(options), target in extra.copy_up))
+        elif mount.type == "cgroup" and layout.groups and not _has_own_cgroups(spec):
+            taken, placed = _own_groups(target, options, layout, first=_GROUP_SLOTS * (slot + 1))
+            sources += taken
+            attachments += placed
         elif mount.type == "cgroup":
             attachments += _cgroups(target, mount, options, facts)
         else:
@@ -106,6 +111,34 @@ def _cgroups(target: str, mount: oci.Mount, options: Options, facts: HostFacts) 
     if set_ & MOUNT_ATTR_RDONLY:
         steps.append(("remount_readonly", target))
     return steps
+
+
+def _has_own_cgroups(spec: oci.Spec) -> bool:
+    space = spec.namespace("cgroup")
+    return space is not None and not space.path
+
+
+def _own_groups(
+    target: str, options: Options, layout: Layout, *, first: int
+) -> tuple[list[Step], list[Step]]:
+    """Without a cgroup namespace a mount would show the groups of all others: its own are bound instead."""
+    attributes = _attributes(options)
+    set_, clear, *below = attributes
+    own = {target if name == "v2" else f"{target}/{name}": path for name, path in layout.groups.items()}
+    sources: list[Step] = [
+        ("source", slot, path, "", False, 0) for slot, path in enumerate(own.values(), first)
+    ]
+    attachments: list[Step] = [
+        ("attach", slot, place, *attributes, False) for slot, place in enumerate(own, first)
+    ]
+    if target not in own:
+        writable = (set_ & ~MOUNT_ATTR_RDONLY, clear, *below)
+        attachments.insert(
+            0, ("mount", target, "tmpfs", "cgroup", ["mode=755", "size=64k"], *writable, False)
+        )
+        if set_ & MOUNT_ATTR_RDONLY:
+            attachments.append(("remount_readonly", target))
+    return sources, attachments
 
 
 def devices(spec: oci.Spec) -> list[Step]:

@@ -1,0 +1,1 @@
+"""``swarmd-runtime``: the container runtime as a command with the interface of crun and runc."""
