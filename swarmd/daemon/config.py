@@ -29,7 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
     5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
-
+    ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
     ``userns_remap``: ``FIRST:SIZE``, the users of this machine that those of containers are; empty: the same.
     """
 
@@ -43,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     advertise_addr: str = ""
     userns_remap: str = ""
     exec_allow: Allow = "all"
+    runtime: str = "local"
     backup: Backup = Backup()
 
     @property

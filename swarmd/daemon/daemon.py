@@ -56,7 +56,9 @@ class Daemon:
         self._clock = clock
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
-        self._runtime = LocalRuntime(config.data, config.run, clock, self._report, remap=config.remap)
+        self._runtime = LocalRuntime(
+            config.data, config.run, clock, self._report, remap=config.remap, default_runtime=config.runtime
+        )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
         node = describe(__version__, {})
         self._containers = LocalContainers(

@@ -33,6 +33,7 @@ from swarmd.telemetry import logging
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-file", help="Where logs go instead of standard error.")
 @click.option("--advertise-addr", help="IP or interface that others reach this node at, from now on.")
+@click.option("--runtime", help="What runs containers that name none: local, crun, runc, runsc.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Engine label of this node.")
 @click.version_option(__version__, prog_name="swarmd")
 @click.pass_context
@@ -44,12 +45,15 @@ def main(
     log_level: str | None,
     log_file: str | None,
     advertise_addr: str | None,
+    runtime: str | None,
     labels: tuple[str, ...],
 ) -> None:
     """The swarmd daemon: one on every machine of the swarm.  The commands work on its data directory."""
     try:
         flags = {"data_dir": data_dir, "run_dir": run_dir, "log_level": log_level, "log_file": log_file}
-        config = _effective(config_file, flags | {"advertise_addr": advertise_addr}, labels)
+        config = _effective(
+            config_file, flags | {"advertise_addr": advertise_addr, "runtime": runtime}, labels
+        )
         context.obj = config
         if context.invoked_subcommand is not None:
             return

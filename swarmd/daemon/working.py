@@ -33,6 +33,7 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.membership.shell import Gossip
 from swarmd.node.network.port import NetworkPort, NetworkState, NodeView
+from swarmd.node.runtime import driver_oci
 from swarmd.node.runtime.port import Runtime
 from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import codec, errors
@@ -199,7 +200,8 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
-        codec.fill(hello.description, describe(__version__, self._machine.config.labels))
+        about = describe(__version__, self._machine.config.labels, driver_oci.installed())
+        codec.fill(hello.description, about)
         codec.fill(hello.certificate, self._certificate())
         return hello
 

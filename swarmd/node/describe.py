@@ -11,8 +11,10 @@ from pathlib import Path
 from swarmd.model.objects import FEATURE_LEVEL, NodeDescription
 
 
-def describe(engine_version: str, labels: Mapping[str, str]) -> NodeDescription:
-    """Host name, CPUs this process may use, memory of the machine."""
+def describe(
+    engine_version: str, labels: Mapping[str, str], runtimes: tuple[str, ...] = ()
+) -> NodeDescription:
+    """Host name, CPUs this process may use, memory of the machine; ``runtimes`` as they were found."""
     return NodeDescription(
         hostname=socket.gethostname(),
         os="linux",
@@ -22,6 +24,7 @@ def describe(engine_version: str, labels: Mapping[str, str]) -> NodeDescription:
         engine_version=engine_version,
         labels=dict(labels),
         feature_level=FEATURE_LEVEL,
+        runtimes=runtimes,
     )
 
 

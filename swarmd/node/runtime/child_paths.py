@@ -28,6 +28,7 @@ class Child:
         self.root = self.null = self.proc = self.user_space = -1
         self.ids: tuple[int, int, list[int], str] = (0, 0, [0], "/root")
         self.program = ""
+        self.container = 0  # the pid of one that another runtime made
 
 
 def place(child: Child, path: str, *, directory: bool) -> int:

@@ -13,7 +13,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import freezing, hostfacts, reattach
+from swarmd.node.runtime import driver_oci, freezing, hostfacts, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
@@ -43,8 +43,16 @@ class LocalRuntime(Operating):
     """Implements ``port.Runtime`` on this machine; ``report`` hears of failures of background work."""
 
     def __init__(
-        self, data_dir: Path, run_dir: Path, clock: Clock, report: Report, *, remap: tuple[int, int] = (0, 0)
+        self,
+        data_dir: Path,
+        run_dir: Path,
+        clock: Clock,
+        report: Report,
+        *,
+        remap: tuple[int, int] = (0, 0),
+        default_runtime: str = "",
     ) -> None:
+        self._default_runtime = default_runtime
         self._clock = clock
         self._run_dir = run_dir
         self._storage = Storage(data_dir, run_dir)
@@ -65,6 +73,7 @@ class LocalRuntime(Operating):
         return self._cgroups
 
     async def start_up(self) -> None:
+        driver_oci.check_default(self._default_runtime)
         self._cgroups = CgroupDriver(self._clock)
         self._cgroups.prepare()
         self._planner = Planner(hostfacts.gather(self._cgroups.layout, self._planner.facts.remap))
@@ -101,7 +110,7 @@ class LocalRuntime(Operating):
         if box.pidfd < 0:
             _, fds = await self._spawner.call("pidfd", row.id)
             for fd in fds:  # none: the event of its end is on the way
-                box.created(row.pid, fd)
+                box.created(*self._first_process(box, row.pid, fd))
         if row.status == "running":
             box.started(row.started)
             self._note(box, paused=freezing.is_frozen(box.stored.groups))
@@ -146,6 +155,7 @@ class LocalRuntime(Operating):
 
     async def create(self, config: ContainerConfig) -> int:
         validate(config)
+        config = msgspec.structs.replace(config, runtime=config.runtime or self._default_runtime)
         try:
             return await self._make(config)
         except SpawnerLost:  # and with it the child, which had run nothing of the user's: once more
@@ -190,8 +200,8 @@ class LocalRuntime(Operating):
                 fds=made.fds,
                 failed=creation_failure,
             )
-        box.created(pid, fds[0])
-        return int(pid)
+        box.created(*self._first_process(box, pid, fds[0]))
+        return box.state.pid
 
     async def _clear_away(self, name: str, groups: ContainerGroups | None) -> None:
         """All that is left of a container, whatever part of it was made."""
@@ -268,14 +278,6 @@ class LocalRuntime(Operating):
 
     def list(self) -> list_[ContainerState]:
         return [box.state for box in self._boxes.values() if box.ready]
-
-    def inspect(self, container_id: str) -> ContainerState | None:
-        box = self._boxes.get(container_id)
-        return box.state if box is not None and box.ready else None
-
-    def config(self, container_id: str) -> ContainerConfig | None:
-        box = self._boxes.get(container_id)
-        return box.stored.config if box is not None else None
 
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:

@@ -11,7 +11,7 @@ import msgspec
 
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, Refused
-from swarmd.node.runtime import allotment, freezing, gauges, kernfiles
+from swarmd.node.runtime import allotment, driver_oci, freezing, gauges, kernfiles
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
@@ -24,7 +24,7 @@ from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Session
 from swarmd.node.runtime.execs import Execs
 from swarmd.node.runtime.planner import Planner
-from swarmd.node.runtime.port import ContainerStats, Limits, Process
+from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats, Limits, Process
 from swarmd.node.runtime.storage import Storage
 
 
@@ -33,6 +33,7 @@ class Operating:
 
     _clock: Clock
     _storage: Storage
+    _boxes: dict[str, Box]
     _planner: Planner
     _execs: Execs
     _attachments: Attachments
@@ -49,9 +50,22 @@ class Operating:
     def _box(self, container_id: str) -> Box:
         raise NotImplementedError
 
+    def inspect(self, container_id: str) -> ContainerState | None:
+        box = self._boxes.get(container_id)
+        return box.state if box is not None and box.ready else None
+
+    def config(self, container_id: str) -> ContainerConfig | None:
+        box = self._boxes.get(container_id)
+        return box.stored.config if box is not None else None
+
     async def exec(self, container_id: str, config: ExecConfig) -> Session:
         check(config)
         box = self._box(container_id)
+        if driver_oci.is_foreign(box.stored.config):
+            raise Refused(
+                f"container {container_id} is run by {box.stored.config.runtime}: "
+                "programs cannot be executed in it"
+            )
         procs = self._groups.procs_files(box.stored.groups)
         return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 
@@ -59,6 +73,9 @@ class Operating:
         return await self._attachments.attach(
             self._box(container_id), self.container_dir(container_id), logs=logs
         )
+
+    def _first_process(self, box: Box, pid: int, pidfd: int) -> tuple[int, int]:
+        return driver_oci.first_process(box.stored.config, self.container_dir(box.state.id), pid, pidfd)
 
     def container_dir(self, container_id: str) -> Path:
         """Where its logs are, for :func:`swarmd.node.runtime.logs.read_logs`."""

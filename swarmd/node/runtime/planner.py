@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.node.runtime import hostdevices
-from swarmd.node.runtime.core import oci
+from swarmd.node.runtime import driver_oci, hostdevices
+from swarmd.node.runtime.core import linux, oci
 from swarmd.node.runtime.core.bundle import bundle, seccomp_of
 from swarmd.node.runtime.core.execution import compile_exec
 from swarmd.node.runtime.core.facts import HostFacts, Layout
@@ -49,17 +49,22 @@ class Planner:
         """
         nodes = hostdevices.nodes(config)
         spec = bundle(config, self.facts, layout, peers=peers, nodes=nodes, resources=resources)
-        steps = compile_plan(spec, self.facts, layout, self._program(spec.linux.seccomp))
-        _give(layout, spec.linux.uid_mappings)
+        flags, before = clone_flags(spec), entered_before(spec)
+        if driver_oci.is_foreign(config):
+            spec, steps = driver_oci.prepare(config, spec, layout)
+            flags, before = linux.CLONE_NEWNS, ()
+        else:
+            steps = compile_plan(spec, self.facts, layout, self._program(spec.linux.seccomp))
+            _give(layout, spec.linux.uid_mappings)
         Path(layout.bundle, CONFIG).write_bytes(oci.encode(spec))
         with contextlib.ExitStack() as opened:
             plan = os.memfd_create("plan", os.MFD_CLOEXEC)
             opened.callback(os.close, plan)
             os.write(plan, marshal.dumps(steps))
-            spaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path, _ in entered_before(spec)]
+            spaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path, _ in before]
             for space in spaces:
                 opened.callback(os.close, space)
-            yield Prepared((plan, *spaces), clone_flags(spec))
+            yield Prepared((plan, *spaces), flags)
 
     def exec_plan(self, config: ContainerConfig, wanted: ExecConfig, procs: tuple[str, ...]) -> bytes:
         """The same for a further program in the container of ``config``; ``procs`` are v1 groups to join."""

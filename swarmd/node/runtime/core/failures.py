@@ -32,7 +32,9 @@ _DOING = {
     "seccomp": "installing the system call filter",
     "identity": "changing to the user",
 }
-_USERS_OWN = frozenset({"source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"})
+_USERS_OWN = frozenset(
+    {"runtime_create", "source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"}
+)
 
 
 def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
@@ -47,7 +49,7 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
 
 def start_failure(step: str, subject: str, number: int, text: str) -> StartFailed:
     """Why a container's program did not start, with the exit code Docker gives it."""
-    if step in ("exec", "program"):
+    if step in ("exec", "program", "runtime_start"):
         return exec_failure(number, text)
     if step == "chdir":
         return exec_failure(number, _sentence(step, subject, text))
