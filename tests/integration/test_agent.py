@@ -31,6 +31,7 @@ from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.executor import Executor
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
+from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.node.agent.worker import Worker
 from swarmd.node.network.port import NodeView
@@ -279,14 +280,15 @@ class Daemon:
         self.images = ImageStore(base / "images", clock)
         channels = Channels(no_leader)
         fetcher = ImageFetcher(self.images, channels, no_leader, lambda text: None)
-        volumes = Volumes(base / "volumes", clock, new_id, lambda: mounted_by(self.runtime))
+        self.volumes = Volumes(base / "volumes", clock, new_id, lambda: mounted_by(self.runtime))
         executor = Executor(
             runtime=self.runtime,
             network=self.network,
             images=self.images,
             fetcher=fetcher,
-            mounting=Mounting(self.images, fetcher, volumes),
+            mounting=Mounting(self.images, fetcher, self.volumes),
             facts=lambda: NodeFacts("node1", "node1"),
+            prober=Prober(self.runtime, clock),
             clock=clock,
         )
         self.worker = Worker(TaskDatabase(base / "tasks.db"), executor, clock, self.nursery, self.report)
@@ -304,6 +306,7 @@ class Daemon:
         await self.images.open()
         if not self.images.list():
             await self.images.import_rootfs(self.base / "image.tar", "demo:1")
+        await self.volumes.open()
         await self.worker.open()
         say(ready=True)
 
