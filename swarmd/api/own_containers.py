@@ -38,14 +38,23 @@ class OwnContainers(ContainerServer):
     ) -> pb.ListContainersResponse:
         answer = pb.ListContainersResponse()
         for state in self._here.runtime.list():
-            record = self._keeper.get(state.id)
             one = view(self._here, state)
-            if record is not None:
-                one.image, one.created_at = record.image, record.created_at
-                one.address, one.restarts = record.address, record.restarts
-                one.status = "restarting" if self._keeper.waits(state.id) else one.status
+            self._complete(one)
             answer.containers.append(one)
         return answer
+
+    async def GetContainer(self, request: pb.ContainerRequest, context: Any) -> pb.GetContainerResponse:
+        answer = await super().GetContainer(request, context)
+        self._complete(answer.container)
+        return answer
+
+    def _complete(self, view: pb.ContainerView) -> None:
+        """What the record of a single container says beside the runtime."""
+        record = self._keeper.get(view.id)
+        if record is not None:
+            view.created_at, view.address, view.restarts = record.created_at, record.address, record.restarts
+            view.status = "restarting" if self._keeper.waits(view.id) else view.status
+            view.restart_policy = record.restart.policy
 
     async def CreateContainer(
         self, request: pb.CreateContainerRequest, context: Any

@@ -29,6 +29,7 @@ _COMMANDS = {
     "restart": "swarmd.cli.commands.container_run:restart",
     "rm": "swarmd.cli.commands.container_run:remove",
     "ps": "swarmd.cli.commands.container_list:ps",
+    "inspect": "swarmd.cli.commands.container_list:inspect",
     "exec": "swarmd.cli.commands.container_session:execute",
     "attach": "swarmd.cli.commands.container_session:attach",
     "cp": "swarmd.cli.commands.container_copy:copy",

@@ -57,6 +57,7 @@ class Containers:
             memory=self._about.memory,
             allow=config.exec_allow,
             names=self.keeper.names,
+            image_of=self._image_of,
             killed=self.keeper.killed,
         )
 
@@ -81,6 +82,12 @@ class Containers:
         if status != "exited":
             await self._runtime.stop(container_id, grace=0.0)
         await self._runtime.remove(container_id)
+
+    def _image_of(self, container_id: str) -> str:
+        record, member = self.keeper.get(container_id), self._member()
+        if record is not None:
+            return record.image
+        return member.working.worker.image_of(container_id) if member is not None else ""
 
     def _facts(self) -> NodeFacts:
         member = self._member()

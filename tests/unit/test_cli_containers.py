@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import stat
+from typing import Any
 
 import pytest
 
 from swarmd.cli.commands.container_copy import Place, Target, parse_place, target_of
+from swarmd.cli.commands.container_list import container_rows, document, status_text
 from swarmd.cli.commands.container_stats import usage_rows
 from swarmd.cli.errors import CliError
 from swarmd.cli.keys import Escape, parse_keys
@@ -126,3 +128,46 @@ def test_usage_is_shown_in_dockers_cells() -> None:
     }  # fmt: skip
     (gone,) = usage_rows([pb.ContainerUsage(id="b", name="b", problem="it has ended")], truncate=False)
     assert (gone["Name"], gone["CPUPerc"], gone["PIDs"]) == ("b", "--", "--")
+
+
+def a_container(**fields: Any) -> pb.ContainerView:
+    fields.setdefault("status", "running")
+    return pb.ContainerView(
+        id="a" * 25, name="box", image="busybox", command=["sh", "-c", "a long command line"],
+        created_at=900.0, started_at=940.0, **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "Up About a minute"),
+        ({"health": "healthy"}, "Up About a minute (healthy)"),
+        ({"status": "paused"}, "Up About a minute (Paused)"),
+        ({"status": "exited", "exit_code": 3, "finished_at": 995.0}, "Exited (3) 5 seconds ago"),
+        ({"status": "restarting", "exit_code": 1, "finished_at": 995.0}, "Restarting (1) 5 seconds ago"),
+        ({"status": "created"}, "Created"),
+    ],
+)
+def test_a_status_is_said_as_docker_says_it(fields: dict[str, Any], text: str) -> None:
+    assert status_text(a_container(**fields), 1000.0) == text
+
+
+def test_a_list_shows_dockers_cells() -> None:
+    (row,) = container_rows([a_container()], 1000.0, truncate=True)
+    assert (row["ID"], row["Image"], row["Names"]) == ("a" * 12, "busybox", "box")
+    assert (row["Command"], row["RunningFor"]) == ('"sh -c a long comman…"', "About a minute ago")
+    (whole,) = container_rows([a_container()], 1000.0, truncate=False)
+    assert (whole["ID"], whole["Command"]) == ("a" * 25, '"sh -c a long command line"')
+
+
+def test_inspect_reaches_into_dockers_names() -> None:
+    shown = document(
+        pb.GetContainerResponse(
+            container=a_container(restarts=2, restart_policy="always"), tty=True, node="n1"
+        )
+    )
+    assert shown["State"]["Status"] == "running"
+    assert (shown["State"]["Running"], shown["State"]["FinishedAt"]) == (True, "0001-01-01T00:00:00Z")
+    assert (shown["RestartCount"], shown["HostConfig"]["RestartPolicy"]["Name"]) == (2, "always")
+    assert (shown["Config"]["Tty"], shown["Node"]["Hostname"]) == (True, "n1")

@@ -50,7 +50,8 @@ class Two:
         server = ContainerServer(self.there, SystemClock(), remote=True)
         containers_pb2_grpc.add_NodeContainersServicer_to_server(server, node)
         await self._listen(node, self.node_address)
-        own = OwnContainers(local_containers(), SystemClock())
+        nothing: Any = None
+        own = OwnContainers(local_containers(), SystemClock(), nothing, nothing, new_id)
         manager = self._server("manager")
         passing_on = Trail(lambda line: None, SystemClock(), new_id, lambda: "m").passing_on
         manager.add_generic_rpc_handlers((ContainersHandlers(own, self.find, passing_on),))
@@ -110,9 +111,11 @@ def who(context: Any) -> Caller:
 async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Two]:
     monkeypatch.setattr(audit_module, "_direct", who)
     two = Two(tmp_path)
-    await two.start()
-    yield two
-    await two.stop()
+    try:
+        await two.start()
+        yield two
+    finally:
+        await two.stop()
 
 
 def an_exec(*args: str, **fields: Any) -> pb.SessionInput:

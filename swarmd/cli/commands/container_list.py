@@ -1,4 +1,4 @@
-"""``swarmctl ps``: the containers of this node, single ones and tasks', as ``docker ps`` has them."""
+"""``swarmctl ps`` and ``inspect``: containers, single ones and tasks', as Docker shows them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from swarmd.cli.grammar import Command, switch
 from swarmd.cli.listing import Layout, Row
 from swarmd.cli.states import ago
 from swarmd.cli.table import ellipsis, truncate_id
-from swarmd.cli.units import human_duration
+from swarmd.cli.units import human_duration, rfc3339
 
 if TYPE_CHECKING:
+    from swarmd.cli.views_container import Json
     from swarmd.rpc.v1 import containers_pb2 as pb
 
 CONTAINERS = Layout(
@@ -59,6 +60,52 @@ def ps(
     shown = [each for each in found if (everything or _is_up(each)) and _matches(each, wanted)]
     shown = shown[:most] if most >= 0 else shown
     session.print_listing(CONTAINERS, container_rows(shown, session.now(), not no_trunc), template, quiet)
+
+
+@click.command("inspect", cls=Command)
+@click.option("-f", "--format", "template", help="json or a Go template")
+@click.argument("refs", nargs=-1, required=True, metavar="TASK|CONTAINER...")
+def inspect(template: str | None, refs: tuple[str, ...]) -> None:
+    """Display detailed information on containers, on whatever node they are."""
+    from swarmd.rpc.v1 import containers_pb2 as pb
+
+    with session.open_client() as client:
+        session.inspect(
+            refs, lambda ref: document(client.containers.GetContainer(pb.ContainerRequest(ref=ref))), template
+        )
+
+
+def document(answer: pb.GetContainerResponse) -> Json:
+    """What ``inspect`` shows, under Docker's names."""
+    each = answer.container
+    return {
+        "Id": each.id,
+        "Name": each.name,
+        "Created": _moment(each.created_at or each.started_at),
+        "Image": each.image,
+        "Args": list(each.command),
+        "Node": {"Hostname": answer.node},
+        "State": {
+            "Status": each.status,
+            "Running": each.status in ("running", "paused"),
+            "Paused": each.status == "paused",
+            "Restarting": each.status == "restarting",
+            "Pid": each.pid,
+            "ExitCode": each.exit_code,
+            "Error": each.error,
+            "StartedAt": _moment(each.started_at),
+            "FinishedAt": _moment(each.finished_at),
+        },
+        "RestartCount": each.restarts,
+        "HostConfig": {"RestartPolicy": {"Name": each.restart_policy or "no"}},
+        "Config": {"Labels": dict(each.labels), "Tty": answer.tty, "OpenStdin": answer.stdin},
+        "NetworkSettings": {"IPAddress": each.address},
+        "Task": each.task_id,
+    }
+
+
+def _moment(at: float) -> str:
+    return rfc3339(at) if at else "0001-01-01T00:00:00Z"  # as Docker says never
 
 
 def container_rows(found: list[pb.ContainerView], now: float, truncate: bool) -> list[Row]:

@@ -81,6 +81,11 @@ class Worker:
         specs = ((runner.record.name, runner.record.template.container) for runner in self._runners.values())
         return [name for name, spec in specs if any(map(is_it, (spec.image, *images(spec.mounts))))]
 
+    def image_of(self, task_id: str) -> str:
+        """The image that the task's spec names; "" for a task that is none of this node's."""
+        runner = self._runners.get(task_id)
+        return runner.record.template.container.image if runner is not None else ""
+
     def running(self) -> int:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)
 

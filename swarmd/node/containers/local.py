@@ -37,6 +37,7 @@ class LocalContainers:
         memory: int = 0,
         allow: Allow = "all",
         names: Names = dict,
+        image_of: Callable[[str], str] = lambda container_id: "",
         killed: Callable[[str, str], None] = lambda container_id, signal: None,
     ) -> None:
         self.runtime = runtime
@@ -47,6 +48,7 @@ class LocalContainers:
         self._allow = allow
         self._names = names
         self._killed = killed
+        self.image_of = image_of
 
     # -- which one -------------------------------------------------------------------------------
 

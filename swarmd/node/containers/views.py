@@ -6,8 +6,6 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.runtime.port import ContainerState
 from swarmd.rpc.v1 import containers_pb2 as pb
 
-_IMAGE = "org.swarmd.image"
-
 
 def view(here: LocalContainers, state: ContainerState) -> pb.ContainerView:
     """Everything of it that a list may show."""
@@ -16,7 +14,7 @@ def view(here: LocalContainers, state: ContainerState) -> pb.ContainerView:
     return pb.ContainerView(
         id=state.id,
         name=here.name_of(state.id),
-        image=labels.get(_IMAGE, ""),
+        image=here.image_of(state.id).partition("@")[0],
         command=config.args if config is not None else (),
         started_at=state.started_at,
         finished_at=state.finished_at,

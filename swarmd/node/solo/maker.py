@@ -59,18 +59,19 @@ class Maker:
         await self._mounting.prepare(spec.mounts)
         rootfs = await self._images.prepare(record.digest)
         wanted = mounts.wanted(spec.mounts, rootfs.config)
+        facts = self._facts()
         asked = Asked(
             id=record.id,
             spec=spec,
             mounts=wanted,
             limits=record.limits,
             runtime=record.runtime,
-            hostname=record.id[:12],
+            hostname=facts.hostname if record.network == "host" else record.id[:12],
             labels=spec.labels,
         )
         try:
             sources = await self._mounting.sources(record.id, wanted)
-            config = container.config(asked, rootfs.config, rootfs.layers, self._facts(), sources)
+            config = container.config(asked, rootfs.config, rootfs.layers, facts, sources)
             config = msgspec.structs.replace(config, network_mode=record.network)
             pid = await self._runtime.create(config)
         finally:

@@ -925,6 +925,7 @@ class ContainerView(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
+    RESTART_POLICY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     image: _builtins.str
@@ -941,6 +942,7 @@ class ContainerView(_message.Message):
     """Of a swarm's task."""
     health: _builtins.str
     restarts: _builtins.int
+    restart_policy: _builtins.str
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -964,10 +966,11 @@ class ContainerView(_message.Message):
         task_id: _builtins.str = ...,
         health: _builtins.str = ...,
         restarts: _builtins.int = ...,
+        restart_policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "command", b"command", "created_at", b"created_at", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "id", b"id", "image", b"image", "labels", b"labels", "name", b"name", "pid", b"pid", "restarts", b"restarts", "started_at", b"started_at", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "command", b"command", "created_at", b"created_at", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "id", b"id", "image", b"image", "labels", b"labels", "name", b"name", "pid", b"pid", "restart_policy", b"restart_policy", "restarts", b"restarts", "started_at", b"started_at", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
