@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.model.errors import NotFound
-from swarmd.model.spec import MountSpec, PortSpec
+from swarmd.model.spec import DeviceSpec, MountSpec, PortSpec
 from swarmd.model.states import TaskState
 from swarmd.node.agent.executor import LISTEN_LIMIT
 from swarmd.node.agent.worker import SPEC_GONE
@@ -35,6 +35,13 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     await daemon.open()
     yield daemon
     await daemon.kill()
+
+
+async def test_a_task_that_asks_for_a_device_the_node_does_not_offer_is_rejected(daemon: Daemon) -> None:
+    await assign(daemon, RUNNING, spec=spec_with(devices=(DeviceSpec(source="/dev/null"),)))
+    await reached(daemon, TaskState.REJECTED)
+    assert "device /dev/null is not offered by node host" in daemon.managers.last().error
+    assert daemon.disk.containers == {}
 
 
 # -- the good way ---------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ FACTS = NodeFacts(files=V1_FILES, cpus="0-1", mems="0")
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"memory": 4096}, "memory 4096: it must be from 6291456"),
+        ({"memory": 4096}, "memory 4096: it must be at least 6291456 .6 MiB"),
         ({"memory": -5}, "memory -5"),
         ({"memory_reservation": 1 << 30, "memory": 64 << 20}, "memory_reservation 1073741824 is more"),
         ({"memory_swap": 1 << 30}, "memory_swap 1073741824 needs a memory limit"),

@@ -9,9 +9,10 @@ from swarmd.node.runtime.port import Limits
 
 MEMORY_MINIMUM = 6 * 1024 * 1024
 _MOST_CPUS = 8192
+_ANY = 1 << 62
 _RANGES = (  # field, least, most; 0 is not set
-    ("memory", MEMORY_MINIMUM, 1 << 62),
-    ("memory_reservation", MEMORY_MINIMUM, 1 << 62),
+    ("memory", MEMORY_MINIMUM, _ANY),
+    ("memory_reservation", MEMORY_MINIMUM, _ANY),
     ("nano_cpus", 1, _MOST_CPUS * 10**9),
     ("cpu_shares", 2, 262_144),
     ("cpu_period", 1000, 1_000_000),
@@ -37,7 +38,8 @@ def check(limits: Limits, facts: NodeFacts) -> None:
     for field, least, most in _RANGES:
         value = getattr(limits, field)
         if value and not least <= value <= most:
-            raise Invalid(f"{field} {value}: it must be from {least} to {most}" + _hint(field))
+            span = f"at least {least}" if most == _ANY else f"from {least} to {most}"
+            raise Invalid(f"{field} {value}: it must be {span}" + _hint(field))
     _check_memory(limits)
     _check_cpu(limits)
     if limits.pids < -1:
