@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from swarmd.kit.clock import SystemClock
+from swarmd.model.errors import Refused, Unavailable
+from swarmd.node.runtime import kernfiles
 from swarmd.node.runtime.cgroup import CgroupDriver
 from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.local import LocalRuntime
@@ -23,6 +26,7 @@ from tests.integration.runtime_rig import (
     end,
     eventually,
     output,
+    release,
     running,
     start,
     until_line,
@@ -132,6 +136,39 @@ async def test_groups_that_a_container_made_itself_are_counted_killed_and_remove
     assert not os.path.exists(f"/proc/{inner}")
 
 
+async def test_a_kill_in_a_group_it_made_itself_is_known_in_the_end(rig: Rig, runtime: LocalRuntime) -> None:
+    bomb = "tail -c 100000000 /dev/zero >/dev/null; echo over; sleep 1000"
+    script = f"sh -c 'until [ -e /tmp/go ]; do sleep 0.05; done; {bomb}'; true"
+    config = rig.shell(script, limits=Limits(memory=64 * MIB, memory_swap=64 * MIB))
+    await start(runtime, config)
+    group = Path(control_group(runtime, config.id))
+    nested = group / "its"
+    nested.mkdir()
+    limit = next(name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists())
+    (nested / limit).write_text(str(16 * MIB))
+    inner = await second_shell(runtime, config.id)
+    (nested / "cgroup.procs").write_text(str(inner))
+    release(runtime, config.id)
+    await until_line(runtime, config.id, "over")
+    assert (await runtime.stop(config.id, grace=0)).oom_killed
+
+
+def control_group(runtime: LocalRuntime, container_id: str) -> str:
+    groups = runtime._box(container_id).stored.groups
+    return groups.v1.get("memory") or groups.v2
+
+
+async def second_shell(runtime: LocalRuntime, container_id: str) -> int:
+    found: list[int] = []
+
+    async def there() -> bool:
+        found[:] = [each.pid for each in await runtime.top(container_id) if each.command.startswith("sh")]
+        return len(found) == 2
+
+    await eventually(there)
+    return found[1]
+
+
 async def test_a_directory_that_is_busy_at_removal_is_cleared(
     rig: Rig, runtime: LocalRuntime, bystander: subprocess.Popen[bytes]
 ) -> None:
@@ -143,6 +180,35 @@ async def test_a_directory_that_is_busy_at_removal_is_cleared(
     await runtime.remove(config.id)
     assert [path for path in directories if os.path.exists(path)] == []
     assert bystander.wait(timeout=60) == -signal.SIGKILL
+
+
+async def test_when_any_write_of_its_making_fails_nothing_is_left(
+    rig: Rig, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(memory=64 * MIB, pids=20, cpu_shares=512, cpuset_cpus="0", blkio_weight=300)
+    real, left = kernfiles.write, [1 << 30]
+
+    def write(path: str, value: str) -> None:
+        left[0] -= not path.endswith("cgroup.event_control")  # it is only for hearing early
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(path, value)
+
+    monkeypatch.setattr(kernfiles, "write", write)
+    good = rig.config("true", limits=limits)
+    await runtime.create(good)
+    needed = (1 << 30) - left[0]
+    assert needed >= 8
+    for allowed in range(needed):
+        config = rig.config("true", limits=limits)
+        left[0] = allowed
+        with pytest.raises((Refused, Unavailable)):
+            await runtime.create(config)
+        left[0] = 1 << 30
+        assert cgroup_dirs(runtime, config.id) == []
+        assert not runtime.container_dir(config.id).exists()
+    await runtime.start(good.id)
+    assert (await runtime.wait(good.id)).exit_code == 0
 
 
 async def test_what_a_dead_daemon_left_half_made_goes_and_nothing_else(

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
+from swarmd.node.runtime import freezing
 from swarmd.node.runtime.local import LocalRuntime
-from swarmd.node.runtime.port import Limits
+from swarmd.node.runtime.port import Limits, Throttle
 from tests.integration.runtime_rig import Rig, eventually, running, start, until_line
 
 pytestmark = pytest.mark.root
@@ -281,3 +282,50 @@ async def test_a_container_that_cannot_be_widened_is_left_as_it_was(rig: Rig, ru
     assert not taken.exists()
     await runtime.update(config.id, Limits(cpuset_cpus="1"))
     assert os.sched_getaffinity(pid) == {1}
+
+
+async def test_a_container_that_does_not_stand_still_in_time_goes_on(
+    rig: Rig, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = rig.shell(COUNTER)
+    await start(runtime, config)
+    directory = runtime.container_dir(config.id)
+    monkeypatch.setattr(freezing, "_PATIENCE", 0.0)
+    with pytest.raises(Unavailable, match="do not react"):
+        await runtime.pause(config.id)
+    state = runtime.inspect(config.id)
+    assert state is not None
+    assert not state.paused
+    before = counted(rig, directory)
+    await eventually(lambda: counted(rig, directory) > before)
+
+
+def disk_below(path: Path) -> str:
+    """The whole disk a path is on, as a device; skips where the file system has none of its own."""
+    device = os.stat(path).st_dev
+    place = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    place = place.parent if (place / "partition").exists() else place
+    if not os.major(device) or not Path("/dev", place.name).is_block_device():
+        pytest.skip(f"{path} is on no disk of its own, whose rate could be limited")
+    return f"/dev/{place.name}"
+
+
+async def test_a_disk_is_throttled_and_what_went_to_it_counted(rig: Rig, runtime: LocalRuntime) -> None:
+    disk = disk_below(rig.base)
+    script = "dd if=/dev/zero of=/file bs=64k count=32 oflag=direct 2>/dev/null; echo done; sleep 1000"
+    slow = Limits(write_bps=(Throttle(disk, MIB),), read_iops=(Throttle(disk, 1000),))
+    took = []
+    for limits in (Limits(), slow):
+        config = rig.shell(script, limits=limits)
+        begun = asyncio.get_running_loop().time()
+        await start(runtime, config)
+        await until_line(runtime, config.id, "done")
+        took.append(asyncio.get_running_loop().time() - begun)
+    used = (await runtime.stats(config.id)).io
+    number = os.stat(disk).st_rdev
+    (use,) = [each for each in used if each.device == f"{os.major(number)}:{os.minor(number)}"]
+    assert use.write_bytes >= 2 * MIB
+    assert use.writes >= 2
+    assert took[1] > 1.4  # two seconds' worth, of which the first part is given in advance
+    await runtime.update(config.id, Limits())
+    assert control(runtime, config.id, "blkio", "blkio.throttle.write_bps_device") == ""

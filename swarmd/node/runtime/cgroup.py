@@ -81,9 +81,13 @@ class CgroupDriver:
             raise
 
     def make(self, path: str) -> None:
-        """One directory that takes processes.  :class:`OSError` if it is there already, too."""
+        """One directory that takes processes.  :class:`OSError` if it is there already, too; or it is not."""
         os.makedirs(path)
-        _inherit_cpuset(path)
+        try:
+            _inherit_cpuset(path)
+        except OSError:
+            os.rmdir(path)
+            raise
 
     def _mark(self, path: str) -> None:
         with contextlib.suppress(OSError):  # without one, what a crash leaves is not collected
