@@ -84,7 +84,8 @@ class CgroupDriver:
         """One directory that takes processes.  :class:`OSError` if it is there already, too; or it is not."""
         os.makedirs(path)
         try:
-            _inherit_cpuset(path)
+            if path.startswith(f"{self.layout.v1.get('cpuset', '//')}/"):
+                _inherit_cpuset(path)
         except OSError:
             os.rmdir(path)
             raise

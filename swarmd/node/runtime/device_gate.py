@@ -26,7 +26,7 @@ class DeviceGate:
     """Keeps loaded programs, as nearly all containers have the same rules and loading takes a millisecond."""
 
     def __init__(self) -> None:
-        self._programs: OrderedDict[bytes, int] = OrderedDict()
+        self._programs: OrderedDict[Rules, int] = OrderedDict()
 
     def check(self) -> None:
         """Raises :class:`Unavailable` where the kernel takes no such program from us."""
@@ -42,13 +42,12 @@ class DeviceGate:
                 kernfiles.write(f"{groups.v1['devices']}/{file}", line)
 
     def _program(self, rules: Rules) -> int:
-        code = device_filter.program(rules)
-        if code not in self._programs:
-            self._programs[code] = _load(code)
+        if rules not in self._programs:
+            self._programs[rules] = _load(device_filter.program(rules))
             if len(self._programs) > _KEPT:  # those attached stay in force
                 os.close(self._programs.popitem(last=False)[1])
-        self._programs.move_to_end(code)
-        return self._programs[code]
+        self._programs.move_to_end(rules)
+        return self._programs[rules]
 
 
 def _load(code: bytes) -> int:
