@@ -15,7 +15,15 @@ import os
 import stat
 import struct
 
-from swarmd.node.runtime import child_mounts, child_process, child_remap, kernel, terminals, wire
+from swarmd.node.runtime import (
+    child_layers,
+    child_mounts,
+    child_process,
+    child_remap,
+    kernel,
+    terminals,
+    wire,
+)
 from swarmd.node.runtime.child_paths import LOOKUP, STRICT, Child, ensure, read_text, write_text
 from swarmd.node.runtime.core import linux, users
 
@@ -237,6 +245,7 @@ def _reason(error: OSError) -> str:
 
 
 STEPS: dict[str, Callable[..., None]] = {
+    **child_layers.STEPS,
     **child_mounts.STEPS,
     **child_remap.STEPS,
     "join": _join,
