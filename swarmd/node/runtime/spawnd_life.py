@@ -112,14 +112,12 @@ class Lives:
             self._logs.hold_terminal(container.id, fds[0])
         elif message[0] == "ready":
             container.status = "created"
-            self.note(container)
             self._answer(container, "ok", container.pid, fds=(container.pidfd,))
         else:
             container.failure, container.started = message[1:], 0.0
 
     def _running(self, container: Container) -> None:
-        container.status, container.started = "running", now()
-        self.note(container)
+        container.status = "running"
         self._answer(container, "ok", container.started)
 
     def _ended(self, container: Container) -> None:
