@@ -76,7 +76,7 @@ class Crun:
         return directory
 
     def _timed(self, *arguments: str) -> tuple[float, float]:
-        wall, cpu = timed([*self._enter, "crun", *arguments])
+        wall, cpu = timed([*self._enter, "crun", "--root", str(self._base / "run/crun"), *arguments])
         return wall - self._price[0], cpu - self._price[1]
 
     def run(self, bundle: Path) -> tuple[float, float]:
