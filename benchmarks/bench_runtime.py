@@ -1,11 +1,11 @@
 """Runs a busybox ``true`` with the local runtime and with others, interleaved, and prints the ratios.
 
-All make, start, wait for and remove a container with the same rootfs, capabilities, masks and system call
-filter; ours also mounts an overlay, pumps logs and notes states.  crun compiles its filter at every start, so
-it also runs without one; ``unshare`` isolates far less and stands for what the kernel alone costs.  On a
-machine with hybrid cgroups crun runs without the v2 mount, which it refuses.
+All make, start, wait for and remove a container.  crun runs the very bundle ours is made of, on a plain
+directory; ours also mounts an overlay, pumps logs and notes states.  crun compiles its filter at every start,
+so it also runs without one; ``unshare`` isolates far less and stands for what the kernel alone costs.
 
-Then 100 at once with either, the memory of many that run, and whether a thousand starts leave anything.
+Then isolated starts, programs executed in a running container, 100 containers at once, the memory of many
+that run, and whether a thousand starts leave anything.
 Needs root, busybox and crun.
 
     python -m benchmarks.bench_runtime [rounds] [containers that run at once]
@@ -14,7 +14,6 @@ Needs root, busybox and crun.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import statistics
@@ -22,17 +21,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+from benchmarks.crun import Crun, timed
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
-from swarmd.node.runtime.core import defaults, oci, seccomp
+from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
 
-_UNIFIED = "/sys/fs/cgroup/unified"
 _BURST, _WIDTH, _PAUSE = 100, 10, 0.2
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -44,40 +43,6 @@ def make_rootfs(directory: Path) -> Path:
     for name in ("true", "sleep"):
         (directory / "bin" / name).symlink_to("busybox")
     return directory
-
-
-def crun_bundle(directory: Path, rootfs: Path, *, filtered: bool = True) -> list[str]:
-    """The command line that runs one container; its id is to be appended."""
-    directory.mkdir()
-    subprocess.run(["crun", "spec"], cwd=directory, check=True)
-    config = json.loads((directory / "config.json").read_text())
-    config["ociVersion"] = "1.0.2"
-    config["process"] |= {"terminal": False, "args": ["/bin/true"], "rlimits": []}
-    names = [f"CAP_{name}" for name in defaults.CAPS]
-    config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
-    config["root"] = {"path": str(rootfs), "readonly": False}
-    if filtered:
-        config["linux"]["seccomp"] = _profile()
-    (directory / "config.json").write_text(json.dumps(config))
-    run = f"exec crun run --bundle {directory} "
-    if Path(_UNIFIED).is_mount():
-        return ["unshare", "-m", "sh", "-c", f"umount -l {_UNIFIED}; {run}$0"]
-    return ["sh", "-c", f"{run}$0"]
-
-
-def _profile() -> Any:
-    return json.loads(oci.encode(seccomp.profile(frozenset(defaults.CAPS), os.uname().machine)))
-
-
-def run_other(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of one container."""
-    begin = time.monotonic()
-    process = subprocess.Popen([*command, new_id()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed with {process.returncode}")
-    return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
 
 
 async def run_ours(runtime: LocalRuntime, rootfs: Path) -> tuple[float, float]:
@@ -118,15 +83,25 @@ def cpu_of(stats: list[Path]) -> float:
 
 
 class Bed:
-    """A rootfs, a runtime of ours on it, and the commands of the others."""
+    """A rootfs, a runtime of ours on it, and crun with our bundle."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
         self.rootfs = make_rootfs(base / "rootfs")
-        self.crun = crun_bundle(base / "bundle", self.rootfs)
-        self.unfiltered = crun_bundle(base / "unfiltered", self.rootfs, filtered=False)
         self.unshare = ["unshare", "-fpmuinC", "--mount-proc", "-R", str(self.rootfs), "/bin/true"]
         self.runtime = LocalRuntime(base / "data", base / "run", SystemClock(), print)
+
+    async def begin(self) -> None:
+        await self.runtime.start_up()
+        config = ContainerConfig(id=new_id(), lower_dirs=(str(self.rootfs),), args=("/bin/true",))
+        await self.runtime.create(config)
+        bundle = (self.runtime.container_dir(config.id) / "config.json").read_bytes()
+        await self.runtime.remove(config.id)
+        self.crun = Crun(self.base, self.rootfs, bundle)
+
+    async def end(self) -> None:
+        self.crun.close()
+        await self.runtime.shut_down(stop_containers=True)
 
     def spawner(self) -> Path:
         return next(path.parent for path in helpers(self.base / "run") if b"spawnd.py" in command_line(path))
@@ -137,7 +112,11 @@ def command_line(stat: Path) -> bytes:
 
 
 async def one_by_one(bed: Bed, rounds: int) -> None:
-    others = {"crun run": bed.crun, "crun, no filter": bed.unfiltered, "unshare": bed.unshare}
+    others: dict[str, Callable[[], tuple[float, float]]] = {
+        "crun run": lambda: bed.crun.run(bed.crun.filtered),
+        "crun, no filter": lambda: bed.crun.run(bed.crun.unfiltered),
+        "unshare": lambda: timed(bed.unshare),
+    }
     walls: dict[str, list[float]] = {name: [] for name in ("ours, to the exit", "ours, removed", *others)}
     cpu = dict.fromkeys(walls, 0.0)
     await run_ours(bed.runtime, bed.rootfs)
@@ -148,8 +127,8 @@ async def one_by_one(bed: Bed, rounds: int) -> None:
         walls["ours, to the exit"].append(ended)
         walls["ours, removed"].append(removed)
         cpu["ours, removed"] += (cpu_of(stats) - before) / rounds
-        for name, command in others.items():
-            wall, used = run_other(command)
+        for name, run in others.items():
+            wall, used = run()
             walls[name].append(wall)
             cpu[name] += used / rounds
     cpu["ours, to the exit"] = cpu["ours, removed"]
@@ -176,10 +155,38 @@ async def isolated(bed: Bed, rounds: int) -> None:
         await asyncio.sleep(_PAUSE)
         walls.append((await run_ours(bed.runtime, bed.rootfs))[0])
         await asyncio.sleep(_PAUSE)
-        others.append(run_other(bed.crun)[0])
+        others.append(bed.crun.run(bed.crun.filtered)[0])
     report("ours, isolated", walls, 0.0)
     report("crun, isolated", others, 0.0)
     print(f"ours / crun, isolated: median {statistics.median(walls) / statistics.median(others):.2f}")
+
+
+async def execs(bed: Bed, rounds: int) -> None:
+    """A program executed in a container that runs, from the call to its exit code."""
+    config = ContainerConfig(id=new_id(), lower_dirs=(str(bed.rootfs),), args=("/bin/sleep", "100000"))
+    await bed.runtime.create(config)
+    await bed.runtime.start(config.id)
+    theirs = bed.crun.start()
+    walls: list[float] = []
+    others: list[float] = []
+    ours_cpu = crun_cpu = 0.0
+    stats = helpers(bed.base / "run")
+    for _ in range(rounds):
+        before, begin = cpu_of(stats), time.monotonic()
+        session = await bed.runtime.exec(config.id, ExecConfig(args=("/bin/true",)))
+        await session.wait()
+        await session.close()
+        walls.append(time.monotonic() - begin)
+        ours_cpu += (cpu_of(stats) - before) / rounds
+        wall, cpu = bed.crun.exec(theirs)
+        others.append(wall)
+        crun_cpu += cpu / rounds
+    bed.crun.remove(theirs)
+    await bed.runtime.stop(config.id, grace=0)
+    await bed.runtime.remove(config.id)
+    report("ours, exec", walls, ours_cpu)
+    report("crun exec", others, crun_cpu)
+    print(f"ours / crun, exec: CPU {ours_cpu / crun_cpu:.2f}; {ratios(walls, others)}")
 
 
 async def at_once(bed: Bed, rounds: int = 3) -> None:
@@ -192,7 +199,7 @@ async def at_once(bed: Bed, rounds: int = 3) -> None:
         ours.append(_BURST / (time.monotonic() - begin))
         begin = time.monotonic()
         with ThreadPoolExecutor(_WIDTH) as pool:
-            list(pool.map(run_other, [bed.crun] * _BURST))
+            list(pool.map(bed.crun.run, [bed.crun.filtered] * _BURST))
         crun.append(_BURST / (time.monotonic() - begin))
     rates = statistics.median(ours), statistics.median(crun)
     print(f"{_BURST} at once: ours {rates[0]:.0f}/s, crun {rates[1]:.0f}/s, ratio {rates[0] / rates[1]:.1f}")
@@ -229,11 +236,11 @@ async def many(bed: Bed, count: int) -> None:
 
 async def flat(bed: Bed, count: int) -> None:
     def footprint() -> str:
-        spawner = bed.spawner()
-        mounts = len((spawner / "mountinfo").read_text().splitlines())
+        spawner, here = bed.spawner(), str(bed.base)
+        mounts = sum(here in line for line in (spawner / "mountinfo").read_text().splitlines())
+        left = sum(len(os.listdir(bed.base / place)) for place in ("data/containers", "run/ctr"))
         held = len(os.listdir(spawner / "fd"))
-        groups = sum(len(os.listdir(path)) for path in Path("/sys/fs/cgroup").glob("**/swarmd"))
-        return f"{held} descriptors, {mounts} mounts, {groups} cgroup files, {memory(spawner)[0]} kB resident"
+        return f"{held} descriptors, {mounts} mounts, {left} containers, {memory(spawner)[0]} kB resident"
 
     before = footprint()
     for _ in range(count // _WIDTH):
@@ -243,15 +250,16 @@ async def flat(bed: Bed, count: int) -> None:
 
 async def measure(base: Path, rounds: int, running: int) -> None:
     bed = Bed(base)
-    await bed.runtime.start_up()
+    await bed.begin()
     try:
         await one_by_one(bed, rounds)
         await isolated(bed, rounds // 2)
+        await execs(bed, rounds)
         await at_once(bed)
         await many(bed, running)
         await flat(bed, 1000)
     finally:
-        await bed.runtime.shut_down(stop_containers=True)
+        await bed.end()
 
 
 def p10(values: list[float]) -> float:
@@ -268,9 +276,12 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     running = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     base = Path(tempfile.mkdtemp(prefix="bench-runtime-"))
+    (base / "run").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base / "run"], check=True)  # as /run is, for crun's too
     try:
         asyncio.run(measure(base, rounds, running))
     finally:
+        subprocess.run(["umount", "--lazy", base / "run"], check=True)
         shutil.rmtree(base)
 
 

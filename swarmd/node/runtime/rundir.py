@@ -33,13 +33,13 @@ def identifiers(run_dir: str) -> list[str]:
 
 
 def save(run_dir: str, container_id: str, name: str, values: tuple[Any, ...]) -> None:
+    """In one write over what was there, which a killed process cannot tear; what follows is not read."""
     path = f"{directory(run_dir, container_id)}/{name}"
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, marshal.dumps(values))
     finally:
         os.close(fd)
-    os.rename(path + ".new", path)
 
 
 def load(run_dir: str, container_id: str, name: str) -> tuple[Any, ...] | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from swarmd.node.runtime.spawnd_loop import Loop
 
-_SWEEP_PAUSE = 0.5
+_SWEEP_PAUSE = 5.0
 
 
 class Keep:

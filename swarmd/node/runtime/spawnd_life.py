@@ -114,7 +114,6 @@ class Lives:
             self._moved(container, message[1])
         elif message[0] == "ready":
             container.status = "created"
-            self.note(container)
             self._answer(container, "ok", container.pid, fds=(container.pidfd,))
         else:
             container.failure, container.started = message[1:], 0.0
@@ -137,8 +136,7 @@ class Lives:
         self._keep.move(container.id, container.pidfd)
 
     def _running(self, container: Container) -> None:
-        container.status, container.started = "running", now()
-        self.note(container)
+        container.status = "running"
         self._answer(container, "ok", container.started)
 
     def _ended(self, container: Container) -> None:

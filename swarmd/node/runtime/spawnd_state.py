@@ -27,7 +27,6 @@ class Process:
         self.channel: _socket.socket | None = None
         self.failure: tuple[Any, ...] | None = None
         self.ours = True
-        self.image: tuple[int, ...] = ()  # what its child ran, if we have it from the notes
         self.waiting: tuple[Client, int] | None = None  # whoever asked for what goes on now
 
 
@@ -41,6 +40,8 @@ class Container(Process):
         self.started = 0.0
         self.finished = 0.0
         self.wait_status: int | None = None
+        self.start = ""  # of the process, in clock ticks since boot
+        self.image: tuple[int, ...] = ()  # what the child runs until it is the program
         self.forgetting: list[tuple[Client, int]] = []
 
     def row(self) -> tuple[Any, ...]:
@@ -59,7 +60,19 @@ class Container(Process):
         return values
 
 
-_PLAIN = ("id", "status", "pid", "pidfd", "started", "finished", "wait_status", "failure", "ours")
+_PLAIN = (
+    "id",
+    "status",
+    "pid",
+    "pidfd",
+    "started",
+    "finished",
+    "wait_status",
+    "failure",
+    "ours",
+    "start",
+    "image",
+)
 
 
 def thawed(values: dict[str, Any], clients: list[Client]) -> Container:
@@ -79,10 +92,16 @@ def thawed(values: dict[str, Any], clients: list[Client]) -> Container:
 
 
 def note(container: Container, boot: str) -> tuple[Any, ...]:
-    """What :func:`adopted` needs should we die; the image tells a child from the program it becomes."""
-    identity = (os.fstat(container.pidfd).st_ino, *_image("self"))
-    start = kernel.process_start(container.pid)
-    return (container.pid, start, boot, container.status, container.started, identity)
+    """What :func:`adopted` needs should we die.
+
+    It is written twice: of a child that makes itself ready, which does not outlive us, and of one that was
+    told to start, of which the image it runs says whether it did.
+    """
+    if not container.start:
+        container.start, container.image = kernel.process_start(container.pid), _image("self")
+    status = "created" if container.status == "creating" else container.status
+    identity = (os.fstat(container.pidfd).st_ino, *container.image)
+    return (container.pid, container.start, boot, status, container.started, identity)
 
 
 def adopted(run_dir: str, container_id: str, boot: str, keep: Keep) -> Container | None:
@@ -91,7 +110,7 @@ def adopted(run_dir: str, container_id: str, boot: str, keep: Keep) -> Container
     if run is None:
         return None
     container = Container(container_id)
-    container.pid, start, born, container.status, container.started = run[:5]
+    container.pid, container.start, born, container.status, container.started = run[:5]
     container.ours = False
     identity = run[5] if len(run) > 5 else ()
     container.image = identity[1:]
@@ -101,7 +120,7 @@ def adopted(run_dir: str, container_id: str, boot: str, keep: Keep) -> Container
     elif born == boot:
         container.pidfd = keep.find(container_id)
         if container.pidfd < 0:
-            container.pidfd = _reopened(container.pid, start, identity[:1])
+            container.pidfd = _reopened(container.pid, container.start, identity[:1])
     if container.pidfd < 0:
         container.status = "exited"
     return container

@@ -25,6 +25,7 @@ from swarmd.node.runtime.port import ContainerConfig, ContainerState
 T = TypeVar("T")
 
 _ATTEMPTS = 5
+_SECTOR = 512
 _DIRECTORIES = ("upper", "work", "root", "files", "log")
 
 
@@ -90,7 +91,7 @@ class Storage:
         _replace(self.directory(stored.config.id) / "container.json", msgspec.json.encode(stored))
 
     def save_state(self, state: ContainerState) -> None:
-        _replace(self.directory(state.id) / "state.json", msgspec.json.encode(state))
+        _overwrite(self.directory(state.id) / "state.json", msgspec.json.encode(state))
 
     def load(self) -> list[tuple[str, Stored | None, ContainerState | None]]:
         """Every container there is a directory of, with what can be read of it."""
@@ -117,7 +118,24 @@ class Storage:
                 break
 
 
+def _overwrite(path: Path, data: bytes) -> None:
+    """In place, padded to whole sectors: one write into one page is not torn by a killed process.
+
+    A file that replaces another makes file systems write both out, which took ten times the processor and a
+    hundred times as long, three times for each container.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = max(os.fstat(fd).st_size, -(-len(data) // _SECTOR) * _SECTOR)
+        os.pwrite(fd, data.ljust(size), 0)
+    finally:
+        os.close(fd)
+
+
 def _replace(path: Path, data: bytes) -> None:
+    if not path.exists():  # a torn one is a container that was never made
+        path.write_bytes(data)
+        return
     new = path.with_suffix(".new")
     new.write_bytes(data)
     new.replace(path)
