@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ def says(**fields: object) -> ContainerSpec:
         (says(ulimits=(UlimitSpec(name="nofile", soft=-2, hard=-2),)), ("nofile", "-1 for unlimited")),
         (says(ulimits=(UlimitSpec(name="core"), UlimitSpec(name="core"))), ("ulimit core", "twice")),
         (says(sysctls={"kernel.panic": "1"}), ("sysctl", "kernel.panic", "not separate")),
+        (says(sysctls={"net.core somaxconn": "1"}), ("sysctl", "net.core somaxconn", "dots")),
         (says(sysctls={"net/core": "1"}), ("sysctl", "net/core", "dots")),
         (says(sysctls={"kernel.shmmax": "1"}, ipc_mode="host"), ("kernel.shmmax", "ipc=host")),
         (says(pid_mode="container:x"), ("pid", "container:x", "host")),
@@ -131,6 +134,7 @@ MB = 1 << 20
         (Resources(cpu_quota=10), ("cpu-quota", "10")),
         (Resources(cpu_shares=1), ("cpu-shares", "1")),
         (Resources(cpuset_cpus="0-"), ("cpuset-cpus", "0-")),
+        (Resources(cpuset_cpus="\u0663"), ("cpuset-cpus", "0-3,7")),
         (Resources(cpuset_cpus="8192"), ("cpuset-cpus", "8192")),
         (Resources(memory=5 * MB), ("memory limit", "6MiB")),
         (Resources(nano_cpus=9000 * 10**9), ("cpu limit", "9000")),
@@ -185,3 +189,44 @@ def test_whatever_is_said_the_answer_is_yes_or_a_sentence(spec: ContainerSpec) -
         return
     assert spec.pid_mode in ("", "host")
     assert -1000 <= spec.oom_score_adj <= 1000
+
+
+THROTTLES = st.lists(st.builds(ThrottleSpec, device=TEXT, rate=st.integers()), max_size=2).map(tuple)
+NUMBERS = {
+    name: st.integers()
+    for name in [
+        "nano_cpus",
+        "memory",
+        "pids",
+        "memory_swap",
+        "memory_reservation",
+        "cpu_shares",
+        "cpu_quota",
+        "cpu_period",
+        "blkio_weight",
+    ]
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.builds(
+        Resources, cpuset_cpus=TEXT, cpuset_mems=TEXT, read_bps=THROTTLES, write_iops=THROTTLES, **NUMBERS
+    ),
+    st.builds(
+        MountSpec, kind=st.sampled_from(("bind", "volume", "tmpfs", "image", "x")), source=TEXT, target=TEXT,
+        tmpfs_size=st.integers(), tmpfs_mode=st.integers(), propagation=TEXT, recursive=TEXT, subpath=TEXT,
+        labels=st.dictionaries(TEXT, TEXT, max_size=2), driver=TEXT,
+        tmpfs_options=st.lists(TEXT, max_size=2).map(tuple),
+    ),
+)  # fmt: skip
+def test_whatever_amounts_and_mounts_say_the_answer_is_yes_or_a_sentence(
+    amount: Resources, mount: MountSpec
+) -> None:
+    for check, value in (
+        (validate_resources.limits, amount),
+        (validate_resources.reservations, amount),
+        (validate_mounts.mounts, [mount]),
+    ):
+        with contextlib.suppress(Invalid):
+            check(value)  # type: ignore[operator]

@@ -24,6 +24,7 @@ _MAX_SECCOMP = 1 << 17
 _MAX_ENTRIES = 10_000
 _MAX_HOSTNAME = 64
 _RULE = re.compile(r"[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}")
+_SYSCTL = re.compile(r"[^\s/]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MODES = {
@@ -148,7 +149,7 @@ def _modes(spec: ContainerSpec) -> None:
 
 def _sysctls(spec: ContainerSpec) -> None:
     for name in spec.sysctls:
-        if "/" in name or ".." in name or name.startswith("."):
+        if not _SYSCTL.fullmatch(name) or ".." in name or name.startswith("."):
             raise Invalid(f'sysctl "{name}": write it with single dots, like net.core.somaxconn')
         namespace = sysctl_namespace(name)
         if not namespace:

@@ -13,7 +13,7 @@ _MIN_LIMIT = 6 * 1024 * 1024  # what a container needs to start at all, here as 
 _MOST_CPUS = 8192
 _MIN_NANO_CPUS = 1_000_000
 _MOST = 2**63 - 1
-_CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*")
+_CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 _ONLY_LIMITS = (
     "pids", "memory_swap", "memory_swappiness", "memory_reservation", "cpu_shares", "cpu_quota", "cpu_period",
     "cpuset_cpus", "cpuset_mems", "blkio_weight", "read_bps", "write_bps", "read_iops", "write_iops",
