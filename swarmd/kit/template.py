@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 
 from swarmd.kit.go_values import FUNCTIONS, go_text
 
-_ACTION = re.compile(r"\{\{(-\s)?\s*(.*?)\s*(\s-)?\}\}", re.DOTALL)
+DEEPEST = 50
+"""Blocks and parentheses in each other: far more than anybody writes, far less than a stack holds."""
+
+MOST_WORDS = 200
+"""Words of one action."""
+
 _TOKEN = re.compile(
     r"""\s*(?:("(?:\\.|[^"\\])*"|`[^`]*`)|(-?\d+(?:\.\d+)?)|(\$?(?:\.[A-Za-z_]\w*)+|\$|\.)|([A-Za-z_]\w*)|([|()]))"""
 )
@@ -63,6 +68,13 @@ class _Pieces(NamedTuple):
 
     rest: Iterator[_Piece]
     dialect: Dialect
+    depth: int = 0
+
+    def inner(self) -> _Pieces:
+        """The same, one block deeper."""
+        if self.depth >= DEEPEST:
+            raise TemplateError(f"template parsing error: more than {DEEPEST} blocks in each other")
+        return self._replace(depth=self.depth + 1)
 
 
 _Node = Callable[[_Scope], str]
@@ -90,16 +102,20 @@ def unescape(template: str) -> str:
 def _split(template: str) -> Iterator[_Piece]:
     """The pieces, with trim markers already applied."""
     position, trim = 0, False
-    for match in _ACTION.finditer(template):
-        text = template[position : match.start()]
+    while (start := template.find("{{", position)) >= 0:
+        end = template.find("}}", start + 2)
+        if end < 0:
+            where = f"(character {start + 1})"
+            raise TemplateError(f"template parsing error: unclosed action {where}", located=True)
+        text, action = template[position:start], template[start + 2 : end]
         text = text.lstrip() if trim else text
-        yield _Piece(False, text.rstrip() if match[1] else text, position)
-        yield _Piece(True, match[2], match.start())
-        position, trim = match.end(), bool(match[3])
+        trims = len(action) > 1 and action[0] == "-" and action[1].isspace()
+        yield _Piece(False, text.rstrip() if trims else text, position)
+        action = action[1:] if trims else action
+        trim = len(action) > 1 and action[-1] == "-" and action[-2].isspace()
+        yield _Piece(True, (action[:-1] if trim else action).strip(), start)
+        position = end + 2
     rest = template[position:]
-    if "{{" in rest:
-        where = position + rest.index("{{") + 1
-        raise TemplateError(f"template parsing error: unclosed action (character {where})", located=True)
     yield _Piece(False, rest.lstrip() if trim else rest, position)
 
 
@@ -124,7 +140,7 @@ def _block(pieces: _Pieces) -> tuple[list[_Node], str]:
 def _action(text: str, pieces: _Pieces) -> _Node:
     word = text.split(maxsplit=1)[0] if text.split() else ""
     if word in ("if", "range"):
-        return _control(word, text[len(word) :], pieces)
+        return _control(word, text[len(word) :], pieces.inner())
     return _output(_expression(text, pieces.dialect))
 
 
@@ -145,7 +161,7 @@ def _control(word: str, condition: str, pieces: _Pieces) -> _Node:
     if closing.startswith("else"):
         rest = closing[4:].strip()
         if rest.startswith("if"):
-            otherwise, closing = [_control("if", rest[2:], pieces)], "end"
+            otherwise, closing = [_control("if", rest[2:], pieces.inner())], "end"
         else:
             otherwise, closing = _block(pieces)
     if closing != "end":
@@ -193,6 +209,10 @@ def _tokens(text: str) -> _Words:
         kind = ("string", "number", "field", "name", "mark")[(match.lastindex or 1) - 1]
         found.append((kind, match[match.lastindex or 0]))
         position = match.end()
+        if len(found) > MOST_WORDS:
+            raise TemplateError(f"template parsing error: more than {MOST_WORDS} words in one action")
+    if sum(text == "(" for _, text in found) > DEEPEST:
+        raise TemplateError(f"template parsing error: more than {DEEPEST} parentheses in one action")
     return found
 
 
@@ -230,16 +250,21 @@ def _operand(tokens: _Words) -> _Value:
         return value
     if kind == "field":
         return _field(text)
-    constants: dict[str, Callable[[], Any]] = {
-        "string": lambda: text[1:-1] if text[0] == "`" else json.loads(text),
-        "number": lambda: float(text) if "." in text else int(text),
-    }
-    if kind in constants:
-        constant = constants[kind]()
+    if kind in ("string", "number"):
+        constant = _constant_value(kind, text)
         return lambda _: constant
     if text in ("true", "false"):
         return lambda _: text == "true"
     raise TemplateError(f'template parsing error: unexpected "{text}"')
+
+
+def _constant_value(kind: str, text: str) -> Any:
+    try:
+        if kind == "string":
+            return text[1:-1] if text[0] == "`" else json.loads(text)
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise TemplateError(f"template parsing error: cannot read {text}") from None
 
 
 def _field(path: str) -> _Value:

@@ -17,12 +17,14 @@ from swarmd.model.replace import replace
 from swarmd.model.spec import ContainerSpec, MountSpec
 
 DIALECT = Dialect(
-    ("join", "split", "upper", "lower", "title", "index", "len", "print", "eq", "ne", "not", "and", "or"),
-    loops=False,
+    ("upper", "lower", "title", "index", "len", "print", "eq", "ne", "not", "and", "or"), loops=False
 )
-"""No loops and no padding: what comes out is about as long as what goes in, on whatever node it runs."""
+"""No loops, no padding, no joining: no small text becomes a huge one, on a manager or on any node."""
 
-LONGEST = 1 << 20
+LONGEST_TEMPLATE = 4096
+MOST_LABELS = 1 << 16
+MOST = 1 << 20
+"""Characters: of one text with a template in it, of all labels of its service, of all that comes out."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +62,12 @@ def expand(spec: ContainerSpec, where: Surroundings) -> ContainerSpec:
     """``spec`` with its templates filled in.  Raises Invalid, naming the field and the place in it."""
     if not _has_templates(spec):
         return spec
-    data = _data(where)
+    fill = _Filling(_data(where))
     return replace(
         spec,
-        hostname=_text("hostname", spec.hostname, data),
-        env=tuple(_text("env", entry, data) for entry in spec.env),
-        mounts=tuple(_mount(mount, data) for mount in spec.mounts),
+        hostname=fill.text("hostname", spec.hostname),
+        env=tuple(fill.text("env", entry) for entry in spec.env),
+        mounts=tuple(fill.mount(mount) for mount in spec.mounts),
     )
 
 
@@ -74,31 +76,46 @@ def _has_templates(spec: ContainerSpec) -> bool:
     return any("{{" in text for text in (spec.hostname, *spec.env, *mounts))
 
 
-def _mount(mount: MountSpec, data: Mapping[str, Any]) -> MountSpec:
-    what = f"mount {mount.target}"
-    return replace(
-        mount,
-        source=_text(f"{what}: source", mount.source, data),
-        target=_text(f"{what}: target", mount.target, data),
-        labels={
-            key: _text(f"{what}: label {key}", value, data) for key, value in mount.labels.items()
-        },
-    )  # fmt: skip
+class _Filling:
+    """Fills texts in, and counts what comes out."""
 
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._data = data
+        self._size = 0
 
-def _text(what: str, text: str, data: Mapping[str, Any]) -> str:
-    if "{{" not in text:
-        return text
-    try:
-        result = compile_template(text, DIALECT)(data)
-    except TemplateError as error:
-        raise Invalid(f'{what} "{text}": {error}') from error
-    if len(result) > LONGEST:
-        raise Invalid(f"{what}: the expanded text of {len(result)} characters is longer than {LONGEST}")
-    return result
+    def mount(self, mount: MountSpec) -> MountSpec:
+        what = f"mount {mount.target}"
+        return replace(
+            mount,
+            source=self.text(f"{what}: source", mount.source),
+            target=self.text(f"{what}: target", mount.target),
+            labels={key: self.text(f"{what}: label {key}", value) for key, value in mount.labels.items()},
+        )
+
+    def text(self, what: str, text: str) -> str:
+        if "{{" not in text:
+            return text
+        if len(text) > LONGEST_TEMPLATE:
+            raise Invalid(
+                f"{what}: a text of {len(text)} characters has a template in it, and those may have "
+                f'{LONGEST_TEMPLATE}: two braces that are meant are written {{{{"{{{{"}}}}'
+            )
+        try:
+            result = compile_template(text, DIALECT)(self._data)
+        except TemplateError as error:
+            raise Invalid(f'{what} "{text}": {error}') from error
+        if not result.isascii() and any("\ud800" <= letter <= "\udfff" for letter in result):
+            raise Invalid(f'{what} "{text}": what comes out is no text')
+        self._size += len(result)
+        if self._size > MOST:
+            raise Invalid(f"{what}: with this template all texts are more than {MOST} characters")
+        return result
 
 
 def _data(where: Surroundings) -> dict[str, Any]:
+    size = sum(len(key) + len(value) for key, value in where.service_labels.items())
+    if size > MOST_LABELS:
+        raise Invalid(f"templates know service labels of {MOST_LABELS} characters at most, not of {size}")
     return {
         "Service": {
             "ID": where.service_id,

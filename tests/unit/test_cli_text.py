@@ -165,6 +165,14 @@ def test_the_template_subset_does_what_go_does(template: str, text: str) -> None
         ("{{(.ID}}", "unclosed left paren"),
         ("{{.ID | .N}}", "cannot pipe"),
         ("{{&}}", "cannot read"),
+        ('{{"\\q"}}', "cannot read"),
+        ("{{if 1}}" * 60, "blocks in each other"),
+        ("{{if 1}}{{else if 1}}" + "{{else if 1}}" * 60, "blocks in each other"),
+        ("{{" + "(" * 60 + "1" + ")" * 60 + "}}", "parentheses"),
+        ("{{print" + " 1" * 300 + "}}", "words in one action"),
+        ("{{" + " " * 100_000, "unclosed action"),
+        ("{{" * 50_000, "unclosed action"),
+        ("{{" + "9" * 5000 + "}}", "cannot read"),
     ],
 )
 def test_a_wrong_template_is_explained(template: str, complaint: str) -> None:

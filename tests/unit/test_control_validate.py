@@ -137,6 +137,31 @@ def test_templates_are_taken_where_docker_expands_them() -> None:
     validate.service(replace(spec, labels={"color": "red", "a.b": "c"}))
 
 
+def test_a_small_text_does_not_become_a_huge_one() -> None:
+    labels = {"big": "x" * 60_000}
+    many = replace(container(env=("A=" + "{{.Service.Labels.big}}" * 20,)), labels=labels)
+    assert "more than 1048576 characters" in refusal(many)
+    several = replace(
+        container(env=tuple(f"A{n}={{{{.Service.Labels.big}}}}" for n in range(20))), labels=labels
+    )
+    assert "more than 1048576 characters" in refusal(several)
+    assert "service labels of 65536" in refusal(replace(many, labels={"big": "x" * 70_000}))
+    assert "may have 4096" in refusal(container(env=("A={{.Task.ID}}" + "x" * 5000,)))
+    assert "no text" in refusal(container(env=('A={{"\\ud800"}}',)))
+
+
+FRAGMENTS = st.sampled_from(
+    ["{{", "}}", "if ", "else", "end", ".Task.Slot", ".", "(", ")", "|", '"a"', "`", "print ", "index ", "5",
+     ".Service.Labels", "-", " ", "len ", "and ", "x", "$", '"\\u']
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=1000)
+@given(st.lists(FRAGMENTS, max_size=30).map("".join))
+def test_whatever_a_template_is_the_answer_is_yes_or_a_sentence(text: str) -> None:
+    accepted(container(env=(f"A={text}",)))
+
+
 def test_a_long_name_that_does_not_fit_is_refused_at_once() -> None:
     # Nested repetition would take 2^60 steps here and hold the manager's loop for ever.
     assert "DNS name" in refusal(a_spec("a" * 60 + "!"))
