@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -224,6 +225,6 @@ def _each(flag: str, texts: Iterable[str], fits: Callable[[str], bool]) -> None:
 
 
 def _once(flag: str, keys: Sequence[str]) -> None:
-    for key in keys:
-        if keys.count(key) > 1:
+    for key, times in Counter(keys).items():
+        if times > 1:
             raise Invalid(f"{flag} {key} is given twice: leave one of them out")
