@@ -262,6 +262,8 @@ def test_run_spells_the_same_things_as_docker_run() -> None:
     assert sorted((mount.kind, mount.target) for mount in got.mounts) == [
         ("bind", "/e"), ("tmpfs", "/t"), ("volume", "/d"),
     ]  # fmt: skip
+    apply_run(spec, given(run, "--pids-limit", "-1", "busybox"))
+    assert spec.template.limits.pids == 0
     with pytest.raises(ValueError, match="Duplicate mount point: /d"):
         apply_run(spec, given(run, "-v", "a:/d", "--tmpfs", "/d", "busybox"))
 
