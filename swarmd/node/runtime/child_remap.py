@@ -47,6 +47,10 @@ def _idmap(child: Child, slot: int, recursive: bool) -> None:
     map_ids(child, child.trees[slot], recursive=recursive)
 
 
+def _own_root(child: Child, root: str) -> None:
+    child.trees[ROOT] = kernel.open_tree(root, recursive=True)
+
+
 def _inner(child: Child, flags: int) -> None:
     """The clone waits until the spawner has been told of it, and is root from here on."""
     kernel.setns(child.user_space, linux.CLONE_NEWUSER)
@@ -89,6 +93,7 @@ STEPS: dict[str, Callable[..., None]] = {
     "user_namespace": _user_namespace,
     "streams": _streams,
     "idmap": _idmap,
+    "own_root": _own_root,
     "inner": _inner,
     "filesystem": _filesystem,
     "mapped_root": _mapped_root,
