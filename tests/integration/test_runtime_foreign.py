@@ -12,9 +12,11 @@ import pytest
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime import driver_oci
+from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Limits, Mount
+from swarmd.node.runtime.sessions import run
 from tests.integration.runtime_rig import Rig, cgroup_dirs, failed, output, running, start, until_line
 
 pytestmark = pytest.mark.root
@@ -174,10 +176,34 @@ async def test_a_node_whose_runtime_is_not_installed_says_so_at_its_start(
     assert driver_oci.installed() == ("local",)
 
 
-async def test_programs_are_not_executed_in_the_wrong_place(
+async def test_programs_are_executed_inside_where_the_kernel_is_ours(
     rig: Rig, runtime: LocalRuntime, name: str
 ) -> None:
-    config = rig.shell("echo begun; exec sleep 1000", runtime=name)
+    config = rig.shell("echo begun; exec sleep 1000", runtime=name, env=("A=b",), hostname="inside")
+    pid = await start(runtime, config)
+    await until_line(runtime, config.id, "begun")
+    wanted = ExecConfig(
+        args=("sh", "-c", "hostname; echo $A; id -u; cat /proc/1/cmdline; exit 3"), user="web"
+    )
+    if name == "runsc":
+        with pytest.raises(Refused, match="kernel of their own"):
+            await runtime.exec(config.id, wanted)
+        return
+    code, said = await run(runtime, config.id, wanted, limit=4096, timeout=60)
+    assert code == 3
+    assert said.split() == [b"inside", b"b", b"1000", b"sleep\x001000\x00"]
+    session = await runtime.exec(config.id, ExecConfig(args=("sleep", "500"), tty=True))
+    groups = {
+        path: Path(path, "cgroup.procs").read_text().split() for path in cgroup_dirs(runtime, config.id)
+    }
+    assert all(len(members) >= 2 for members in groups.values()), groups  # never outside of its limits
+    assert os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
+    await session.close(kill=True)
+
+
+async def test_a_missing_program_of_exec_has_its_code(rig: Rig, runtime: LocalRuntime) -> None:
+    config = rig.shell("echo begun; exec sleep 1000", runtime="crun")
     await start(runtime, config)
-    with pytest.raises(Refused, match=name):
-        await runtime.exec(config.id, ExecConfig(args=("id",)))
+    with pytest.raises(StartFailed) as failure:
+        await runtime.exec(config.id, ExecConfig(args=("nosuch",)))
+    assert failure.value.exit_code == 127

@@ -29,6 +29,7 @@ from swarmd.kit.tree.unpacking import BadArchive, Stream, Taking, unpack
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime import kernel
 from swarmd.node.runtime.box import Box
+from swarmd.node.runtime.core import foreign
 from swarmd.node.runtime.core.changes import Change
 from swarmd.node.runtime.detached import overlay
 from swarmd.node.runtime.diff import layer_changes
@@ -185,6 +186,7 @@ def base_name(path: str) -> str:
 def _root_of_process(box: Box) -> tuple[int, Owners] | None:
     if box.pidfd < 0:
         return None
+    foreign.check_inside(box.stored.config.runtime, "reading and writing files")
     pid = box.state.pid
     try:
         root = os.open(f"/proc/{pid}/root", _PLACE | os.O_DIRECTORY)

@@ -60,7 +60,7 @@ def check_default(name: str) -> None:
 
 
 def is_foreign(config: ContainerConfig) -> bool:
-    return config.runtime not in ("", foreign.LOCAL)
+    return foreign.is_other(config.runtime)
 
 
 def directions_for(name: str, directory: str) -> Directions:

@@ -18,7 +18,7 @@ from swarmd.model.errors import Refused, SwarmError
 from swarmd.node.runtime import kernel, terminals
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.client import SpawnClient
-from swarmd.node.runtime.core import execution, exits, failures
+from swarmd.node.runtime.core import execution, exits, failures, foreign
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.execgroups import Group
@@ -128,7 +128,7 @@ class Execs:
         opened: list[int] = []
         try:
             group.make()
-            await self._execute(box.state.id, session, plan, opened)
+            await self._execute(box, session, plan, opened)
         except BaseException:
             for fd in opened:
                 os.close(fd)
@@ -138,7 +138,7 @@ class Execs:
         self._nursery.start(f"exec {session.name}", self._watch(session))
         return session
 
-    async def _execute(self, container_id: str, session: ExecSession, plan: bytes, ours: list[int]) -> None:
+    async def _execute(self, box: Box, session: ExecSession, plan: bytes, ours: list[int]) -> None:
         """``ours`` gets the descriptors to close if this fails."""
         config = session.config
         theirs = [_memory(plan)]
@@ -146,14 +146,11 @@ class Execs:
             if not config.tty:
                 theirs += _streams(config, ours)
             fds = tuple(theirs)
-            (pid,), given = await self._ask(
-                "exec",
-                session.name,
-                container_id,
-                session.group.path,
-                fds=fds,
-                failed=failures.exec_failure_of,
-            )
+            where: tuple[str | int, ...] = (session.name, box.state.id, session.group.path)
+            operation = "exec"
+            if foreign.is_other(box.stored.config.runtime):
+                operation, where = "exec_into", (*where, box.state.pid)
+            (pid,), given = await self._ask(operation, *where, fds=fds, failed=failures.exec_failure_of)
         finally:
             for fd in theirs:
                 os.close(fd)

@@ -18,7 +18,7 @@ from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.cgroup import CgroupDriver
-from swarmd.node.runtime.core import cgroups
+from swarmd.node.runtime.core import cgroups, foreign
 from swarmd.node.runtime.core import limits as rules
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.execution import check
@@ -77,11 +77,7 @@ class Operating:
         box = self._box(container_id)
         if box.state.paused:
             raise Refused(f"container {container_id} is paused; resume it before a program is run in it")
-        if driver_oci.is_foreign(box.stored.config):
-            raise Refused(
-                f"container {container_id} is run by {box.stored.config.runtime}: "
-                "programs cannot be executed in it"
-            )
+        foreign.check_inside(box.stored.config.runtime, "exec")
         procs = self._groups.procs_files(box.stored.groups)
         return await self._execs.start(box, config, self._planner.exec_plan(box.stored.config, config, procs))
 

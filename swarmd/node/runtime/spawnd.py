@@ -57,6 +57,7 @@ class Spawner:
         self._execs = Execs(loop, self._lives.containers)
         self._lives.others = self._execs.pids
         self.do_exec, self.do_exec_drop = self._execs.do_exec, self._execs.do_exec_drop
+        self.do_exec_into = self._execs.do_exec_into
         self.do_terminal, self.do_input_end, self.do_keep = logs.do_terminal, logs.do_input_end, logs.do_keep
 
     def recover(self) -> None:

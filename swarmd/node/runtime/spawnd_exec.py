@@ -2,7 +2,9 @@
 
 Operation: ``exec`` id, container, cgroup directory, with the descriptors of the plan and, unless there is to
 be a terminal, of stdin, stdout and stderr.  Its answer, when the program has been executed: the pid, a pidfd
-and the terminal's master.  ``exec_drop`` id: kill it if it has not.  Event: ``exec_exited`` id, wait status.
+and the terminal's master.  ``exec_into`` has the pid to enter before the descriptors: of a container that
+another runtime made, we know the parent only.  ``exec_drop`` id: kill it if it has not been executed.
+Event: ``exec_exited`` id, wait status.
 """
 
 from __future__ import annotations
@@ -77,6 +79,23 @@ class Execs:
         return {execution.pid for execution in self._executions.values()}
 
     def do_exec(self, client: Client, number: int, name: str, target: str, cgroup: str, *fds: int) -> None:
+        self._begin(client, number, name, target, cgroup, 0, fds)
+
+    def do_exec_into(
+        self, client: Client, number: int, name: str, target: str, cgroup: str, first: int, *fds: int
+    ) -> None:
+        self._begin(client, number, name, target, cgroup, first, fds)
+
+    def _begin(
+        self,
+        client: Client,
+        number: int,
+        name: str,
+        target: str,
+        cgroup: str,
+        first: int,
+        fds: tuple[int, ...],
+    ) -> None:
         container = self._containers.get(target)
         opened: list[int] = []
         try:
@@ -89,9 +108,12 @@ class Execs:
                 opened.append(cgroup_fd)
             execution = Execution(name)
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-            execution.pid, execution.pidfd = clone_in([container.pidfd], 0, cgroup_fd)
-            if execution.pid == 0:
-                child_exec.main(theirs.fileno(), fds[0], container.pidfd, container.pid, tuple(fds[1:]))
+            entered = container.pidfd
+            if first:
+                entered = _child_of(container.pid, first)
+                opened.append(entered)
+            place = (entered, first or container.pid)
+            execution.pid, execution.pidfd = _clone(theirs.fileno(), place, cgroup_fd, fds)
         except OSError as error:
             reason = errno.ESRCH if container is not None and _is_over(container) else error.errno
             client.send(number, "error", "clone", "", reason or errno.EIO, str(error))
@@ -184,6 +206,27 @@ class Execs:
             self._settle(execution)
         del self._executions[execution.name]
         self._loop.broadcast(0, "exec_exited", execution.name, status)
+
+
+def _clone(channel: int, place: tuple[int, int], cgroup: int, fds: tuple[int, ...]) -> tuple[int, int]:
+    """(pid, pidfd) of the child; ``place``: a pidfd and the pid of the process whose namespaces it enters."""
+    pid, pidfd = clone_in([place[0]], 0, cgroup)
+    if pid == 0:
+        child_exec.main(channel, fds[0], *place, fds[1:])
+    return pid, pidfd
+
+
+def _child_of(parent: int, pid: int) -> int:
+    """A pidfd of ``pid``, which is what it is taken for only as a child of ``parent``."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            if int(file.read().rsplit(b")", 1)[1].split()[1]) == parent:
+                return pidfd
+        raise ProcessLookupError(errno.ESRCH, "the container's first process is gone")
+    except (OSError, IndexError):
+        os.close(pidfd)
+        raise
 
 
 def _is_over(container: Container) -> bool:

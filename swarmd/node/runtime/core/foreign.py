@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime.core import oci
 from swarmd.node.runtime.core.extensions import extensions
 from swarmd.node.runtime.core.facts import Layout
@@ -62,12 +62,25 @@ class CgroupMount(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
+def is_other(name: str) -> bool:
+    """Whether it is not ours."""
+    return name not in ("", LOCAL)
+
+
 def check(name: str, *, tty: bool) -> None:
     """Raises :class:`Invalid` for a runtime nobody knows and for what a known one cannot do here."""
     if name not in NAMES:
         raise Invalid(f"runtime {name!r} is not known; use one of {', '.join((LOCAL, *NAMES))}")
     if tty:
         raise Invalid(f"runtime {name}: a terminal is only possible with the runtime {LOCAL}")
+
+
+def check_inside(name: str, doing: str) -> None:
+    """Raises :class:`Refused` where what is in a container cannot be reached: its kernel is not this one."""
+    if name == "runsc":
+        raise Refused(
+            f"containers that runsc runs have a kernel of their own: {doing} is not possible in them"
+        )
 
 
 def fit(spec: oci.Spec, name: str, who: Who, staged: Mapping[str, str]) -> oci.Spec:
