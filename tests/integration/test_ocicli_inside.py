@@ -68,6 +68,8 @@ def mount(line: str) -> str:
     kind = right.split()[0]
     if point.startswith("/sys/fs/cgroup"):
         return ""
+    if kind == "devtmpfs" and point.startswith("/dev/"):
+        return f"{point} device"  # of the host, in a user namespace: a node is neither executed nor setuid
     if point in MASKED:  # what hides it is read-only or may hold nothing, in one way or another
         return f"{point} masked"
     flags = sorted(set(options.split(",")) & {"ro", "rw", "nosuid", "nodev", "noexec"})
@@ -178,6 +180,12 @@ def sysctls(config: Config) -> None:
     config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}
 
 
+def user_namespace(config: Config) -> None:
+    config["linux"]["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": 0, "size": 5000}]
+    config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
+
+
 def nothing_masked(config: Config) -> None:
     config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
 
@@ -186,7 +194,7 @@ def nothing_masked(config: Config) -> None:
     "change",
     [
         nothing, some_user, capabilities, capabilities_of_a_user, limits, readonly_root, few_namespaces,
-        namespaces_by_path, mounts, devices, sysctls, nothing_masked,
+        namespaces_by_path, mounts, devices, sysctls, user_namespace, nothing_masked,
     ],
     ids=lambda change: change.__name__,
 )  # fmt: skip

@@ -241,6 +241,17 @@ def test_namespaces_of_the_host_and_of_another_container(podman: Podman, box: st
     assert shared.split() == [os.readlink(f"/proc/{pid}/ns/net"), os.readlink(f"/proc/{pid}/ns/ipc")]
 
 
+def test_a_user_namespace(podman: Podman) -> None:
+    maps = ("--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000")
+    said = podman.run(*maps, "box", "sh", "-c", "id -u; cat /proc/self/uid_map; touch /x && echo written")
+    assert said.split() == ["0", "0", "100000", "5000", "written"]
+    container = podman("run", "-d", "--network", "none", *maps, "box", "sleep", "1000")
+    assert podman("exec", container, "id", "-u") == "0"
+    pid = podman.look(container, "State.Pid")
+    assert os.stat(f"/proc/{pid}").st_uid == 100000
+    podman("rm", "-f", "-t", "0", container)
+
+
 def test_ulimits_hostname_and_environment(podman: Podman) -> None:
     said = podman.run(
         "--ulimit", "nofile=100:200", "--ulimit", "nproc=900:900", "--hostname", "named", "--env", "A=b c",

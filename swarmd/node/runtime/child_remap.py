@@ -72,6 +72,10 @@ def _mapped_overlay(child: Child, root: str, lowers: list[str], upper: str, work
     child.trees[_ROOT] = kernel.open_tree(root)
 
 
+def _own_root(child: Child, root: str) -> None:
+    child.trees[_ROOT] = kernel.open_tree(root, recursive=True)
+
+
 def _inner(child: Child, flags: int) -> None:
     """The clone waits until the spawner has been told of it, and is root from here on."""
     kernel.setns(child.user_space, linux.CLONE_NEWUSER)
@@ -115,6 +119,7 @@ STEPS: dict[str, Callable[..., None]] = {
     "streams": _streams,
     "idmap": _idmap,
     "mapped_overlay": _mapped_overlay,
+    "own_root": _own_root,
     "inner": _inner,
     "filesystem": _filesystem,
     "mapped_root": _mapped_root,

@@ -15,7 +15,7 @@ from typing import Any
 
 from swarmd.model.errors import Invalid
 from swarmd.node.runtime.core import linux, oci, plan_mounts, plan_process, plan_remap
-from swarmd.node.runtime.core.extensions import Extensions, Overlay, extensions
+from swarmd.node.runtime.core.extensions import Extensions, extensions
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.mountopts import PROPAGATION
 
@@ -73,7 +73,7 @@ def compile_plan(spec: oci.Spec, facts: HostFacts, layout: Layout, seccomp: byte
     if spec.namespace("mount") is None:
         raise Invalid("config.json: a mount namespace is needed in linux.namespaces")
     extra = extensions(spec.annotations)
-    remapped = extra.overlay is not None and plan_remap.is_remapped(spec, extra)
+    remapped = plan_remap.is_remapped(spec, extra)
     return [
         ("join", list(layout.v1_procs), _is_new(spec, "cgroup") and not remapped),
         *_enter(spec),
@@ -117,8 +117,7 @@ def _mapped_files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Exten
     flags = 0
     for space in spec.linux.namespaces:
         flags |= 0 if space.path or space.type in ("user", "time") else _FLAGS[space.type]
-    layers = extra.overlay or Overlay((), "", "")
-    return plan_remap.files(spec, facts, layout, extra, layers, flags)
+    return plan_remap.files(spec, facts, layout, extra, _hooks_before_pivot(spec), flags)
 
 
 def _hooks_before_pivot(spec: oci.Spec) -> list[Step]:

@@ -27,7 +27,7 @@ _REPLACEABLE = frozenset({
 _SHARED = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"})
 _KERNEL_TYPES = _SHARED | {"tmpfs", "securityfs", "debugfs", "tracefs", "bpf", "binfmt_misc", "efivarfs"}
 _NODE_MODE = 0o666
-_GROUP_SLOTS = 1000  # numbers of mounts that one mount of the spec becomes
+_FIRST_GROUP, _GROUPS = 1_000_000, 1000  # slots beyond any mount's: one mount becomes several
 
 
 def mounts(
@@ -47,7 +47,7 @@ def mounts(
             sources.append(_source(slot, target, mount, options, layout, extra))
             attachments.append(("attach", slot, target, *_attributes(options), target in extra.copy_up))
         elif mount.type == "cgroup" and layout.groups and not _has_own_cgroups(spec):
-            taken, placed = _own_groups(target, options, layout, first=_GROUP_SLOTS * (slot + 1))
+            taken, placed = _own_groups(target, options, layout, first=_FIRST_GROUP + _GROUPS * slot)
             sources += taken
             attachments += placed
         elif mount.type == "cgroup":

@@ -11,8 +11,9 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from swarmd.model.errors import Invalid
 from swarmd.node.runtime.core import defaults, oci, plan_mounts
-from swarmd.node.runtime.core.extensions import Extensions, Overlay
+from swarmd.node.runtime.core.extensions import Extensions
 from swarmd.node.runtime.core.facts import HostFacts, Layout
 from swarmd.node.runtime.core.mountopts import parse
 
@@ -23,17 +24,20 @@ _FIRST_DEVICE = 10_000  # slots beyond any mount's
 
 
 def is_remapped(spec: oci.Spec, extra: Extensions) -> bool:
-    """Whether it is one of ours with a user namespace of its own; those of others make their roots fit."""
+    """Whether it has a user namespace of its own; the root of a foreign bundle is its users' already."""
     space = spec.namespace("user")
-    return extra.overlay is not None and space is not None and not space.path
+    return space is not None and not space.path
 
 
 def files(
-    spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions, layers: Overlay, flags: int
+    spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions, hooks: list[Step], flags: int
 ) -> list[Step]:
     """From the sources to the finished tree; ``flags`` are the namespaces to be made in the new user's."""
     root = posixpath.join(layout.bundle or "/", spec.root.path if spec.root else "")
+    if not spec.linux.uid_mappings or not spec.linux.gid_mappings:
+        raise Invalid("config.json: linux.uidMappings and gidMappings: a new user namespace needs both")
     first = spec.linux.uid_mappings[0].host_id
+    layers = extra.overlay
     sources, attachments = plan_mounts.mounts(spec, facts, layout, extra)
     early, late = _early(spec, attachments)
     nodes = _devices(spec)
@@ -44,8 +48,11 @@ def files(
         *_mapped(spec),
         *(("source", slot, source, "", False, 0) for slot, source, _ in nodes),
         ("private",),
-        ("mapped_overlay", root, list(layers.lower), layers.upper, layers.work),
+        ("mapped_overlay", root, list(layers.lower), layers.upper, layers.work)
+        if layers
+        else ("own_root", root),
         ("inner", flags),
+        *hooks,
         *early,
         ("mapped_root",),
         *late,

@@ -101,8 +101,9 @@ def _check(spec: oci.Spec, wanted: Wanted, *, keep_terminal: bool) -> None:
         raise Invalid("config.json: process.args is empty: there is no program to run")
     if spec.root is not None and not os.path.isdir(os.path.join(wanted.bundle, spec.root.path)):
         raise Invalid(f"config.json: root.path {spec.root.path!r}: there is no such directory")
-    if spec.namespace("user") is not None:
-        raise Invalid("config.json: linux.namespaces: a user namespace is not supported")
+    user = spec.namespace("user")
+    if user is not None and user.path:
+        raise Invalid("config.json: linux.namespaces: joining a user namespace by its path is not supported")
     if spec.process.terminal and not wanted.console_socket and not keep_terminal:
         raise Invalid("use --console-socket: process.terminal is set and nobody is attached")
 
@@ -160,23 +161,25 @@ def _clone(
     pid, pidfd = clone(spec, record.v2, lambda: inside.main(brought, steps))
     theirs.close()
     listener.close()
-    record = msgspec.structs.replace(
-        record, pid=pid, started=kernel.process_start(pid), boot=kernel.boot_id()
-    )
-    talk = _Talk(context, record, spec, wanted, keep_terminal=keep_terminal)
+    talk = _Talk(context, _living(record, pid), pidfd, spec, wanted, keep_terminal=keep_terminal)
     try:
-        context.store.save(record)
+        context.store.save(talk.record)
         talk.until_ready(ours)
         if wanted.pid_file:
-            write_pid_file(wanted.pid_file, pid)
+            write_pid_file(wanted.pid_file, talk.record.pid)
         ours.send(inside.GO)
     except BaseException:
-        kernel.pidfd_send_signal(pidfd, linux.SIGKILL)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        with contextlib.suppress(ProcessLookupError):
+            kernel.pidfd_send_signal(talk.pidfd, linux.SIGKILL)
+        os.waitid(os.P_PIDFD, talk.pidfd, os.WEXITED)
         raise
     finally:
         ours.close()
-    return Made(record, spec, pidfd, talk.master)
+    return Made(talk.record, spec, talk.pidfd, talk.master)
+
+
+def _living(record: Record, pid: int) -> Record:
+    return msgspec.structs.replace(record, pid=pid, started=kernel.process_start(pid), boot=kernel.boot_id())
 
 
 def _listen(directory: str) -> socket.socket:
@@ -214,9 +217,17 @@ class _Talk:
     """Answers the child until it is ready."""
 
     def __init__(
-        self, context: Context, record: Record, spec: oci.Spec, wanted: Wanted, *, keep_terminal: bool
+        self,
+        context: Context,
+        record: Record,
+        pidfd: int,
+        spec: oci.Spec,
+        wanted: Wanted,
+        *,
+        keep_terminal: bool,
     ) -> None:
-        self._context, self._record, self._spec, self._wanted = context, record, spec, wanted
+        self._context, self._spec, self._wanted = context, spec, wanted
+        self.record, self.pidfd = record, pidfd
         self._keep_terminal = keep_terminal
         self.master = -1
 
@@ -237,13 +248,20 @@ class _Talk:
                 self.master = fds[0]
             else:
                 console.hand_over(self._wanted.console_socket, fds[0])
-        elif kind == "maps":
-            _write_maps(self._record.pid, self._spec)
-            line.send(inside.GO)
+        elif kind == "moved":
+            self._move(values[0])
+
+    def _move(self, pid: int) -> None:
+        """It cloned itself into a user namespace, as a child of ours too, and goes on when it is alone."""
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        self.pidfd = os.pidfd_open(pid)
+        self.record = _living(self.record, pid)
+        self._context.store.save(self.record)
 
     def _run_hooks(self, name: str) -> bytes:
         """Ours while the child waits; it runs its own, told the same."""
-        state = oci_state.hook_state(self._record, "creating")
+        state = oci_state.hook_state(self.record, "creating")
         if name == "create_runtime" and self._spec.hooks is not None:
             hooks.run("prestart", self._spec.hooks.prestart, state)
             hooks.run("createRuntime", self._spec.hooks.create_runtime, state)
@@ -256,16 +274,6 @@ def receive(line: socket.socket) -> tuple[tuple[Any, ...], list[int]]:
     if not data:
         raise Unavailable("the container's process ended before it was ready")
     return marshal.loads(data), fds
-
-
-def _write_maps(pid: int, spec: oci.Spec) -> None:
-    for name, mappings in (("uid_map", spec.linux.uid_mappings), ("gid_map", spec.linux.gid_mappings)):
-        text = "".join(f"{each.container_id} {each.host_id} {each.size}\n" for each in mappings)
-        try:
-            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
-                file.write(text)
-        except OSError as error:
-            raise Invalid(f"config.json: linux.{name} cannot be set: {error.strerror}") from error
 
 
 def write_pid_file(path: str, pid: int) -> None:
