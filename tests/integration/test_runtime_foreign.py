@@ -140,6 +140,15 @@ async def test_what_a_foreign_runtime_cannot_do_is_refused(
         await runtime.create(rig.shell("true", runtime=name, tty=True))
 
 
+async def test_mapped_users_are_refused_with_a_way_out(rig: Rig) -> None:
+    runtime = LocalRuntime(rig.data, rig.run, SystemClock(), failed, remap=(200_000, 65_536))
+    await runtime.start_up()
+    with pytest.raises(Invalid, match="userns=host"):
+        await runtime.create(rig.shell("true", runtime="crun"))
+    assert (await output(runtime, rig.shell("echo said", runtime="crun", userns="host")))[1].strip() == "said"
+    await runtime.shut_down(stop_containers=True)
+
+
 async def test_an_unknown_or_missing_runtime_is_refused_by_name(rig: Rig, runtime: LocalRuntime) -> None:
     with pytest.raises(Invalid, match="local, crun, runc, runsc"):
         await runtime.create(rig.shell("true", runtime="nosuch"))

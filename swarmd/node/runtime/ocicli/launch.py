@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from swarmd.model.errors import Invalid, Refused, SwarmError, Unavailable
+from swarmd.model.errors import Invalid, SwarmError, Unavailable
 from swarmd.node.runtime import hostfacts, kernel
 from swarmd.node.runtime.core import linux, oci, oci_groups, oci_state
 from swarmd.node.runtime.core.cgroups import ContainerGroups
@@ -27,10 +27,9 @@ from swarmd.node.runtime.core.failures import creation_failure
 from swarmd.node.runtime.core.oci_create import completed
 from swarmd.node.runtime.core.oci_state import Record
 from swarmd.node.runtime.core.plan import Step, clone_flags, compile_plan, entered_before, warnings
-from swarmd.node.runtime.ocicli import console, filters, groups, hooks, inside, limiting
+from swarmd.node.runtime.ocicli import console, filters, groups, hooks, inside, limiting, waiting
 from swarmd.node.runtime.ocicli.context import Context
 from swarmd.node.runtime.ocicli.report import timestamp
-from swarmd.node.runtime.ocicli.store import SOCKET
 
 _FDS = 4
 
@@ -150,7 +149,7 @@ def _clone(
     *,
     keep_terminal: bool,
 ) -> Made:
-    listener = _listen(context.store.directory(record.id))
+    listener = waiting.listen(context.store.directory(record.id))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     brought = inside.Brought(
         channel=theirs.fileno(),
@@ -180,18 +179,6 @@ def _clone(
 
 def _living(record: Record, pid: int) -> Record:
     return msgspec.structs.replace(record, pid=pid, started=kernel.process_start(pid), boot=kernel.boot_id())
-
-
-def _listen(directory: str) -> socket.socket:
-    """Through a descriptor, since the path of a state directory may be longer than a socket's may be."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    try:
-        listener.bind(f"/proc/self/fd/{fd}/{SOCKET}")
-        listener.listen(4)
-    finally:
-        os.close(fd)
-    return listener
 
 
 def clone(spec: oci.Spec, v2: str, child: Callable[[], Any]) -> tuple[int, int]:
@@ -284,24 +271,3 @@ def write_pid_file(path: str, pid: int) -> None:
         os.replace(f"{path}.new", path)
     except OSError as error:
         raise Unavailable(f"cannot write the pid file {path}: {error.strerror}") from error
-
-
-def start(context: Context, record: Record) -> None:
-    """Run the program; returns when it has been executed.  The caller holds the lock of the container."""
-    directory = context.store.directory(record.id)
-    context.require(record, "created", doing="start")
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-            line.connect(f"/proc/self/fd/{fd}/{SOCKET}")
-            line.send(inside.START)
-            while (answer := line.recv(inside.PACKET)) and marshal.loads(answer)[0] == "paused":
-                line.send(oci_state.hook_state(record, "created"))
-    except ConnectionError as error:
-        raise Refused(f"cannot start container `{record.id}`: it was started already") from error
-    finally:
-        os.close(fd)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{directory}/{SOCKET}")
-    if answer:
-        raise creation_failure(*marshal.loads(answer)[1:])

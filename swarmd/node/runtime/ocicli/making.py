@@ -11,7 +11,7 @@ from swarmd.model.errors import Invalid, NotFound, SwarmError
 from swarmd.node.runtime import kernel
 from swarmd.node.runtime.core import oci, oci_state
 from swarmd.node.runtime.core.oci_state import Record
-from swarmd.node.runtime.ocicli import hooks, launch
+from swarmd.node.runtime.ocicli import hooks, launch, waiting
 from swarmd.node.runtime.ocicli.console import OwnTerminal
 from swarmd.node.runtime.ocicli.context import Context
 from swarmd.node.runtime.ocicli.ending import remove
@@ -78,7 +78,7 @@ def wanted(words: Words) -> launch.Wanted:
 
 
 def _start(context: Context, record: Record) -> None:
-    launch.start(context, record)
+    waiting.start(context, record)
     spec = oci.decode(context.store.config(record.id))
     if spec.hooks is None or not spec.hooks.poststart:
         return
