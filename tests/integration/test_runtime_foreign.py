@@ -17,7 +17,16 @@ from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Limits, Mount
 from swarmd.node.runtime.sessions import run
-from tests.integration.runtime_rig import Rig, cgroup_dirs, failed, output, running, start, until_line
+from tests.integration.runtime_rig import (
+    Rig,
+    cgroup_dirs,
+    eventually,
+    failed,
+    output,
+    running,
+    start,
+    until_line,
+)
 
 pytestmark = pytest.mark.root
 
@@ -62,7 +71,7 @@ async def test_a_life_with_pause_limits_and_statistics(rig: Rig, runtime: LocalR
     assert stats.memory > 0
     assert stats.pids >= 2  # its parent is counted too
     if name != "runsc":  # which has a kernel of its own
-        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
+        await eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00")
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
     await runtime.pause(config.id)
     await runtime.resume(config.id)

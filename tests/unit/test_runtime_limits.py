@@ -236,6 +236,11 @@ def test_only_what_differs_is_written() -> None:
     assert steps(Limits(pids=5, cpu_shares=7), Limits(pids=6, cpu_shares=7)) == [("pids.max", "6", "5")]
 
 
+def test_a_default_is_written_where_nobody_knows_what_is_there() -> None:
+    """As for somebody who changes a container that another made."""
+    assert steps(Limits(), Limits(cpu_shares=1024)) == [("cpu.shares", "1024", "1024")]
+
+
 def test_memory_is_raised_below_a_raised_sum_and_lowered_before_it() -> None:
     small, large = Limits(memory=64 << 20), Limits(memory=256 << 20)
     raised = [name for name, _, _ in steps(small, large, memsw=128 << 20)]

@@ -163,7 +163,7 @@ def changes(
     for key in [*new, *(key for key in old if key not in new)]:
         do = new.get(key) or _unset(*key, facts)
         undo = old.get(key) or _unset(*key, facts)
-        if do.value != undo.value:
+        if do.value != undo.value or key not in old:  # what is not known to be so is written
             out.append(Change(do, undo))
     for first, second in _ORDERED:
         _put_in_order(out, first, second, now)
