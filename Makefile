@@ -79,6 +79,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
 	@$(BIN)/python -m benchmarks.bench_runtime
 	@$(BIN)/python -m benchmarks.bench_operating
+	@$(BIN)/python -m benchmarks.bench_exec
 	@$(BIN)/python -m benchmarks.bench_seal
 	@$(BIN)/python -m benchmarks.bench_store
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)

@@ -1,8 +1,7 @@
 """Runs ``true`` in a running container, ours and crun's in turn, and prints the ratios.
 
 Ours collects the output and the exit code, as a health check does, once with a cgroup of its own and once in
-that of the container.  crun's are run by a shell in a mount namespace without the v2 mount it refuses, so
-that only it counts.  Needs root, busybox and crun.
+that of the container; crun's are run by a shell.  Needs root, busybox and crun.
 
     python -m benchmarks.bench_exec [rounds of 20]
 """
@@ -10,16 +9,15 @@ that only it counts.  Needs root, busybox and crun.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.bench_runtime import Bed, cpu_of, helpers
+from benchmarks.crun import Crun
 from swarmd.kit.ids import new_id
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
@@ -43,45 +41,20 @@ async def ours_plain(runtime: LocalRuntime, name: str) -> None:
     await session.close()
 
 
-class Crun:
-    """A container of crun's that sleeps."""
-
-    def __init__(self, bed: Bed) -> None:
-        self._name = new_id()
-        self._prefix = bed.crun[:-1]
-        self._run = bed.crun[-1]
-        bundle = bed.base / "bundle" / "config.json"
-        bundle.write_text(bundle.read_text().replace('"/bin/true"', '"/bin/sleep", "100000"'))
-        self._shell(self._run.replace("crun run", "crun run --detach") + "</dev/null >/dev/null 2>&1")
-
-    def _shell(self, script: str) -> tuple[float, float]:
-        begin = time.monotonic()
-        process = subprocess.Popen([*self._prefix, script, self._name])
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"crun failed with {process.returncode}")
-        return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
-
-    def execute(self, program: str) -> tuple[float, float]:
-        """Wall and CPU seconds of each."""
-        before = self._run.partition("exec crun")[0]
-        loop = f"i=0; while [ $i -lt {_EACH} ]; do {program} || exit 1; i=$((i+1)); done"
-        wall, cpu = self._shell(f"{before} {loop}")
-        return wall / _EACH, cpu / _EACH
-
-    def remove(self) -> None:
-        before = self._run.partition("exec crun")[0]
-        self._shell(f"{before} crun delete --force $0")
+def loop(crun: Crun, program: str) -> tuple[float, float]:
+    """Wall and CPU seconds of each of them, run by a shell."""
+    script = f"i=0; while [ $i -lt {_EACH} ]; do {program} || exit 1; i=$((i+1)); done"
+    wall, cpu = crun.timed(["sh", "-c", script])
+    return wall / _EACH, cpu / _EACH
 
 
 async def measure(base: Path, rounds: int) -> None:
     bed = Bed(base)
-    await bed.runtime.start_up()
+    await bed.begin()
     config = ContainerConfig(id=new_id(), lower_dirs=(str(bed.rootfs),), args=("/bin/sleep", "100000"))
     await bed.runtime.create(config)
     await bed.runtime.start(config.id)
-    crun = Crun(bed)
+    theirs = bed.crun.start()
     stats = helpers(base / "run")
     walls: dict[str, list[float]] = {}
     cpu: dict[str, float] = {}
@@ -97,11 +70,11 @@ async def measure(base: Path, rounds: int) -> None:
                 for _ in range(_EACH):
                     await one(bed.runtime, config.id)
                 note(name, (time.monotonic() - begin) / _EACH, (cpu_of(stats) - before) / _EACH)
-            note("crun exec", *crun.execute("crun exec $0 /bin/true"))
-            note("a shell's fork", *crun.execute("/bin/true"))
+            note("crun exec", *loop(bed.crun, f"{bed.crun.command} exec {theirs} /bin/true"))
+            note("a shell's fork", *loop(bed.crun, "/bin/true"))
     finally:
-        crun.remove()
-        await bed.runtime.shut_down(stop_containers=True)
+        bed.crun.remove(theirs)
+        await bed.end()
     for name, values in walls.items():
         print(f"{name:16} median {statistics.median(values) * 1e3:6.2f} ms  CPU {cpu[name] * 1e3:6.2f} ms")
     for name in ("ours", "ours, a probe"):

@@ -4,8 +4,8 @@ All make, start, wait for and remove a container.  crun runs the very bundle our
 directory; ours also mounts an overlay, pumps logs and notes states.  crun compiles its filter at every start,
 so it also runs without one; ``unshare`` isolates far less and stands for what the kernel alone costs.
 
-Then isolated starts, programs executed in a running container, 100 containers at once, the memory of many
-that run, and whether a thousand starts leave anything.
+Then isolated starts, 100 containers at once, the memory of many that run, and whether a thousand starts leave
+anything.
 Needs root, busybox and crun.
 
     python -m benchmarks.bench_runtime [rounds] [containers that run at once]
@@ -28,7 +28,6 @@ from pathlib import Path
 from benchmarks.crun import Crun, timed
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
-from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
 
@@ -161,34 +160,6 @@ async def isolated(bed: Bed, rounds: int) -> None:
     print(f"ours / crun, isolated: median {statistics.median(walls) / statistics.median(others):.2f}")
 
 
-async def execs(bed: Bed, rounds: int) -> None:
-    """A program executed in a container that runs, from the call to its exit code."""
-    config = ContainerConfig(id=new_id(), lower_dirs=(str(bed.rootfs),), args=("/bin/sleep", "100000"))
-    await bed.runtime.create(config)
-    await bed.runtime.start(config.id)
-    theirs = bed.crun.start()
-    walls: list[float] = []
-    others: list[float] = []
-    ours_cpu = crun_cpu = 0.0
-    stats = helpers(bed.base / "run")
-    for _ in range(rounds):
-        before, begin = cpu_of(stats), time.monotonic()
-        session = await bed.runtime.exec(config.id, ExecConfig(args=("/bin/true",)))
-        await session.wait()
-        await session.close()
-        walls.append(time.monotonic() - begin)
-        ours_cpu += (cpu_of(stats) - before) / rounds
-        wall, cpu = bed.crun.exec(theirs)
-        others.append(wall)
-        crun_cpu += cpu / rounds
-    bed.crun.remove(theirs)
-    await bed.runtime.stop(config.id, grace=0)
-    await bed.runtime.remove(config.id)
-    report("ours, exec", walls, ours_cpu)
-    report("crun exec", others, crun_cpu)
-    print(f"ours / crun, exec: CPU {ours_cpu / crun_cpu:.2f}; {ratios(walls, others)}")
-
-
 async def at_once(bed: Bed, rounds: int = 3) -> None:
     """Containers a second, from the first create to the last removal; crun ten at a time, which helps it."""
     ours: list[float] = []
@@ -254,7 +225,6 @@ async def measure(base: Path, rounds: int, running: int) -> None:
     try:
         await one_by_one(bed, rounds)
         await isolated(bed, rounds // 2)
-        await execs(bed, rounds)
         await at_once(bed)
         await many(bed, running)
         await flat(bed, 1000)

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.bench_runtime import crun_bundle, make_rootfs, run_crun
+from benchmarks.bench_runtime import make_rootfs
+from benchmarks.crun import Crun, plain_config
 from swarmd.cli.client import Client, connect
 from swarmd.cli.errors import CliError
 from swarmd.cli.local.cluster import LocalClusters
@@ -115,8 +116,11 @@ def floor(rounds: int) -> float:
     """Median seconds of ``crun run`` of busybox true, now."""
     with tempfile.TemporaryDirectory() as directory:
         rootfs = make_rootfs(Path(directory) / "rootfs")
-        command = crun_bundle(Path(directory), rootfs)
-        return statistics.median(run_crun(command)[0] for _ in range(rounds))
+        crun = Crun(Path(directory), rootfs, plain_config())
+        try:
+            return statistics.median(crun.run(crun.filtered)[0] for _ in range(rounds))
+        finally:
+            crun.close()
 
 
 def one_manager(swarm: Swarm, rounds: int) -> dict[str, float]:
