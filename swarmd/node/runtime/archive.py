@@ -34,6 +34,7 @@ from swarmd.node.runtime.core.changes import Change
 from swarmd.node.runtime.detached import overlay
 from swarmd.node.runtime.diff import layer_changes
 from swarmd.node.runtime.handover import GivenUp, Handover, stream
+from swarmd.node.runtime.mapped import as_root_of, owners_of
 from swarmd.node.runtime.port import ContainerConfig
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
@@ -127,7 +128,8 @@ class Archives:
                 raise Invalid(f"{path} in container {container_id} is not a directory")
             taking = Taking(owner=None if keep_owners else (0, 0), owners=owners, devices=True)
             try:
-                unpack(place, Stream(pieces).as_file(), taking)
+                with as_root_of(owners):
+                    unpack(place, Stream(pieces).as_file(), taking)
             except BadArchive as error:
                 raise Invalid(str(error)) from error
             except GivenUp:
@@ -158,7 +160,7 @@ class Archives:
                 yield found
             return
         with self._layers(container_id, box.stored.config) as root:
-            yield root, ids.UNCHANGED
+            yield root, owners_of(self._directory(container_id))
 
     @contextlib.contextmanager
     def _layers(self, container_id: str, config: ContainerConfig) -> Iterator[int]:
