@@ -1,7 +1,7 @@
 """Files of a container, from outside: tar streams out of and into it, and what it has changed.
 
     running, created ──► /proc/PID/root: what its processes see, volumes too
-    exited           ──► its layers, mounted for nobody else (``detached``); volumes are not in them
+    exited           ──► its layers, mounted for nobody else (``detached``), with its volumes (``attached``)
 
 Every path is looked up by the kernel with the container's root as "/".  What its processes swap meanwhile
 may change what is copied, but not where it is: never outside.
@@ -28,6 +28,7 @@ from swarmd.kit.tree.packing import pack
 from swarmd.kit.tree.unpacking import BadArchive, Stream, Taking, unpack
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime import kernel
+from swarmd.node.runtime.attached import put_back
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.core import foreign
 from swarmd.node.runtime.core.changes import Change
@@ -159,8 +160,11 @@ class Archives:
             with held(found[0]):
                 yield found
             return
+        owners = owners_of(self._directory(container_id))
         with self._layers(container_id, box.stored.config) as root:
-            yield root, owners_of(self._directory(container_id))
+            if owners == ids.UNCHANGED:  # volumes have numbers of their own, which their mounts map
+                put_back(root, box.stored.config)
+            yield root, owners
 
     @contextlib.contextmanager
     def _layers(self, container_id: str, config: ContainerConfig) -> Iterator[int]:
