@@ -146,13 +146,25 @@ async def test_files_go_in_and_come_out_whatever_state_it_is_in(
     assert ("A", "/tmp/in/f") in await runtime.archives.diff(config.id)
 
 
-async def test_a_volume_of_a_running_container_is_reached(rig: Rig, runtime: LocalRuntime) -> None:
-    volume = rig.base / "volume"
+@pytest.mark.parametrize("state", ["running", "exited"])
+async def test_a_volume_is_reached(rig: Rig, runtime: LocalRuntime, state: str) -> None:
+    volume, fixed = rig.base / "volume", rig.base / "fixed"
     volume.mkdir()
-    config = rig.shell("exec sleep 1000", mounts=(Mount(target="/vol", source=str(volume)),))
+    fixed.mkdir()
+    mounts = (
+        Mount(target="/vol", source=str(volume)), Mount(target="/fixed", source=str(fixed), readonly=True),
+    )  # fmt: skip
+    config = rig.shell("exec sleep 1000", mounts=mounts)
     await start(runtime, config)
+    if state == "exited":
+        await runtime.stop(config.id, grace=0)
     await put(runtime, config.id, "/vol", an_archive(("f", b"in the volume")))
     assert (volume / "f").read_bytes() == b"in the volume"
+    assert (await taken(runtime, config.id, "/vol")).getnames() == ["vol", "vol/f"]
+    with pytest.raises(Refused, match="Read-only file system"):
+        await put(runtime, config.id, "/fixed", an_archive(("f", b"x")))
+    mounted = Path("/proc/self/mountinfo").read_text()
+    assert [each for each in (rig.data, volume, fixed) if str(each) in mounted] == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 OVERFLOW = 65534
@@ -15,16 +16,20 @@ class _Range(NamedTuple):
 
 
 class IdMap(NamedTuple):
-    """Ranges of a ``uid_map``; none: both sides are the same."""
+    """Ranges of a ``uid_map``; none: both sides are the same.
+
+    ``mixed``: what is seen outside may be an id of the inside already, because only a part is renamed.
+    """
 
     ranges: tuple[_Range, ...] = ()
+    mixed: bool = False
 
     def inside(self, outside: int) -> int:
         """The id inside of one seen outside."""
         for each in self.ranges:
             if each.outside <= outside < each.outside + each.length:
                 return each.inside + outside - each.outside
-        return OVERFLOW if self.ranges else outside
+        return OVERFLOW if self.ranges and not self.mixed else outside
 
     def outside(self, inside: int) -> int:
         """The id outside of one seen inside."""
@@ -39,10 +44,15 @@ SAME = IdMap()
 
 def parse(text: str) -> IdMap:
     """The map of ``/proc/PID/uid_map`` or ``gid_map``."""
-    rows = [_Range(*(int(word) for word in line.split())) for line in text.splitlines()]
-    if rows == [_Range(0, 0, 0xFFFFFFFF)]:
+    return of_ranges([tuple(int(word) for word in line.split()) for line in text.splitlines()])
+
+
+def of_ranges(numbers: Sequence[Sequence[int]], *, mixed: bool = False) -> IdMap:
+    """From (inside, outside, length) of each range."""
+    rows = [_Range(*row) for row in numbers]
+    if rows in ([], [_Range(0, 0, 0xFFFFFFFF)]):
         return SAME
-    return IdMap(tuple(rows))
+    return IdMap(tuple(rows), mixed)
 
 
 class Owners(NamedTuple):

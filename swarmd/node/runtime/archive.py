@@ -1,7 +1,7 @@
 """Files of a container, from outside: tar streams out of and into it, and what it has changed.
 
     running, created ──► /proc/PID/root: what its processes see, volumes too
-    exited           ──► its layers, mounted for nobody else (``detached``); volumes are not in them
+    exited           ──► its layers, mounted for nobody else (``detached``), with its volumes (``attached``)
 
 Every path is looked up by the kernel with the container's root as "/".  What its processes swap meanwhile
 may change what is copied, but not where it is: never outside.
@@ -28,12 +28,14 @@ from swarmd.kit.tree.packing import pack
 from swarmd.kit.tree.unpacking import BadArchive, Stream, Taking, unpack
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime import kernel
+from swarmd.node.runtime.attached import put_back
 from swarmd.node.runtime.box import Box
 from swarmd.node.runtime.core import foreign
 from swarmd.node.runtime.core.changes import Change
 from swarmd.node.runtime.detached import overlay
 from swarmd.node.runtime.diff import layer_changes
 from swarmd.node.runtime.handover import GivenUp, Handover, stream
+from swarmd.node.runtime.mapped import as_root_of, owners_of
 from swarmd.node.runtime.port import ContainerConfig
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
@@ -127,7 +129,8 @@ class Archives:
                 raise Invalid(f"{path} in container {container_id} is not a directory")
             taking = Taking(owner=None if keep_owners else (0, 0), owners=owners, devices=True)
             try:
-                unpack(place, Stream(pieces).as_file(), taking)
+                with as_root_of(owners):
+                    unpack(place, Stream(pieces).as_file(), taking)
             except BadArchive as error:
                 raise Invalid(str(error)) from error
             except GivenUp:
@@ -157,8 +160,11 @@ class Archives:
             with held(found[0]):
                 yield found
             return
+        owners = owners_of(self._directory(container_id))
         with self._layers(container_id, box.stored.config) as root:
-            yield root, ids.UNCHANGED
+            if owners == ids.UNCHANGED:  # volumes have numbers of their own, which their mounts map
+                put_back(root, box.stored.config)
+            yield root, owners
 
     @contextlib.contextmanager
     def _layers(self, container_id: str, config: ContainerConfig) -> Iterator[int]:
