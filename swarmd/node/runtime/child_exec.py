@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
+import stat
 
 from swarmd.node.runtime import child, kernel, terminals, wire
 from swarmd.node.runtime.child_paths import Child, write_text
@@ -64,6 +65,8 @@ def _enter_container(entering: Entering, procs: list[str], own_cgroups: bool) ->
         flags &= ~linux.CLONE_NEWCGROUP
     if _differs(entering.pid, "time"):
         flags |= linux.CLONE_NEWTIME
+    if remapped:
+        _hand_over_streams(_host_id(entering.pid, "uid"), _host_id(entering.pid, "gid"))
     kernel.setns(PIDFD, flags)
     os.close(PIDFD)
     if remapped:  # what we were is nobody there
@@ -77,6 +80,19 @@ def _differs(pid: int, namespace: str) -> bool:
         return os.stat(f"/proc/{pid}/ns/{namespace}").st_ino != os.stat(f"/proc/self/ns/{namespace}").st_ino
     except FileNotFoundError:  # this kernel has no such namespaces
         return False
+
+
+def _hand_over_streams(uid: int, gid: int) -> None:
+    """Pipes become those of the container's root, who may hand them on."""
+    for stream in (0, 1, 2):
+        if stat.S_ISFIFO(os.fstat(stream).st_mode):
+            os.fchown(stream, uid, gid)
+
+
+def _host_id(pid: int, kind: str) -> int:
+    """Who the first user or group of the container is on the host."""
+    with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+        return int(file.readline().split()[1])
 
 
 def _terminal(entering: Entering, rows: int, columns: int) -> None:
