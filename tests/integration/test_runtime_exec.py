@@ -312,6 +312,21 @@ async def test_who_lets_go_and_kills_takes_the_children_too(rig: Rig, runtime: L
     assert await other.wait() == 143
 
 
+async def test_a_daemon_that_ends_in_order_lets_go_of_its_programs(rig: Rig) -> None:
+    runtime = rig.runtime()
+    await runtime.start_up()
+    config = await sleeper(rig, runtime)
+    before = len(os.listdir("/proc/self/fd"))
+    session = await runtime.exec(config.id, ExecConfig(args=("cat",), stdin=True))
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(session.read())
+        await runtime.shut_down(stop_containers=False)
+    assert reading.result() is None
+    assert len(os.listdir("/proc/self/fd")) < before
+    async with running(rig) as again:
+        await eventually(lambda: pids(again, config) == 1)  # it has read its end
+
+
 async def test_nothing_is_left_of_many(rig: Rig, runtime: LocalRuntime) -> None:
     config = await sleeper(rig, runtime)
     wanted = ExecConfig(args=("true",))

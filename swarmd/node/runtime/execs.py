@@ -94,6 +94,10 @@ class ExecSession:
     async def close(self, *, kill: bool = False) -> None:
         if kill:
             self.group.kill(self.pid, self.pidfd)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Of its streams; who reads or writes hears that they are closed."""
         self._output.close()
         if self._input is not None:
             self._input.close()
@@ -170,6 +174,12 @@ class Execs:
             terminal,
         )
 
+    def close(self) -> None:
+        """The daemon ends: the programs go on, with broken streams."""
+        for session in list(self._sessions.values()):
+            session.let_go()
+            self._forget(session)
+
     def heard(self, name: str, wait_status: int | None) -> None:
         """The spawner's event."""
         session = self._sessions.get(name)
@@ -191,7 +201,6 @@ class Execs:
                 else:
                     session.end(status)
         finally:
-            loop.remove_reader(session.pidfd)
             self._forget(session)
         if session.group in self._leftovers:  # its status is known a moment before it has left its cgroup
             await self._clock.sleep(_STATUS_PAUSE)
@@ -205,8 +214,10 @@ class Execs:
             await self._ask("exec_drop", name, failed=failures.exec_failure_of)
 
     def _forget(self, session: ExecSession) -> None:
-        self._sessions.pop(session.name, None)
+        if self._sessions.pop(session.name, None) is None:
+            return
         if session.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(session.pidfd)
             os.close(session.pidfd)
             session.pidfd = -1
         if not session.group.remove():

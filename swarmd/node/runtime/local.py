@@ -53,7 +53,6 @@ class LocalRuntime(Operating):
     ) -> None:
         self._default_runtime = default_runtime
         self._clock = clock
-        self._run_dir = run_dir
         self._storage = Storage(data_dir, run_dir)
         self._boxes: dict[str, Box] = {}
         self._nursery = Nursery(report)
@@ -290,6 +289,7 @@ class LocalRuntime(Operating):
                 await self._spawner.is_back()  # one that is just being started would stay
                 await self._spawner.quit()
             self._groups.tidy()
+        self._execs.close()
         await self._nursery.close()
         self._spawner.online.clear()
         self._spawner.close()
