@@ -91,6 +91,16 @@ async def test_a_volume_keeps_the_numbers_of_the_container(rig: Rig, runtime: Lo
     assert os.stat(volume / "new").st_uid == 1000
 
 
+async def test_an_image_shown_inside_is_the_containers_too(rig: Rig, runtime: LocalRuntime) -> None:
+    """One of its layers is also the root's."""
+    (rig.base / "top").mkdir()
+    (rig.base / "top/new").touch()
+    for layers in ((), (str(rig.image),)):
+        mount = Mount(target="/i", kind="image", source=str(rig.base / "top"), layers=layers)
+        _, text = await output(runtime, rig.shell("stat -c %u /i/new /i/bin/sh 2>/dev/null", mounts=(mount,)))
+        assert text.split() == ["0"] * (1 + len(layers))
+
+
 async def test_it_can_be_left_out_and_some_things_need_that(rig: Rig, runtime: LocalRuntime) -> None:
     _, text = await output(runtime, rig.shell("cat /proc/self/uid_map", userns="host"))
     assert text.split() == ["0", "0", "4294967295"]

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +183,17 @@ def test_dev_as_a_link_fills_nothing_outside(tmp_path: Path) -> None:
     for runtime in ("local", "crun"):
         outside = tmp_path / f"outside-{runtime}"
         outside.mkdir()
-        code, text = Bundle(tmp_path, without_dev(config("echo ran"))).run(
-            runtime, lambda root, to=outside: (shutil.rmtree(root / "dev"), (root / "dev").symlink_to(to))
-        )
+        hostile = partial(_dev_is_a_link, to=outside)
+        code, text = Bundle(tmp_path, without_dev(config("echo ran"))).run(runtime, hostile)
         if runtime == "local":
             assert code != 0
             assert "must be a directory, not a link" in text
         assert bool(list(outside.iterdir())) == (runtime == "crun"), text
+
+
+def _dev_is_a_link(root: Path, *, to: Path) -> None:
+    shutil.rmtree(root / "dev")
+    (root / "dev").symlink_to(to)
 
 
 @pytest.mark.parametrize("runtime", ["local", "runc"])

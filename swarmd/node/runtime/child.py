@@ -17,6 +17,7 @@ import struct
 
 from swarmd.node.runtime import (
     child_foreign,
+    child_layers,
     child_mounts,
     child_process,
     child_remap,
@@ -250,6 +251,7 @@ def _reason(error: OSError) -> str:
 
 
 STEPS: dict[str, Callable[..., None]] = {
+    **child_layers.STEPS,
     **child_mounts.STEPS,
     **child_foreign.STEPS,
     **child_remap.STEPS,

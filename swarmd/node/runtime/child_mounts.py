@@ -66,16 +66,6 @@ def _private(child: Child) -> None:
     kernel.mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
 
 
-def _overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:
-    # By descriptor: the options must fit into one page, and ':' or ',' in a path would need escapes.
-    fds = [os.open(path, linux.O_PATH | os.O_DIRECTORY) for path in (*lowers, upper, work)]
-    names = [f"/proc/self/fd/{fd}" for fd in fds]
-    options = f"lowerdir={':'.join(names[:-2])},upperdir={names[-2]},workdir={names[-1]}"
-    kernel.mount("overlay", root, "overlay", 0, options)
-    for fd in fds:
-        os.close(fd)
-
-
 def _rootfs(child: Child, root: str) -> None:
     kernel.mount(root, root, None, linux.MS_BIND | linux.MS_REC)
 
@@ -268,7 +258,6 @@ STEPS: dict[str, Callable[..., None]] = {
     "null": _null,
     "source": _source,
     "private": _private,
-    "overlay": _overlay,
     "rootfs": _rootfs,
     "pivot": _pivot,
     "mount": _mount,

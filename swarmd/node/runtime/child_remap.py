@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from swarmd.node.runtime import child_mounts, kernel, kernel_mounts, wire
+from swarmd.node.runtime.child_layers import ROOT, map_ids
 from swarmd.node.runtime.child_paths import Child, write_text
 from swarmd.node.runtime.core import linux
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_ROOT = -1  # the slot of the overlay
 
 
 def _user_namespace(child: Child, uid_map: str, gid_map: str) -> None:
@@ -46,30 +44,7 @@ def _streams(child: Child, uid: int, gid: int) -> None:
 
 
 def _idmap(child: Child, slot: int, recursive: bool) -> None:
-    _map(child, child.trees[slot], recursive=recursive)
-
-
-def _map(child: Child, tree: int, *, recursive: bool) -> None:
-    try:
-        kernel.mount_setattr(tree, linux.MOUNT_ATTR_IDMAP, recursive=recursive, userns=child.user_space)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise OSError(errno.EINVAL, "its file system cannot map user ids; use userns=host") from None
-
-
-def _mapped_overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:
-    """Each layer is covered by itself with mapped ids.  The upper directory belongs to the mapped root: were
-    it mapped too, the overlay would become read-only."""
-    for path in lowers:
-        tree = kernel.open_tree(path)
-        _map(child, tree, recursive=False)
-        place = os.open(path, linux.O_PATH | os.O_DIRECTORY)
-        kernel.move_mount(tree, place)
-        os.close(place)
-        os.close(tree)
-    child_mounts.STEPS["overlay"](child, root, lowers, upper, work)
-    child.trees[_ROOT] = kernel.open_tree(root)
+    map_ids(child, child.trees[slot], recursive=recursive)
 
 
 def _inner(child: Child, flags: int) -> None:
@@ -101,7 +76,7 @@ def _filesystem(child: Child, slot: int, kind: str, source: str, data: list[str]
 
 def _mapped_root(child: Child) -> None:
     """The overlay covers the root and becomes it: paths to where it was may be closed to us by now."""
-    tree = child.trees.pop(_ROOT)
+    tree = child.trees.pop(ROOT)
     top = os.open("/", linux.O_PATH | os.O_DIRECTORY)
     kernel.move_mount(tree, top)
     os.fchdir(tree)
@@ -114,7 +89,6 @@ STEPS: dict[str, Callable[..., None]] = {
     "user_namespace": _user_namespace,
     "streams": _streams,
     "idmap": _idmap,
-    "mapped_overlay": _mapped_overlay,
     "inner": _inner,
     "filesystem": _filesystem,
     "mapped_root": _mapped_root,

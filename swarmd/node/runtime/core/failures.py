@@ -9,6 +9,12 @@ from swarmd.node.runtime.core.exits import CANNOT, NOT_STARTED, StartFailed, exe
 
 _DOING = {
     "overlay": "mounting the image layers",
+    "mapped_overlay": "mounting the image layers with mapped ids",
+    "mapped_root": "changing to the container's root",
+    "user_namespace": "making the user namespace",
+    "idmap": "mapping the ids of a mount",
+    "inner": "making the namespaces",
+    "filesystem": "mounting",
     "pivot": "changing to the container's root",
     "join": "entering the cgroup",
     "clone": "making the namespaces",

@@ -59,6 +59,7 @@ _IGNORED = frozenset(
     {"defaults", "remount", "nolazytime", "nomand", "silent", "loud", "iversion", "noiversion"}
 )
 _COPY_UP = frozenset({"tmpcopyup", "copyup"})
+_NO_DATA = _IGNORED | _COPY_UP | {"bind", "rbind", "idmap", "ridmap"}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +98,7 @@ def parse(options: tuple[str, ...], *, where: str = "mount options") -> Options:
             propagation.append(PROPAGATION[option])
         elif not option or "\0" in option:
             raise Invalid(f"{where}: {option!r} is not an option")
-        elif option not in _IGNORED | _COPY_UP | {"bind", "rbind", "idmap", "ridmap"}:
+        elif option not in _NO_DATA:
             data.append(_SUPERBLOCK.get(option, option))
     return Options(
         set=bits[""][0],
@@ -117,7 +118,7 @@ def parse(options: tuple[str, ...], *, where: str = "mount options") -> Options:
 def names() -> tuple[str, ...]:
     """Every option that is understood here and not left to a file system."""
     below = {f"r{name}" for name in _ATTRIBUTES}
-    others = {*PROPAGATION, *_SUPERBLOCK, *_IGNORED, *_COPY_UP, "bind", "rbind", "idmap", "ridmap"}
+    others = {*PROPAGATION, *_SUPERBLOCK, *_NO_DATA}
     return tuple(sorted({*_ATTRIBUTES, *below, *others}))
 
 

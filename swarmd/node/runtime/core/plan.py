@@ -105,6 +105,7 @@ def _files(spec: oci.Spec, facts: HostFacts, layout: Layout, extra: Extensions) 
     return [
         *sources,
         ("private",),
+        *plan_mounts.layers(spec, root, extra),
         ("overlay", root, list(layers.lower), layers.upper, layers.work) if layers else ("rootfs", root),
         *_hooks_before_pivot(spec),
         ("pivot", root),

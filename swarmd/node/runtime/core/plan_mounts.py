@@ -15,6 +15,7 @@ from swarmd.node.runtime.core.mountopts import Options, parse
 
 Step = tuple[Any, ...]
 
+_COLON = re.compile(r"(?<!\\):")
 _PEER_ROOT = re.compile(r"/proc/(\d+)/root(/.*)")
 _KERNEL_TREES = ("/proc", "/sys")
 # Files of /proc that may be replaced by others that say the same of the container (lxcfs does).
@@ -40,7 +41,7 @@ def mounts(
     sources: list[Step] = [("null",)] if spec.linux.masked_paths else []
     attachments: list[Step] = []
     for slot, mount in enumerate(spec.mounts):
-        target = posixpath.normpath("/" + mount.destination.lstrip("/"))
+        target = _normal(mount.destination)
         options = parse(mount.options)
         if options.bind or mount.type == "bind":
             _check_bind(target)
@@ -50,11 +51,35 @@ def mounts(
             taken, placed = _own_groups(target, options, layout, first=_GROUP_SLOTS * (slot + 1))
             sources += taken
             attachments += placed
+        elif mount.type == "overlay":
+            attachments.append(("attach", slot, target, *_attributes(options), False))
         elif mount.type == "cgroup":
             attachments += _cgroups(target, mount, options, facts)
         else:
             attachments += _filesystem(target, mount, options)
     return sources, attachments
+
+
+def layers(spec: oci.Spec, root: str, extra: Extensions) -> list[Step]:
+    """Images to be shown, put together at ``root`` before the container's own is there."""
+    steps: list[Step] = []
+    for slot, mount in enumerate(spec.mounts):
+        if mount.type != "overlay":
+            continue
+        data = dict(option.partition("=")[::2] for option in parse(mount.options).data)
+        lowers = [_unescaped(path) for path in _COLON.split(data.pop("lowerdir", ""))]
+        more = ",".join(f"{name}={value}" if value else name for name, value in data.items())
+        _, subpath = extra.subpaths.get(_normal(mount.destination), ("", ""))
+        steps.append(("layers", slot, root, lowers, more, subpath))
+    return steps
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\(.)", r"\1", path)
 
 
 def _check_bind(target: str) -> None:
@@ -144,7 +169,7 @@ def _own_groups(
 def devices(spec: oci.Spec) -> list[Step]:
     """Device nodes and links of /dev; none if a tree of somebody else's is bound there."""
     for mount in spec.mounts:
-        if posixpath.normpath("/" + mount.destination.lstrip("/")) == "/dev" and (
+        if _normal(mount.destination) == "/dev" and (
             mount.type == "bind" or {"bind", "rbind"} & set(mount.options)
         ):
             return []

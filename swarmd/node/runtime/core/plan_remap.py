@@ -44,6 +44,7 @@ def files(
         *_mapped(spec),
         *(("source", slot, source, "", False, 0) for slot, source, _ in nodes),
         ("private",),
+        *plan_mounts.layers(spec, root, extra),
         ("mapped_overlay", root, list(layers.lower), layers.upper, layers.work),
         ("inner", flags),
         *early,
