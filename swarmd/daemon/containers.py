@@ -58,6 +58,7 @@ class Containers:
             allow=config.exec_allow,
             names=self.keeper.names,
             image_of=self._image_of,
+            health_of=self._health_of,
             killed=self.keeper.killed,
         )
 
@@ -88,6 +89,10 @@ class Containers:
         if record is not None:
             return record.image
         return member.working.worker.image_of(container_id) if member is not None else ""
+
+    def _health_of(self, container_id: str) -> str:
+        member = self._member()
+        return member.working.worker.health_of(container_id) if member is not None else ""
 
     def _facts(self) -> NodeFacts:
         member = self._member()

@@ -19,6 +19,7 @@ def test_an_update_to_what_is_never_healthy_pauses_and_the_rest_serves_on(lab: L
     )
     lab.until_running("web", 2)
     lab.until_answered(80)
+    assert sum(lab.ask("ps", node=node).count("(healthy)") for node in lab.nodes) == 2
     with Visitor(lab, 80, ["node2"]) as visitor:
         done = lab.on(
             "node1",

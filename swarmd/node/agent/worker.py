@@ -86,6 +86,11 @@ class Worker:
         runner = self._runners.get(task_id)
         return runner.record.template.container.image if runner is not None else ""
 
+    def health_of(self, task_id: str) -> str:
+        """What its health check last said; "" without one."""
+        runner = self._runners.get(task_id)
+        return runner.record.status.health if runner is not None else ""
+
     def running(self) -> int:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)
 

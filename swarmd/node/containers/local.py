@@ -38,6 +38,7 @@ class LocalContainers:
         allow: Allow = "all",
         names: Names = dict,
         image_of: Callable[[str], str] = lambda container_id: "",
+        health_of: Callable[[str], str] = lambda container_id: "",
         killed: Callable[[str, str], None] = lambda container_id, signal: None,
     ) -> None:
         self.runtime = runtime
@@ -49,6 +50,7 @@ class LocalContainers:
         self._names = names
         self._killed = killed
         self.image_of = image_of
+        self.health_of = health_of
 
     # -- which one -------------------------------------------------------------------------------
 

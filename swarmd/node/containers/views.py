@@ -23,5 +23,6 @@ def view(here: LocalContainers, state: ContainerState) -> pb.ContainerView:
         error=state.error,
         labels=labels,
         pid=state.pid,
+        health=here.health_of(state.id),
         task_id=labels.get("com.docker.swarm.task.id", ""),
     )
