@@ -186,6 +186,12 @@ def user_namespace(config: Config) -> None:
     config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
 
 
+def users_of_the_host_that_are_nobody(config: Config) -> None:
+    user_namespace(config)
+    mapping = [{"containerID": 0, "hostID": 100_000, "size": 5000}]
+    config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
+
+
 def nothing_masked(config: Config) -> None:
     config["linux"]["maskedPaths"] = config["linux"]["readonlyPaths"] = []
 
@@ -194,7 +200,8 @@ def nothing_masked(config: Config) -> None:
     "change",
     [
         nothing, some_user, capabilities, capabilities_of_a_user, limits, readonly_root, few_namespaces,
-        namespaces_by_path, mounts, devices, sysctls, user_namespace, nothing_masked,
+        namespaces_by_path, mounts, devices, sysctls, user_namespace,
+        users_of_the_host_that_are_nobody, nothing_masked,
     ],
     ids=lambda change: change.__name__,
 )  # fmt: skip

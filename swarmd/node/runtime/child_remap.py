@@ -54,6 +54,10 @@ def _own_root(child: Child, root: str) -> None:
 def _inner(child: Child, flags: int) -> None:
     """The clone waits until the spawner has been told of it, and is root from here on."""
     kernel.setns(child.user_space, linux.CLONE_NEWUSER)
+    # Before the clone: what its namespaces have of themselves, such as the message queues, is then root's.
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
     reading, writing = os.pipe()
     pid, _ = kernel.clone(flags | linux.CLONE_PARENT)
     if pid:
@@ -62,9 +66,6 @@ def _inner(child: Child, flags: int) -> None:
     os.close(writing)
     os.read(reading, 1)
     os.close(reading)
-    os.setgroups(())
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
     kernel.prctl(linux.PR_SET_DUMPABLE, 0)
     os.setsid()
     # a kernel without keyrings, or the quota is used up: then there is none to share
