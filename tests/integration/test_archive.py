@@ -304,3 +304,14 @@ async def test_a_container_that_did_nothing_has_no_changes(rig: Rig, runtime: Lo
     config = rig.shell("exec sleep 1000", mounts=(Mount(target="/a/b/c", kind="tmpfs"),))
     await start(runtime, config)
     assert await runtime.archives.diff(config.id) == []
+
+
+async def test_many_layers_are_read_of_a_stopped_container(rig: Rig, runtime: LocalRuntime) -> None:
+    layers = [rig.base / f"layer{number}" for number in range(40)]
+    for number, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / f"file{number}").write_text("x")
+    config = rig.config("true", lower_dirs=(*map(str, layers), str(rig.image)))
+    await runtime.create(config)
+    await runtime.stop(config.id, grace=0)
+    assert [member.name for member in (await taken(runtime, config.id, "/file39")).getmembers()] == ["file39"]

@@ -14,6 +14,7 @@ from swarmd.node.runtime.exec_port import ExecConfig
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Files, Mount
 from tests.integration.runtime_rig import Rig, failed, output, running, start, until_line
+from tests.integration.test_archive import an_archive, pieces, taken
 
 pytestmark = pytest.mark.root
 
@@ -99,6 +100,27 @@ async def test_an_image_shown_inside_is_the_containers_too(rig: Rig, runtime: Lo
         mount = Mount(target="/i", kind="image", source=str(rig.base / "top"), layers=layers)
         _, text = await output(runtime, rig.shell("stat -c %u /i/new /i/bin/sh 2>/dev/null", mounts=(mount,)))
         assert text.split() == ["0"] * (1 + len(layers))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_files_go_in_and_out_with_the_containers_numbers(
+    rig: Rig, runtime: LocalRuntime, stopped: bool
+) -> None:
+    config = rig.shell("touch /mine; echo up; exec sleep 1000")
+    await start(runtime, config)
+    await until_line(runtime, config.id, "up")
+    if stopped:
+        await runtime.stop(config.id, grace=0)
+    await runtime.archives.write(config.id, "/", pieces(an_archive(("given", b"x"), uid=7)), keep_owners=True)
+    assert os.stat(runtime.container_dir(config.id) / "upper/given").st_uid == FIRST + 7
+    for name, uid in (("mine", 0), ("given", 7), ("bin/busybox", 0)):
+        (member,) = (await taken(runtime, config.id, f"/{name}")).getmembers()
+        assert member.uid == uid, name
+
+
+async def test_another_runtime_cannot_do_that(rig: Rig, runtime: LocalRuntime) -> None:
+    with pytest.raises(Invalid, match="userns=host"):
+        await runtime.create(rig.config("true", runtime="crun"))
 
 
 async def test_it_can_be_left_out_and_some_things_need_that(rig: Rig, runtime: LocalRuntime) -> None:

@@ -118,7 +118,7 @@ def parse(options: tuple[str, ...], *, where: str = "mount options") -> Options:
 def names() -> tuple[str, ...]:
     """Every option that is understood here and not left to a file system."""
     below = {f"r{name}" for name in _ATTRIBUTES}
-    others = {*PROPAGATION, *_SUPERBLOCK, *_IGNORED, *_COPY_UP, "bind", "rbind", "idmap", "ridmap"}
+    others = {*PROPAGATION, *_SUPERBLOCK, *_NO_DATA}
     return tuple(sorted({*_ATTRIBUTES, *below, *others}))
 
 
