@@ -123,3 +123,15 @@ async def test_limits_are_kept_or_refused(rig: Rig, runtime: LocalRuntime) -> No
         ):
             await runtime.create(config)
         assert runtime.inspect(config.id) is None
+
+
+async def test_a_daemon_in_real_time_runs_containers_that_are_not(rig: Rig) -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        async with running(rig) as runtime:
+            config = rig.shell("sleep 1000")
+            pid = await start(runtime, config)
+            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    finally:
+        os.sched_setscheduler(0, *before)
