@@ -41,6 +41,8 @@ class OwnContainers(ContainerServer):
             one = view(self._here, state)
             self._complete(one)
             answer.containers.append(one)
+        made = {one.id for one in answer.containers}
+        answer.containers.extend(_unmade(record) for record in self._keeper.all() if record.id not in made)
         return answer
 
     async def GetContainer(self, request: pb.ContainerRequest, context: Any) -> pb.GetContainerResponse:
@@ -119,3 +121,17 @@ class OwnContainers(ContainerServer):
             return self._keeper.find(ref).id
         except SwarmError:
             return self._here.find(ref)
+
+
+def _unmade(record: Record) -> pb.ContainerView:
+    """One whose container could not be made when it was to run again: it is there all the same."""
+    return pb.ContainerView(
+        id=record.id,
+        name=record.name,
+        image=record.image,
+        command=(*record.spec.command, *record.spec.args),
+        created_at=record.created_at,
+        status="created",
+        restarts=record.restarts,
+        restart_policy=record.restart.policy,
+    )

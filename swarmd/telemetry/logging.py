@@ -25,6 +25,7 @@ def configure(level: str, file: Path | None) -> None:
         structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -39,6 +40,13 @@ def configure(level: str, file: Path | None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(number),
         cache_logger_on_first_use=False,
+    )
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Not that a caller hung up while an answer was on its way, for which gRPC has a traceback."""
+    return not (
+        record.name.startswith("grpc.") and str(record.msg).startswith("ExecuteBatchError raised in core")
     )
 
 

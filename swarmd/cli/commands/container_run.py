@@ -71,7 +71,7 @@ def run(detach: bool | None, detach_keys: bytes, sig_proxy: bool | None, **given
                 click.echo(made.id)
                 return 0
             code, left = _follow(client, made.id, given, detach_keys, signals=sig_proxy is not False)
-        except RunFailed:
+        except CliError:
             if given["rm"]:
                 _remove(client, made.id)
             raise
