@@ -270,3 +270,14 @@ def test_many_containers_at_once(podman: Podman) -> None:
     made = [podman.daemon("box", "sleep", "1000") for _ in range(4)]
     assert set(made) <= set(podman("ps", "-q", "--no-trunc").split())
     podman("rm", "-f", "-t", "0", *made)
+
+
+def test_a_pod_shares_namespaces(podman: Podman) -> None:
+    made = podman(
+        "pod", "create", "--network", "none", "--share", "ipc,uts,net", "--infra-image", "box",
+        "--infra-command", "sleep 1000",
+    )  # fmt: skip
+    first, second = (podman("run", "-d", "--pod", made, "box", "sleep", "1000") for _ in range(2))
+    seen = [podman("exec", one, "readlink", "/proc/self/ns/uts") for one in (first, second)]
+    assert seen[0] == seen[1] != os.readlink("/proc/self/ns/uts")
+    podman("pod", "rm", "-f", "-t", "0", made)

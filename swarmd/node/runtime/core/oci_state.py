@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -66,7 +65,7 @@ def status(seen: Seen) -> Status:
 
 def hook_state(record: Record, at: str) -> bytes:
     """What a hook reads: the state as the specification has it."""
-    return json.dumps(_state(record, at, pid=record.pid)).encode()
+    return msgspec.json.encode(_state(record, at, pid=record.pid))
 
 
 def state(record: Record, now: Status) -> str:
@@ -76,7 +75,7 @@ def state(record: Record, now: Status) -> str:
     document |= {
         "rootfs": record.rootfs, "created": record.created, "systemd-scope": "", "owner": record.owner,
     }  # fmt: skip
-    return json.dumps(document, indent=4)
+    return pretty(document)
 
 
 def _state(record: Record, now: str, *, pid: int) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _state(record: Record, now: str, *, pid: int) -> dict[str, Any]:
 
 def listing(rows: Iterable[tuple[Record, Status]]) -> str:
     """As ``list --format json`` prints it."""
-    return json.dumps(
+    return pretty(
         [
             {
                 "id": record.id,
@@ -101,9 +100,13 @@ def listing(rows: Iterable[tuple[Record, Status]]) -> str:
                 "owner": record.owner,
             }
             for record, now in rows
-        ],
-        indent=4,
+        ]
     )
+
+
+def pretty(document: Any) -> str:
+    """JSON for people."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=4).decode()
 
 
 def table(rows: Iterable[tuple[Record, Status]]) -> str:

@@ -4,7 +4,6 @@ than all else that is done to make a container."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 
 from swarmd.node.runtime.core import oci
@@ -19,6 +18,8 @@ def program(spec: oci.Spec, root: str) -> bytes | None:
     profile = spec.linux.seccomp
     if profile is None:
         return None
+    import hashlib  # it loads a library that containers without a profile do not need
+
     release = os.uname().release  # another kernel may know more system calls
     name = hashlib.sha256(release.encode() + oci.encode(profile)).hexdigest()
     path = f"{root}/{_DIRECTORY}/{name}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from swarmd.model.errors import Unavailable
 from swarmd.node.runtime.core.oci import Hook
 
@@ -12,6 +10,8 @@ _TEXT = 4096
 
 def run(kind: str, hooks: tuple[Hook, ...], state: bytes, cwd: str | None = None) -> None:
     """In order, each to its end; :class:`Unavailable` for the first that fails or takes too long."""
+    import subprocess  # few containers have hooks, and the command is to start fast
+
     for hook in hooks:
         env = dict(entry.partition("=")[::2] for entry in hook.env)
         try:

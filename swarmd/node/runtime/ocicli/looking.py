@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -35,7 +34,7 @@ def ps(context: Context, words: Words) -> int:
     record = context.store.load(words.operands[0])
     context.require(record, "created", "running", "paused", doing="list the processes of")
     pids = groups.processes(context.groups(record)) or [record.pid]
-    _print(json.dumps(pids, indent=2) if chosen == "json" else "\n".join(["PID", *map(str, pids)]))
+    _print(oci_state.pretty(pids) if chosen == "json" else "\n".join(["PID", *map(str, pids)]))
     return 0
 
 
@@ -47,7 +46,7 @@ def _format(words: Words) -> str:
 
 
 def features(_context: Context, _words: Words) -> int:
-    _print(json.dumps(oci_documents.features(mountopts.names()), indent=2))
+    _print(oci_state.pretty(oci_documents.features(mountopts.names())))
     return 0
 
 
@@ -56,7 +55,7 @@ def spec(_context: Context, words: Words) -> int:
     document = oci_documents.example(rootless=words.has("rootless"), uid=os.getuid(), gid=os.getgid())
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(json.dumps(document, indent=4) + "\n")
+            file.write(oci_state.pretty(document) + "\n")
     except FileExistsError:
         raise Conflict(f"{path} exists already; remove it to have a new one") from None
     except OSError as error:

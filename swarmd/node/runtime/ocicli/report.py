@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+
+import msgspec
 
 from swarmd.model.errors import Invalid
 
@@ -36,7 +37,7 @@ class Reporter:
     def _write(self, level: str, text: str) -> None:
         now = timestamp()
         if self._json:
-            line = json.dumps({"msg": text, "level": level, "time": now})
+            line = msgspec.json.encode({"msg": text, "level": level, "time": now}).decode()
         else:
             line = f"{now}: {text}" if self._fd >= 0 else text
         if self._fd >= 0:

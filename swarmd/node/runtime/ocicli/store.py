@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 
 import msgspec
@@ -132,5 +131,8 @@ class Store:
             return []
 
     def remove(self, container_id: str) -> None:
+        directory = self.directory(container_id)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.directory(container_id))
+            for entry in os.scandir(directory):
+                os.unlink(entry.path)  # there are only files
+            os.rmdir(directory)
