@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.model.errors import Unavailable
 from swarmd.node.runtime.local import LocalRuntime
 from tests.integration.runtime_rig import (
     Rig,
+    cgroup_dirs,
     end,
     eventually,
     log_text,
@@ -101,6 +103,36 @@ async def test_on_a_full_disk_containers_run_on_and_the_log_says_what_it_lacks(
         said = sum(len(line) + 1 for line in text.splitlines() if "swarmd" not in line)
         assert said + lost == len("up\nafter\n") + sum(len(f"{number}\n") for number in range(1, 3001))
         assert text.endswith("after\n")
+
+
+async def test_a_container_that_finds_no_room_is_refused_and_leaves_nothing(
+    small_disk: Path, rig: Rig
+) -> None:
+    filler = small_disk / "filler"
+    async with running(rig) as runtime:
+        await output(runtime, rig.config("true"))
+        fill(filler)
+        config = rig.config("true")
+        with pytest.raises(Unavailable, match="No space left on device"):
+            await runtime.create(config)
+        assert runtime.list() == []
+        assert list((rig.data / "containers").iterdir()) == []
+        assert list((rig.run / "ctr").iterdir()) == []
+        assert cgroup_dirs(runtime, config.id) == []
+        filler.unlink()
+        assert (await output(runtime, rig.shell("echo room")))[1] == "room\n"
+
+
+async def test_a_container_whose_layer_is_full_is_told_so_and_its_end_is_noted(
+    small_disk: Path, rig: Rig
+) -> None:
+    async with running(rig) as runtime:
+        script = "dd if=/dev/zero of=/fill bs=64k; sleep 0.1; dd if=/dev/zero of=/fill2 bs=1; exit 9"
+        config = rig.shell(script)
+        await start(runtime, config)
+        assert (await runtime.wait(config.id)).exit_code == 9
+        await runtime.remove(config.id)
+        assert list((rig.data / "containers").iterdir()) == []
 
 
 def fill(path: Path) -> None:

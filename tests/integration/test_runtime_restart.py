@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -257,18 +258,38 @@ async def in_the_v2_tree(rig: Rig, found: cgroups.Cgroups) -> None:
         assert text.splitlines()[-1] == "0::/"
 
 
-async def test_the_spawner_stays_small_and_leaks_nothing(rig: Rig, runtime: LocalRuntime) -> None:
-    await output(runtime, rig.config("true"))
-    spawner = pid_of(rig, "spawnd.py")
-    await eventually(lambda: len(os.listdir(f"/proc/{spawner}/fd")) > 0)
-    before = len(os.listdir(f"/proc/{spawner}/fd"))
-    for _ in range(10):
-        await output(runtime, rig.config("true"))
-    assert len(os.listdir(f"/proc/{spawner}/fd")) == before
+async def test_many_starts_leave_the_spawner_and_the_pump_as_they_were(
+    rig: Rig, runtime: LocalRuntime
+) -> None:
+    await asyncio.gather(*(output(runtime, rig.config("true")) for _ in range(10)))
+    spawner, pump = pid_of(rig, "spawnd.py"), pid_of(rig, "logd.py")
+    await eventually(lambda: "Z" not in states_below(spawner))
+    held, before = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (spawner, pump)], mounts(rig)
+    size = resident(spawner)
+    for _ in range(12):
+        await asyncio.gather(*(output(runtime, rig.config("true")) for _ in range(10)))
+    for pid, count in zip((spawner, pump), held, strict=True):
+        await eventually(partial(has_at_most, pid, count))
+    assert mounts(rig) == before
     assert len(os.listdir(f"/proc/{spawner}/task")) == 1
-    status = Path(f"/proc/{spawner}/status").read_text()
-    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    assert resident < 16 * 1024
+    assert resident(spawner) < size + 512
+    assert resident(spawner) < 16 * 1024
+    assert list((rig.run / "ctr").iterdir()) == []
+
+
+def has_at_most(pid: int, count: int) -> bool:
+    return len(os.listdir(f"/proc/{pid}/fd")) <= count
+
+
+def resident(pid: int) -> int:
+    """Kilobytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def states_below(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] for child in children]
 
 
 def mounts(rig: Rig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -176,3 +177,40 @@ async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
 
 async def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
     assert await lines(tmp_path / "nothing", follow=True) == []
+
+
+async def test_hundreds_follow_with_one_descriptor_and_hear_each_line(tmp_path: Path) -> None:
+    """The kernel gives a user 128 inotify descriptors."""
+    files = []
+    for number in range(20):
+        (tmp_path / str(number) / "log").mkdir(parents=True)
+        files.append(LogFiles(str(tmp_path / str(number) / "log"), 0, 1))
+    heard: list[list[bytes]] = [[] for _ in range(300)]
+
+    async def follow(reader: int) -> None:
+        async for line in read_logs(tmp_path / str(reader % 20), follow=True):
+            heard[reader].append(line.data)
+
+    before = len(os.listdir("/proc/self/fd"))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for reader in range(300):
+            group.create_task(follow(reader))
+        await asyncio.sleep(0)
+        for number, each in enumerate(files):
+            each.write(STDOUT, b"%d\n" % number)
+        while not all(heard):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert sum("inotify" in link(fd) for fd in os.listdir("/proc/self/fd")) == 1
+        for each in files:
+            each.write(END, b"")
+    assert heard == [[b"%d\n" % (reader % 20)] for reader in range(300)]
+    for each in files:
+        each.close()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def link(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""

@@ -36,6 +36,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {  # x86_64, aarch64
     "bpf": (321, 280),
     "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),
+    "inotify_rm_watch": (255, 28),
     "pidfd_send_signal": (424, 424),
     "open_tree": (428, 428),
     "move_mount": (429, 429),
@@ -120,6 +121,7 @@ _keyctl = call("keyctl", c_int, c_char_p)
 _bpf = call("bpf", c_int, c_char_p, c_uint)
 _inotify_init1 = call("inotify_init1", c_int)
 _inotify_add_watch = call("inotify_add_watch", c_int, c_char_p, c_uint)
+_inotify_rm_watch = call("inotify_rm_watch", c_int, c_int)
 _pidfd_send_signal = call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
 _open_tree = call("open_tree", c_int, c_char_p, c_uint)
 _move_mount = call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
@@ -258,13 +260,27 @@ def tee(source: int, target: int, size: int) -> int:
 
 def inotify(path: str, mask: int) -> int:
     """A non-blocking descriptor that becomes readable when something of ``mask`` happens at ``path``."""
-    fd = _inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = inotify_init()
     try:
-        _inotify_add_watch(fd, _bytes(path), mask)
+        inotify_add(fd, path, mask)
     except OSError:
         os.close(fd)
         raise
     return fd
+
+
+def inotify_init() -> int:
+    """A non-blocking descriptor that becomes readable when something happens where it is told to look."""
+    return _inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def inotify_add(fd: int, path: str, mask: int) -> int:
+    """The number of the watch; the same for the same directory."""
+    return _inotify_add_watch(fd, _bytes(path), mask)
+
+
+def inotify_remove(fd: int, watch: int) -> None:
+    _inotify_rm_watch(fd, watch)
 
 
 def process_start(pid: int) -> str:

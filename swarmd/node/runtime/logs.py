@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from swarmd.node.runtime import kernel
-from swarmd.node.runtime.core import linux, logrecord
+from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.core.logformat import LogLine, Record, decode, previous
+from swarmd.node.runtime.watching import Watch
 
 __all__ = ["LogLine", "read_logs"]
 
@@ -47,7 +46,7 @@ class _Reader:
         self._number = 0
         self._fd = -1
         self._rest = b""
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         self._ended = False
 
     def last(self, count: int) -> list[LogLine]:
@@ -77,7 +76,7 @@ class _Reader:
 
     async def records(self, *, follow: bool) -> AsyncIterator[Record]:
         if follow:
-            self._watch = _Watch(self._directory)
+            self._watch = Watch(self._directory)
         while True:
             newest = self._numbers()
             for record in self._read():
@@ -154,32 +153,3 @@ def _backwards(fd: int, end: int) -> Iterator[Record]:
             return
         yield from decode(os.pread(fd, length, end - length))[0]
         end -= length
-
-
-class _Watch:
-    """Wakes a reader when something happens in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._fd = -1
-        with contextlib.suppress(FileNotFoundError):
-            mask = linux.IN_MODIFY | linux.IN_CREATE | linux.IN_DELETE_SELF
-            self._fd = kernel.inotify(str(directory), mask)
-            self._loop.add_reader(self._fd, self._readable)
-
-    def _readable(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._fd, 64 * 1024)
-        self._event.set()
-
-    async def changed(self) -> None:
-        """Since the last call."""
-        if self._fd >= 0:
-            await self._event.wait()
-        self._event.clear()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
