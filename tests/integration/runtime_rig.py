@@ -19,6 +19,7 @@ from swarmd.node.runtime.core import cgroups
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
+from swarmd.node.runtime.sessions import Session
 
 BUSYBOX = "/bin/busybox"
 _NAMES = """
@@ -132,6 +133,17 @@ def end(pid: int) -> None:
     assert pid > 0, "there is no such process, and 0 would be all of ours"
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+async def read_until(session: Session, words: bytes) -> bytes:
+    """What is read from a session up to and with ``words``, carriage returns left out."""
+    text = b""
+    async with asyncio.timeout(60):
+        while words not in text:
+            piece = await session.read()
+            assert piece is not None, f"the output ended: {text!r}"
+            text += piece[1].replace(b"\r", b"")
+    return text
 
 
 async def eventually(what: Callable[[], object]) -> None:

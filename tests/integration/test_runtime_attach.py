@@ -15,7 +15,16 @@ from swarmd.model.errors import Refused
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.sessions import Session, Size
-from tests.integration.runtime_rig import Rig, eventually, log_text, pid_of, running, start, until_line
+from tests.integration.runtime_rig import (
+    Rig,
+    eventually,
+    log_text,
+    pid_of,
+    read_until,
+    running,
+    start,
+    until_line,
+)
 
 pytestmark = pytest.mark.root
 
@@ -29,17 +38,6 @@ def rig(tmp_path: Path) -> Rig:
 async def runtime(rig: Rig) -> AsyncIterator[LocalRuntime]:
     async with running(rig) as started:
         yield started
-
-
-async def read_until(session: Session, words: bytes) -> bytes:
-    """What is read up to and with ``words``, carriage returns left out."""
-    text = b""
-    async with asyncio.timeout(60):
-        while words not in text:
-            piece = await session.read()
-            assert piece is not None, f"the output ended: {text!r}"
-            text += piece[1].replace(b"\r", b"")
-    return text
 
 
 async def read_all(session: Session) -> dict[int, bytes]:

@@ -10,10 +10,10 @@ import pytest
 
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Invalid
-from swarmd.node.runtime.exec_port import ExecConfig
+from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Files, Mount
-from tests.integration.runtime_rig import Rig, failed, output, running, start, until_line
+from tests.integration.runtime_rig import Rig, failed, output, read_until, running, start, until_line
 from tests.integration.test_archive import an_archive, pieces, taken
 
 pytestmark = pytest.mark.root
@@ -137,3 +137,35 @@ async def test_a_failure_leaves_nothing(rig: Rig, runtime: LocalRuntime) -> None
     with pytest.raises(Invalid, match="unable to find user"):
         await runtime.create(rig.config("true", user="nobody-knows"))
     assert runtime.list() == []
+
+
+@pytest.mark.parametrize("user", ["", "web"])
+async def test_streams_and_terminals_belong_to_the_user_inside(
+    rig: Rig, runtime: LocalRuntime, user: str
+) -> None:
+    """Also of what is executed: who could not open them could not write to /dev/stdout either."""
+    uid = "1000" if user else "0"
+    script = "tty; stat -c '%u %g' $(tty) /dev/console; echo x > /dev/console; read l; echo got $l"
+    config = rig.shell(script, tty=True, stdin=True, user=user)
+    await runtime.create(config)
+    attached = await runtime.attach(config.id)
+    await runtime.start(config.id)
+    assert await read_until(attached, b"x\n") == f"/dev/pts/0\n{uid} 5\n{uid} 5\nx\n".encode()
+    await attached.write(b"line\n")
+    await read_until(attached, b"got line\n")
+    assert await attached.wait() == 0
+    await attached.close()
+    config = rig.shell("sleep 1000")
+    await start(runtime, config)
+    piped = "cat > /dev/stdout; echo err > /dev/stderr; cat < /dev/stdin; id -u"
+    session = await runtime.exec(config.id, ExecConfig(args=("sh", "-c", piped), stdin=True, user=user))
+    await session.write(b"in\n")
+    await session.end_input()
+    assert (await read_until(session, f"{uid}\n".encode())).splitlines().count(b"in") == 1
+    assert await session.wait() == 0
+    await session.close()
+    script = "stty size; stat -c '%u %g' $(tty); echo x > /dev/tty"
+    wanted = ExecConfig(args=("sh", "-c", script), tty=True, size=Size(33, 44), user=user)
+    session = await runtime.exec(config.id, wanted)
+    assert await read_until(session, b"x\n") == f"33 44\n{uid} 5\nx\n".encode()
+    await session.close()

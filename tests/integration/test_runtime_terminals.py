@@ -11,8 +11,8 @@ import pytest
 from swarmd.model.errors import Invalid, Refused
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import ContainerConfig
-from swarmd.node.runtime.sessions import ExecConfig, Session, Size
-from tests.integration.runtime_rig import Rig, running, start
+from swarmd.node.runtime.sessions import ExecConfig, Size
+from tests.integration.runtime_rig import Rig, read_until, running, start
 
 pytestmark = pytest.mark.root
 
@@ -34,18 +34,6 @@ async def sleeper(rig: Rig, runtime: LocalRuntime) -> ContainerConfig:
     config = rig.config(*SLEEP)
     await start(runtime, config)
     return config
-
-
-async def read_until(session: Session, words: bytes) -> bytes:
-    """What is read up to and with ``words``, carriage returns left out."""
-    text = b""
-    async with asyncio.timeout(60):
-        while words not in text:
-            piece = await session.read()
-            assert piece is not None, f"the output ended: {text!r}"
-            assert piece[0] == 1
-            text += piece[1].replace(b"\r", b"")
-    return text
 
 
 async def test_an_exec_has_a_terminal_of_the_containers_own(rig: Rig, runtime: LocalRuntime) -> None:
