@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from swarmd.api.containers import Elsewhere
 from swarmd.control.core import which
+from swarmd.daemon.managing import Managing
 from swarmd.daemon.member import Member
 from swarmd.model.errors import NotFound, Refused, Unavailable
 from swarmd.model.objects import Node, Task
@@ -34,8 +35,12 @@ class Finder:
             return None
         member = self._member()
         if member is not None and member.managing is not None:
-            with contextlib.suppress(NotFound):
-                return await self._task(ref, member)
+            try:
+                task = await _known(ref, member.managing)
+            except NotFound:
+                pass
+            else:
+                return self._way(task, member, member.managing)
         elif member is not None:
             self._check_on_worker(ref)
             return None
@@ -50,17 +55,12 @@ class Finder:
                 f"{error} on this node, which is no manager: ask a manager for tasks of other nodes"
             ) from None
 
-    async def _task(self, ref: str, member: Member) -> Elsewhere | None:
-        assert member.managing is not None
-        with contextlib.suppress(Unavailable):
-            await member.managing.raft.read_index(timeout=CATCH_UP)
-        store = member.managing.store
-        task = which.chosen(ref, list(store.all(Task)))
+    def _way(self, task: Task, member: Member, managing: Managing) -> Elsewhere | None:
         if not task.node_id:
             raise Refused(f"task {task.name} runs nowhere: no node has been chosen for it yet")
         if task.node_id == member.memory.node_id and self._here.exact(task.id) is not None:
             return None
-        node = store.get(Node, task.node_id)
+        node = managing.store.get(Node, task.node_id)
         if node is None:
             raise NotFound(f"node {task.node_id}, where task {task.name} ran, is no longer part of the swarm")
         return Elsewhere(
@@ -68,3 +68,9 @@ class Finder:
             hostname=node.description.hostname or node.id,
             using=lambda: member.channels.using(node.status.address, node.id),
         )
+
+
+async def _known(ref: str, managing: Managing) -> Task:
+    with contextlib.suppress(Unavailable):
+        await managing.raft.read_index(timeout=CATCH_UP)
+    return which.chosen(ref, list(managing.store.all(Task)))
