@@ -36,8 +36,10 @@ class Elsewhere(msgspec.Struct, frozen=True):
     using: Callable[[], contextlib.AbstractContextManager[Any]]
 
 
-Find = Callable[[str], Awaitable["Elsewhere | None"]]
-"""Where the container is that a user calls so; None: here.  Raises NotFound, Invalid, Refused."""
+Find = Callable[[str], Awaitable["Elsewhere | str | None"]]
+"""Where the container is that a user calls so; its id if it is here, None: here under that name.
+
+Raises NotFound, Invalid, Refused."""
 
 
 class ContainersHandlers(grpc.GenericRpcHandler):
@@ -149,13 +151,17 @@ class ContainersHandlers(grpc.GenericRpcHandler):
                 yield None  # an empty stream: the method knows what to say
                 return
             place = await self._place(request)
+            if isinstance(place, str):
+                _rename(request, place)
+                yield None
+                return
             if place is not None:
                 _rename(request, place.container_id)
             yield place
         except SwarmError as error:
             await errors.abort(context, error)
 
-    async def _place(self, request: Any) -> Elsewhere | None:
+    async def _place(self, request: Any) -> Elsewhere | str | None:
         if isinstance(request, pb.StatsRequest):
             return await self._find(request.refs[0]) if len(request.refs) == 1 else None
         return await self._find(request.ref)

@@ -29,8 +29,11 @@ class Finder:
         self._here = here
         self._member = member
 
-    async def find(self, ref: str) -> Elsewhere | None:
-        """None: a container of this node.  Raises NotFound, Invalid, Refused."""
+    async def find(self, ref: str) -> Elsewhere | str | None:
+        """None: a container of this node by that name; its id where it was found by more.
+
+        Raises NotFound, Invalid, Refused.
+        """
         if self._here.exact(ref) is not None:
             return None
         member = self._member()
@@ -55,11 +58,11 @@ class Finder:
                 f"{error} on this node, which is no manager: ask a manager for tasks of other nodes"
             ) from None
 
-    def _way(self, task: Task, member: Member, managing: Managing) -> Elsewhere | None:
+    def _way(self, task: Task, member: Member, managing: Managing) -> Elsewhere | str:
         if not task.node_id:
             raise Refused(f"task {task.name} runs nowhere: no node has been chosen for it yet")
         if task.node_id == member.memory.node_id and self._here.exact(task.id) is not None:
-            return None
+            return task.id
         node = managing.store.get(Node, task.node_id)
         if node is None:
             raise NotFound(f"node {task.node_id}, where task {task.name} ran, is no longer part of the swarm")

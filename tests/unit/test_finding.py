@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from swarmd.api.containers import Elsewhere
 from swarmd.daemon.finding import Finder
 from swarmd.model.errors import NotFound, Refused, Unavailable
 from swarmd.model.objects import Node, NodeDescription, NodeStatus
@@ -65,9 +66,16 @@ async def test_a_container_here_is_found_without_asking_anybody(place: Place) ->
 async def test_a_task_elsewhere_is_found_also_without_a_leader(place: Place, leads: bool) -> None:
     place.leads = leads
     found = await place.finder.find("t2")
-    assert found is not None
+    assert isinstance(found, Elsewhere)
     assert (found.container_id, found.hostname) == ("t2", "two")
     assert found.using() == ("10.0.0.2", "n2")  # type: ignore[comparison-overlap]
+
+
+async def test_a_service_with_one_task_means_that_task_also_on_this_node(place: Place) -> None:
+    place.runtime.add("t9", task="db.1.t9")
+    await place.put(a_task("t9", "n1", service_id="s9", service_name="db"))
+    assert await place.finder.find("db") == "t9"
+    assert await place.finder.find("t9") is None
 
 
 async def test_what_cannot_be_reached_is_said(place: Place) -> None:
