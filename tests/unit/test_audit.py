@@ -367,6 +367,7 @@ async def test_the_leader_writes_who_asked_the_follower(socket: Socket, port: Po
     request = control_pb2.RemoveServiceRequest(ref="web").SerializeToString()
     assert await socket.call("Control/RemoveService", request) == "NOT_FOUND"
     assert socket.lines == [], "the follower carried nothing out"
+    await eventually(lambda: port.audit)  # it is written behind the answer
     (line,) = map(json.loads, port.audit)
     assert line["caller"].pop("address").startswith("ipv4:127.0.0.1")
     assert line["caller"] == {"kind": "local socket", "via": "manager"}
@@ -378,6 +379,7 @@ async def test_the_node_port_records_whom_it_refuses_by_the_certificate(port: Po
     channel = port.channel("worker")
     with pytest.raises(grpc.aio.AioRpcError):
         await channel.unary_unary(short("Control/ListServices"))(b"", timeout=10)
+    await eventually(lambda: port.audit)  # it is written behind the answer
     (line,) = map(json.loads, port.audit)
     assert (line["caller"]["node"], line["caller"]["role"]) == ("worker", "worker")
     assert (line["outcome"], line["error"]) == ("denied", "only managers may make this call")
@@ -393,6 +395,7 @@ async def test_a_join_passed_on_shows_the_node_and_neither_token_nor_request(por
     await port.channel("manager").unary_unary(short("Authority/Join"))(
         request.SerializeToString(), timeout=10
     )
+    await eventually(lambda: port.audit)  # it is written behind the answer
     (line,) = map(json.loads, port.audit)
     assert (line["target"], line["answer"]["role"], line["outcome"]) == ("10.9.8.7", "worker", "ok")
     assert TOKEN.encode() not in port.audit[0]
