@@ -283,19 +283,5 @@ def inotify_remove(fd: int, watch: int) -> None:
     _inotify_rm_watch(fd, watch)
 
 
-def process_start(pid: int) -> str:
-    """When ``pid`` started (clock ticks since boot, as text), "" if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[19].decode()
-    except (OSError, IndexError):
-        return ""
-
-
-def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 def _bytes(text: str | None) -> bytes | None:
     return None if text is None else os.fsencode(text)

@@ -24,6 +24,7 @@ from swarmd.node.runtime.spawnd_state import (
     reap,
     reap_strangers,
 )
+from swarmd.node.runtime.which_process import boot_id
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Lives:
         self._loop = loop
         self._logs = logs
         self._keep = keep
-        self.boot = kernel.boot_id()
+        self.boot = boot_id()
         self.containers: dict[str, Container] = {}
         self.others: Callable[[], set[int]] = set  # children that are no containers
 

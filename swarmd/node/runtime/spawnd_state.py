@@ -8,6 +8,7 @@ import time
 
 from swarmd.node.runtime import kernel, rundir
 from swarmd.node.runtime.core import linux
+from swarmd.node.runtime.which_process import process_start
 
 TYPE_CHECKING = False  # importing typing would cost the spawner a megabyte
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def note(container: Container, boot: str) -> tuple[Any, ...]:
     told to start, of which the image it runs says whether it did.
     """
     if not container.start:
-        container.start, container.image = kernel.process_start(container.pid), _image("self")
+        container.start, container.image = process_start(container.pid), _image("self")
     status = "created" if container.status == "creating" else container.status
     identity = (os.fstat(container.pidfd).st_ino, *container.image)
     return (container.pid, container.start, boot, status, container.started, identity)
@@ -135,7 +136,7 @@ def _reopened(pid: int, start: str, inode: tuple[int, ...]) -> int:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return -1
-    if kernel.process_start(pid) == start and os.fstat(pidfd).st_ino in (inode or (os.fstat(pidfd).st_ino,)):
+    if process_start(pid) == start and os.fstat(pidfd).st_ino in (inode or (os.fstat(pidfd).st_ino,)):
         return pidfd
     os.close(pidfd)
     return -1

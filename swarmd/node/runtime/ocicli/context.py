@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from swarmd.model.errors import NotFound, Refused, SwarmError
-from swarmd.node.runtime import kernel
 from swarmd.node.runtime.core import oci_state
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.oci_state import Record, Seen, Status
 from swarmd.node.runtime.ocicli import groups
 from swarmd.node.runtime.ocicli.report import Reporter
 from swarmd.node.runtime.ocicli.store import SOCKET, Store
+from swarmd.node.runtime.which_process import boot_id
 
 
 class Context:
@@ -73,7 +73,7 @@ class Context:
 
 def is_alive(record: Record) -> bool:
     """Whether its process is the one that was made, and no corpse that waits for its parent."""
-    if record.boot != kernel.boot_id():
+    if record.boot != boot_id():
         return False
     try:
         with open(f"/proc/{record.pid}/stat", "rb") as file:

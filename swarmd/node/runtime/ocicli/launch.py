@@ -30,6 +30,7 @@ from swarmd.node.runtime.core.plan import Step, clone_flags, compile_plan, enter
 from swarmd.node.runtime.ocicli import console, filters, groups, hooks, inside, limiting, waiting
 from swarmd.node.runtime.ocicli.context import Context
 from swarmd.node.runtime.ocicli.report import timestamp
+from swarmd.node.runtime.which_process import boot_id, process_start
 
 _FDS = 4
 
@@ -178,7 +179,7 @@ def _clone(
 
 
 def _living(record: Record, pid: int) -> Record:
-    return msgspec.structs.replace(record, pid=pid, started=kernel.process_start(pid), boot=kernel.boot_id())
+    return msgspec.structs.replace(record, pid=pid, started=process_start(pid), boot=boot_id())
 
 
 def clone(spec: oci.Spec, v2: str, child: Callable[[], Any]) -> tuple[int, int]:
