@@ -54,7 +54,9 @@ def children(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
-def is_clean(spawner: int, known: set[str], held: int) -> bool:
+def is_clean(rig: Rig, spawner: int, held: int) -> bool:
+    """No child but perhaps the log pump, and no descriptor more than before."""
+    known = {str(pid_of(rig, "logd.py"))}
     return children(spawner) <= known and len(os.listdir(f"/proc/{spawner}/fd")) <= held
 
 
@@ -79,7 +81,6 @@ async def walk(rig: Rig, runtime: LocalRuntime, where: str) -> dict[int, str]:
     assert await attempt(rig, runtime, full(rig)) == ""
     fired, said = rig.run / "fired", dict[int, str]()
     spawner = pid_of(rig, SPAWNER.name)
-    known = children(spawner)
     held = len(os.listdir(f"/proc/{spawner}/fd"))
     for number in range(1, 2000):
         (rig.run / "fault").write_text(f"{where} {number}")
@@ -97,8 +98,7 @@ async def walk(rig: Rig, runtime: LocalRuntime, where: str) -> dict[int, str]:
         assert runtime.list() == []
         if pid_of(rig, SPAWNER.name) != spawner:  # it could not come back from a namespace
             spawner = pid_of(rig, SPAWNER.name)
-            known = {str(pid_of(rig, "logd.py"))}
-        await eventually(partial(is_clean, spawner, known, held))
+        await eventually(partial(is_clean, rig, spawner, held))
     raise AssertionError("it never came to an end")
 
 

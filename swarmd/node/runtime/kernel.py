@@ -121,7 +121,7 @@ _keyctl = call("keyctl", c_int, c_char_p)
 _bpf = call("bpf", c_int, c_char_p, c_uint)
 _inotify_init1 = call("inotify_init1", c_int)
 _inotify_add_watch = call("inotify_add_watch", c_int, c_char_p, c_uint)
-_inotify_rm_watch = call("inotify_rm_watch", c_int, c_int)
+inotify_remove = call("inotify_rm_watch", c_int, c_int)
 _pidfd_send_signal = call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
 _open_tree = call("open_tree", c_int, c_char_p, c_uint)
 _move_mount = call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
@@ -277,10 +277,6 @@ def inotify_init() -> int:
 def inotify_add(fd: int, path: str, mask: int) -> int:
     """The number of the watch; the same for the same directory."""
     return _inotify_add_watch(fd, _bytes(path), mask)
-
-
-def inotify_remove(fd: int, watch: int) -> None:
-    _inotify_rm_watch(fd, watch)
 
 
 def _bytes(text: str | None) -> bytes | None:
