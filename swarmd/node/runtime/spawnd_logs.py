@@ -154,10 +154,10 @@ class LogKeeper:
 
         A pump that finds another one alive ends at once; the other one connects by itself.
         """
-        if self._client is not None or self._quitting:
-            return
         if self._pump_pid and _ended(self._pump_pid):
             self._pump_pid = 0
+        if self._client is not None or self._quitting:
+            return
         if not self._pump_pid:
             pump = os.path.join(os.path.dirname(os.path.abspath(__file__)), "logd.py")
             arguments = [sys.executable, "-I", "-S", pump, self._run_dir]
