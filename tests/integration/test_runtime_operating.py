@@ -7,11 +7,12 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
-from swarmd.node.runtime import freezing
+from swarmd.node.runtime import freezing, kernfiles
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Limits, Throttle
 from tests.integration.runtime_rig import Rig, eventually, running, start, until_line
@@ -290,7 +291,9 @@ async def test_a_container_that_does_not_stand_still_in_time_goes_on(
     config = rig.shell(COUNTER)
     await start(runtime, config)
     directory = runtime.container_dir(config.id)
-    monkeypatch.setattr(freezing, "_PATIENCE", 0.0)
+    monkeypatch.setattr(freezing, "_PATIENCE", 0.05)
+    never = SimpleNamespace(write=kernfiles.write, read=lambda path: "frozen 0")
+    monkeypatch.setattr(freezing, "kernfiles", never)
     with pytest.raises(Unavailable, match="do not react"):
         await runtime.pause(config.id)
     state = runtime.inspect(config.id)
