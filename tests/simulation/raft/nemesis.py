@@ -140,9 +140,13 @@ class Nemesis:
         self._later(self._rng.uniform(0.5, 4.0), lambda: setattr(self._world.network, "spike", 0.0))
 
     def _move(self) -> None:
-        """A machine comes back at another address; the next one only when the others have heard of it."""
+        """A machine comes back at another address; the next one only when the others have heard of it.
+
+        The only member stays: whoever does not hear it just then could learn from nobody where it is.
+        """
         machine = self._some()
-        if machine is not None and self._world.is_located():
+        alone = len(self._world.checker.members()) == 1
+        if machine is not None and not alone and self._world.is_located():
             machine.die(power=False)
             machine.moves += 1
             self._world.note("moved", machine.name, machine.address)
