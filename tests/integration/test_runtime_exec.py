@@ -341,7 +341,7 @@ async def test_nothing_is_left_of_many(rig: Rig, runtime: LocalRuntime) -> None:
         await run(runtime, config.id, wanted, limit=10, timeout=60)
         with pytest.raises(StartFailed):
             await runtime.exec(config.id, ExecConfig(args=("nothing",)))
-    # The log pump may have come to the spawner in between: a leak would be one for each of forty.
-    await eventually(lambda: all(now <= then + 3 for now, then in zip(descriptors(), before, strict=True)))
+    # Not equal: the first program's pidfd may have been open still when they were counted.
+    await eventually(lambda: all(now <= then for now, then in zip(descriptors(), before, strict=True)))
     group = Path(cgroup_dirs(runtime, config.id)[0])
     await eventually(lambda: not list(group.glob("exec-*")))

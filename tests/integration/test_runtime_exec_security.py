@@ -78,24 +78,24 @@ async def test_no_directory_of_the_runtime_becomes_the_working_directory(
 
 async def test_a_directory_that_is_swapped_does_not_lead_outside(rig: Rig, runtime: LocalRuntime) -> None:
     swap = (
-        "ln -sfn /proc/1/root/../.. /w/dir; rm -f /w/dir; ln -sfn /tmp /w/dir; rm -f /w/dir; "
-        "mkdir /w/dir; rmdir /w/dir"
+        "ln -sfn /proc/1/root/../.. /swap/dir; rm -f /swap/dir; ln -sfn /tmp /swap/dir; rm -f /swap/dir; "
+        "mkdir /swap/dir; rmdir /swap/dir"
     )
-    config = await hostile(rig, runtime, swap, cwd="/w")
+    config = await hostile(rig, runtime, swap, cwd="/swap")
     marker = rig.base / "outside"
     marker.touch()
     seen: set[str] = set()
     for _ in range(60):
         try:
-            seen.add(await text(runtime, config, f"pwd -P; test ! -e {marker}", cwd="/w/dir"))
+            seen.add(await text(runtime, config, f"pwd -P; test ! -e {marker}", cwd="/swap/dir"))
         except StartFailed as error:
             seen.add(type(error).__name__)
     assert "StartFailed" in seen
-    assert seen & {"/tmp\n", "/w/dir\n"}  # the control: it is hit in every state
+    assert seen & {"/tmp\n", "/swap/dir\n"}  # the control: it is hit in every state
     assert seen <= {
         "StartFailed",
         "/tmp\n",
-        "/w/dir\n",
+        "/swap/dir\n",
         "/\n",
         "\n",
     }  # an empty line: it was removed meanwhile
