@@ -35,6 +35,12 @@ def _is_locked(lab: Lab, node: str) -> bool:
     return not (lab.directory(node) / "data" / "vault" / "kek").exists()
 
 
+def _rewrapped(lab: Lab, node: str) -> int:
+    """How often the node has locked its key ring anew, by its log."""
+    logs = (lab.directory(node) / "log").glob("*.log")
+    return sum(log.read_text().count('"keys_rewrapped"') for log in logs)
+
+
 def _restart_daemon(lab: Lab, node: str) -> None:
     killed = lab.kill_daemon(node)
     eventually(
@@ -83,10 +89,12 @@ def test_locked_managers_come_back_with_the_key_of_before_they_went(unlocked: La
     second = _key(lab.ask("swarm", "unlock-key", "--rotate"))
     assert second != first
     assert lab.on("node3", "swarm", "unlock", stdin=second.encode()).err == WRONG
+    followed = _rewrapped(lab, "node3")
     lab.ask("swarm", "unlock", node="node3", stdin=first.encode())
     lab.until_ready()
     _managers(lab)
     lab.until_running("web", 3)
+    eventually("it follows the rotation", lambda: _rewrapped(lab, "node3"), lambda count: count > followed)
 
     _restart_daemon(lab, "node3")
     assert lab.on("node3", "swarm", "unlock", stdin=first.encode()).err == WRONG, "it followed the rotation"
