@@ -12,7 +12,7 @@ import msgspec
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
-FEATURE_LEVEL = 2
+FEATURE_LEVEL = 3
 """What this version understands of replicated state; ``store.core.levels`` says which level brought what."""
 
 R = TypeVar("R", bound="Row")

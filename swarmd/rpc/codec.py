@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from swarmd.model import health, objects, spec
+from swarmd.model import health, objects, registry, spec
 from swarmd.rpc.v1 import types_pb2
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -38,6 +38,8 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,
     objects.CaRotation, objects.GossipChange, objects.Cluster, objects.Network,
     objects.PortAllocation, objects.RemovedNode, objects.JoinToken,
+    registry.RegistryManifest, registry.RegistryTag, registry.RegistryCredential,
+    registry.TrustKey, registry.TrustRule, registry.ImageScan,
 )  # fmt: skip
 
 MESSAGES: dict[type[msgspec.Struct], type[Message]] = {

@@ -18,6 +18,7 @@ from swarmd.model.objects import (
     Service,
     Task,
 )
+from swarmd.model.registry import RegistryCredential, RegistryTag, TrustRule
 from swarmd.model.spec import (
     ContainerSpec,
     MountSpec,
@@ -127,7 +128,18 @@ def test_managers_of_level_1_are_not_given_the_containers_of_level_2(
     row = Service(id="s", spec=ServiceSpec(name="web", template=template))
     with pytest.raises(Unavailable, match=field):
         fit(row, 1)
-    assert fit(row, 2) is row
+    assert fit(row, 2) == row
+
+
+def test_managers_of_level_2_know_no_registry_and_no_trust() -> None:
+    for row in (
+        RegistryTag(id="app:1", repository="app", tag="1", digest="sha256:1"),
+        TrustRule(id="*", action="reject"),
+        RegistryCredential(id="docker.io"),
+    ):
+        with pytest.raises(Unavailable, match="needs managers of feature level 3"):
+            fit(row, 2)
+        assert fit(row, 3) is row
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,17 @@ from itertools import groupby
 
 import msgspec
 
-from swarmd.model.objects import Cluster, JoinToken, Network, Node, RemovedNode, Row, Service, Task
+from swarmd.model.objects import (
+    Cluster,
+    JoinToken,
+    Network,
+    Node,
+    RemovedNode,
+    Row,
+    Service,
+    Task,
+)
+from swarmd.model.registry import RegistryTag, TrustKey, TrustRule
 from swarmd.store.core.tables import Event
 
 Describe = Callable[[Row], dict[str, str]]
@@ -56,6 +66,11 @@ def _task(row: Row) -> dict[str, str]:
     }
 
 
+def _tag(row: Row) -> dict[str, str]:
+    assert isinstance(row, RegistryTag)
+    return {"digest": row.digest}
+
+
 def _nothing(row: Row) -> dict[str, str]:
     return {}
 
@@ -68,6 +83,9 @@ _SHOWN: dict[type[Row], tuple[str, Callable[[Row], str], Describe]] = {
     JoinToken: ("token", lambda row: "", _nothing),
     Cluster: ("cluster", lambda row: "", _nothing),
     RemovedNode: ("removed_node", lambda row: "", _nothing),
+    RegistryTag: ("image", lambda row: row.id, _tag),
+    TrustKey: ("trust_key", lambda row: row.id, _nothing),
+    TrustRule: ("trust_rule", lambda row: row.id, _nothing),
 }
 KINDS = frozenset(kind for kind, _, _ in _SHOWN.values())
 

@@ -37,6 +37,8 @@ class _Run(msgspec.Struct, frozen=True, rename="pascal", omit_defaults=True):
     labels: dict[str, str] | None = None
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
+    shell: tuple[str, ...] | None = None
+    on_build: tuple[str, ...] | None = None
 
 
 class _Rootfs(msgspec.Struct, frozen=True):
@@ -59,7 +61,10 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
-    """What an image asks for when it runs.  Empty means it does not say."""
+    """What an image asks for when it runs.  Empty means it does not say.
+
+    ``shell`` and ``onbuild`` are for builds on top of it: what runs shell forms, and what to begin with.
+    """
 
     env: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -71,6 +76,8 @@ class ImageConfig(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     volumes: tuple[str, ...] = ()
     healthcheck: Healthcheck | None = None
+    shell: tuple[str, ...] = ()
+    onbuild: tuple[str, ...] = ()
 
 
 class ConfigDocument(msgspec.Struct, frozen=True):
@@ -127,6 +134,8 @@ def _settings(run: _Run) -> ImageConfig:
         labels=run.labels or {},
         volumes=tuple(sorted(run.volumes or {})),
         healthcheck=run.healthcheck,
+        shell=run.shell or (),
+        onbuild=run.on_build or (),
     )
 
 
@@ -143,6 +152,8 @@ def _as_written(run: ImageConfig) -> _Run:
         labels=run.labels or None,
         stop_signal=run.stop_signal,
         healthcheck=run.healthcheck,
+        shell=run.shell or None,
+        on_build=run.onbuild or None,
     )
 
 

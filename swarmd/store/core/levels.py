@@ -6,7 +6,8 @@ never falls.  What is newer than the level is not written: what a user asked for
 what the managers merely note is left out.  A transaction says which level it was written at, and a replica
 that does not know that level stops before it applies it.
 
-Level 0 is version 0.1.0; level 2 brought what a service can say about its containers.  What no list below
+Level 0 is version 0.1.0; level 2 brought what a service can say about its containers,
+level 3 the swarm's registry and what images must be.  What no list below
 names belongs to the newest level: a release that adds rows or fields after it appends a list of this level's,
 and raises ``model.objects.FEATURE_LEVEL``.
 """
@@ -69,6 +70,31 @@ KNOWN: Sequence[Mapping[str, str]] = (
             "id version created_at updated_at secret_hash role labels availability description expires_at "
             "max_uses uses"
         ),
+    },
+    {
+        "MountSpec": "propagation recursive create_source no_copy subpath labels driver tmpfs_options",
+        "UlimitSpec": "name soft hard",
+        "DeviceSpec": "source target permissions",
+        "ThrottleSpec": "device rate",
+        "ContainerSpec": (
+            "groups hosts dns dns_search dns_options tty open_stdin ulimits sysctls privileged "
+            "devices device_rules seccomp oom_score_adj shm_size pid_mode ipc_mode uts_mode "
+            "cgroupns_mode userns domainname health readiness liveness"
+        ),
+        "Resources": (
+            "memory_swap memory_swappiness memory_reservation cpu_shares cpu_quota cpu_period "
+            "cpuset_cpus cpuset_mems blkio_weight read_bps write_bps read_iops write_iops "
+            "oom_kill_disable"
+        ),
+        "HealthSpec": "test interval timeout retries start_period start_interval",
+        "ProbeSpec": (
+            "kind command port path scheme headers status interval timeout delay failures successes"
+        ),
+        "TaskTemplate": "runtime",
+        "TaskStatus": "health unready",
+        "NodeDescription": "runtimes devices",
+        "GossipChange": "phase key at",
+        "Cluster": "gossip_change gossip_removed",
     },
 )
 """For each level but the newest: kind → the fields it brought."""

@@ -11,7 +11,16 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from swarmd.model.objects import JoinToken, Node, PortAllocation, Row, Service, SpecVersion, Task
+from swarmd.model.objects import (
+    JoinToken,
+    Node,
+    PortAllocation,
+    Row,
+    Service,
+    SpecVersion,
+    Task,
+)
+from swarmd.model.registry import RegistryManifest, RegistryTag
 from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Transaction
 
 R = TypeVar("R", bound=Row)
@@ -166,6 +175,15 @@ def _keys(row: Row) -> list[tuple[str, str]]:
         return [("Task.service", row.service_id), ("Task.node", row.node_id)]
     if isinstance(row, SpecVersion):
         return [("SpecVersion.service", row.service_id)]
+    if isinstance(row, RegistryTag):
+        return [("RegistryTag.repository", row.repository)]
+    if isinstance(row, RegistryManifest):
+        subject = [("RegistryManifest.subject", f"{row.repository}@{row.subject}")] if row.subject else []
+        return [
+            ("RegistryManifest.repository", row.repository),
+            ("RegistryManifest.digest", row.digest),
+            *subject,
+        ]
     return [(f"{type(row).__name__}.{field}", value) for field, value in _unique(row).items()]
 
 

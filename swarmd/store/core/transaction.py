@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from swarmd.model import objects
+from swarmd.model import objects, registry
 from swarmd.model.errors import NotUnderstood
 from swarmd.model.objects import FEATURE_LEVEL, Row
 from swarmd.rpc import codec
@@ -27,6 +27,12 @@ KINDS: dict[str, type[Row]] = {
     "port": objects.PortAllocation,
     "removed_node": objects.RemovedNode,
     "join_token": objects.JoinToken,
+    "registry_manifest": registry.RegistryManifest,
+    "registry_tag": registry.RegistryTag,
+    "registry_credential": registry.RegistryCredential,
+    "trust_key": registry.TrustKey,
+    "trust_rule": registry.TrustRule,
+    "image_scan": registry.ImageScan,
 }
 NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}
 _ROWS_PER_PIECE = 32
