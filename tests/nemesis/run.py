@@ -183,7 +183,7 @@ class Run:
 def run(settings: Settings, say: Callable[[str], None] = print) -> Result:
     """Make the swarm, run, judge, remove everything."""
     history = History(time.monotonic)
-    site = Site(settings.managers, time.monotonic)
+    site = Site(settings.managers, time.monotonic, clocks="clock" in settings.kinds)
     keep: Path | None = None
     try:
         site.up()
