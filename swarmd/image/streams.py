@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from swarmd.image.core.archive import compression_of
+from swarmd.image.codecs import Buffered, decoded
 from swarmd.image.core.tar import CHUNK, Read
 from swarmd.model.errors import Invalid, Unavailable
 
@@ -58,114 +56,6 @@ class Digesting:
     def digest(self) -> str:
         """``sha256:<hex>`` of what passed so far."""
         return f"sha256:{self._hash.hexdigest()}"
-
-
-class Buffered:
-    """Small reads out of big ones, with a look at the beginning."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._held = b""
-        self._at = 0
-
-    def peek(self, count: int) -> bytes:
-        """The next ``count`` bytes without taking them; fewer only at the end."""
-        while len(self._held) - self._at < count and (piece := self._read(CHUNK)):
-            self._held, self._at = self._held[self._at :] + piece, 0
-        return self._held[self._at : self._at + count]
-
-    def read(self, count: int) -> bytes:
-        """At most ``count`` bytes, empty at the end."""
-        if self._at == len(self._held):
-            self._held, self._at = self._read(CHUNK), 0
-        piece = self._held[self._at : self._at + count]
-        self._at += len(piece)
-        return piece
-
-
-class _Gunzip:
-    """Gzip with several members and zero padding, a bounded piece at a time."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._member = zlib.decompressobj(wbits=31)
-        self._input = b""
-        self._begun = False
-
-    def read(self, count: int) -> bytes:
-        while True:
-            if self._member.eof and not self._next_member():
-                return b""
-            data = self._member.unconsumed_tail or self._input or self._read(CHUNK)
-            self._input = b""
-            if not data:
-                if not self._begun:
-                    return b""
-                raise Invalid("the gzip stream is cut short")
-            self._begun = True
-            try:
-                piece = self._member.decompress(data, count)
-            except zlib.error as error:
-                raise Invalid(f"the gzip stream is damaged: {error}") from error
-            if piece:
-                return piece
-
-    def _next_member(self) -> bool:
-        rest = self._member.unused_data.lstrip(b"\0")
-        while not rest:
-            piece = self._read(CHUNK)
-            if not piece:
-                return False
-            rest = piece.lstrip(b"\0")
-        self._member = zlib.decompressobj(wbits=31)
-        self._input, self._begun = rest, False
-        return True
-
-
-class _Unzstd:
-    """Zstandard, when the interpreter or the backport has it."""
-
-    def __init__(self, read: Read) -> None:
-        for name in ("compression.zstd", "backports.zstd"):
-            with contextlib.suppress(ImportError):
-                self._module = importlib.import_module(name)
-                break
-        else:
-            raise Invalid(
-                "the stream is compressed with zstd, which needs the Python package backports.zstd; "
-                "install it, or compress with gzip"
-            )
-        self._file = self._module.ZstdFile(_AsFile(read))
-
-    def read(self, count: int) -> bytes:
-        try:
-            return bytes(self._file.read(count))
-        except (self._module.ZstdError, EOFError) as error:
-            raise Invalid(f"the zstd stream is damaged: {error}") from error
-
-
-class _AsFile:
-    def __init__(self, read: Read) -> None:
-        self._read = read
-
-    def read(self, count: int = -1) -> bytes:
-        return self._read(count if count > 0 else CHUNK)
-
-
-def decoded(read: Read) -> tuple[Callable[[int], bytes], str]:
-    """A read of the plain bytes, and the compression found (``""``, ``gzip``, ``zstd``).
-
-    Raises :class:`Invalid` for a compression that is not supported.
-    """
-    source = Buffered(read)
-    found = compression_of(source.peek(6))
-    if found == "gzip":
-        return _Gunzip(source.read).read, found
-    if found == "zstd":
-        return _Unzstd(source.read).read, found
-    if found:
-        raise Invalid(f"the stream is compressed with {found}, which is not supported; use gzip")
-    return source.read, ""
 
 
 class LayerSource:

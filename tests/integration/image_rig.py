@@ -90,11 +90,9 @@ def archive(name: str, *layers: bytes, squeeze: Callable[[bytes], bytes] = bytes
 
 def leftovers(root: Path) -> list[str]:
     """Everything in the store that is no directory of its own."""
-    return sorted(
-        str(path.relative_to(root))
-        for place in ("work", "trash", "layers", "blobs/sha256")
-        for path in (root / place).iterdir()
-    )
+    names = [path for place in ("work", "trash", "layers", "ingest") for path in (root / place).iterdir()]
+    blobs = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    return sorted(str(path.relative_to(root)) for path in (*names, *blobs))
 
 
 @contextlib.contextmanager

@@ -106,6 +106,31 @@ def read_manifest(raw: bytes) -> Manifest:
     return found
 
 
+class _Named(msgspec.Struct, frozen=True):
+    digest: str = ""
+
+
+class _Referring(msgspec.Struct, frozen=True):
+    config: _Named | None = None
+    layers: tuple[_Named, ...] | None = None
+    blobs: tuple[_Named, ...] | None = None
+    manifests: tuple[_Named, ...] | None = None
+
+
+def referred(raw: bytes) -> tuple[str, ...]:
+    """Digests of all that a manifest or index needs; empty when it is neither.
+
+    The subject is not among them: it can go without those who speak of it.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_Referring)
+    except msgspec.MsgspecError:
+        return ()
+    config = (found.config,) if found.config else ()
+    named = (*config, *(found.layers or ()), *(found.blobs or ()), *(found.manifests or ()))
+    return tuple(each.digest for each in named if each.digest)
+
+
 def write_manifest(config: bytes, layers: tuple[Descriptor, ...]) -> bytes:
     """The bytes of an OCI manifest over ``config`` and ``layers``; equal input gives equal bytes."""
     return msgspec.json.encode(
