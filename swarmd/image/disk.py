@@ -14,6 +14,7 @@ the row.  So a row never points to a missing file, and a file without a row is g
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -30,7 +31,7 @@ from swarmd.image.packing import pack_layer
 from swarmd.image.records import Records
 from swarmd.image.streams import LayerSource, disk_errors
 from swarmd.image.unpack import unpack_layer
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, NotFound
 
 
 class Disk:
@@ -45,6 +46,7 @@ class Disk:
         self._work = root / "work"
         self._trash = root / "trash"
         self._graves = itertools.count(1)
+        self._tree_sizes: dict[str, int] = {}  # trees do not change
         self._records = Records(root / "store.db", root / "catalog.json")
 
     def open(self) -> tuple[Catalog, tuple[str, ...]]:
@@ -195,6 +197,18 @@ class Disk:
         except OSError:
             return False
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every blob, by digest, and of the files in every tree, by name."""
+        found, trees = dict[str, int](), dict[str, int]()
+        for digest in self.blobs:
+            with contextlib.suppress(NotFound):  # collected meanwhile, as trees may be
+                found[digest] = self.blobs.size(digest)
+        for path in self._layers.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                trees[path.name] = self._tree_sizes.get(path.name) or _bytes_in(path)
+        self._tree_sizes = trees
+        return found | trees
+
     # removal
 
     def bury(self, keep_blobs: Iterable[str], keep_trees: Iterable[str]) -> tuple[list[Path], int, list[str]]:
@@ -248,3 +262,18 @@ def _compare(found: tuple[str, int, str], digest: str, size: int, diff_id: str) 
             f"layer {digest} is forged: it unpacks to {found[2]}, but the image's configuration "
             f"says {diff_id}"
         )
+
+
+def _bytes_in(tree: Path) -> int:
+    """Bytes of the files in ``tree``, one with several names counted once."""
+    sizes: dict[int, int] = {}
+    waiting = [tree]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    seen = entry.stat(follow_symlinks=False)
+                    sizes[seen.st_ino] = seen.st_size
+    return sum(sizes.values())

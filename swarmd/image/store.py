@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import msgspec
 
-from swarmd.image import loading
+from swarmd.image import loading, saving
 from swarmd.image.composing import Composing
 from swarmd.image.content import BlobContent
-from swarmd.image.core.catalog import ImageInfo, ImageRow, kept_name, tag_name, tree_names
+from swarmd.image.core.catalog import ImageInfo, tag_name, tree_names
 from swarmd.image.core.changes import apply_changes
 from swarmd.image.core.config import ImageConfig, read_config
-from swarmd.image.core.manifest import Manifest, read_manifest, sha256
 from swarmd.image.core.removal import InUse, Removal, plan_prune, plan_removal
 from swarmd.image.core.rules import Limits
+from swarmd.image.core.usage import Usage, usage
 from swarmd.image.disk import Disk
 from swarmd.image.keeper import Keeper, Roots
 from swarmd.image.port import Content, Layer
+from swarmd.image.receiving import Receiving
 from swarmd.image.sources import Source, as_readable, spool
-from swarmd.image.transfer import FetchBlob, FetchManifest, Receiver
+from swarmd.image.transfer import FetchBlob, FetchManifest
 from swarmd.image.trees import Trees
 from swarmd.kit.clock import Clock
-from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound
+from swarmd.model.errors import NotFound
 
 
 class Rootfs(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class ImageStore:
         self._clock = clock
         self._keeper = Keeper(self._disk, clock)
         self._trees = Trees(self._keeper)
-        self._receiver = Receiver(self._disk, clock, self._keeper.flights)
+        self._receiving = Receiving(self._keeper)
         content = BlobContent(self._keeper)
         self._composing = Composing(self._keeper, content, self._trees)
         self.content: Content = content
@@ -137,19 +137,7 @@ class ImageStore:
         share the work; a failed one leaves nothing.  Raises :class:`Invalid` for wrong content.
         See :func:`swarmd.image.transfer.download` for what ``fetch_blob`` must do.
         """
-        name = kept_name(ref)
-        expected = expected_digest or image_ref.parse(ref).digest
-        if expected in self._keeper.catalog.images:
-            return await self._name(self._keeper.catalog.images[expected], name)
-        raw = await fetch_manifest()
-        digest = sha256(raw)
-        if expected and digest != expected:
-            raise Invalid(f"image {ref} is not what was asked for: its manifest is {digest}, not {expected}")
-        manifest = read_manifest(raw)
-        async with self._keeper.flights.alone(digest):
-            if digest not in self._keeper.catalog.images:
-                await self._fetch(raw, manifest, name, fetch_blob)
-            return await self._name(self._keeper.catalog.images[digest], name)
+        return await self._receiving.receive(ref, expected_digest, fetch_manifest, fetch_blob)
 
     async def add(
         self, manifest: bytes, refs: tuple[str, ...] = (), *, index: bytes | None = None
@@ -251,17 +239,21 @@ class ImageStore:
         self.blob_path(digest)
         return self._disk.blob_size(digest)
 
-    # inside
+    def save(self, *images: str) -> AsyncGenerator[bytes, None]:
+        """An archive of images in pieces: what ``docker load`` takes, and an OCI layout as well.
 
-    async def _fetch(self, raw: bytes, manifest: Manifest, name: str, fetch_blob: FetchBlob) -> None:
-        blobs = (blob.digest for blob in manifest.blobs())
-        try:
-            with self._keeper.pins.holding((sha256(raw), *blobs)):
-                row = await self._receiver.image(raw, manifest, self._keeper.catalog.pairs(), fetch_blob)
-                await self._name(row, name)
-        except BaseException:
-            await self._keeper.sweep()
-            raise
+        Each is named by a tag, by a repository (all its tags) or by an id.  Close the generator when done.
+        Raises :class:`NotFound` before the first piece.
+        """
+        return saving.save(self._keeper, images)
+
+    async def usage(self, in_use: InUse) -> Usage:
+        """Bytes on the disk, of each image and of all together."""
+        catalog = self._keeper.catalog
+        unused = frozenset(each for each in catalog.images if not self._keeper.users(each, in_use))
+        return usage(catalog, await asyncio.to_thread(self._disk.sizes), unused)
+
+    # inside
 
     async def _take_in(self, staged: tuple[loading.Staged, ...]) -> None:
         names = [name for image in staged for name in (image.row.digest, *image.files)]
@@ -276,15 +268,6 @@ class ImageStore:
         except BaseException:
             await self._keeper.sweep()
             raise
-
-    async def _name(self, row: ImageRow, name: str) -> ImageInfo:
-        async with self._keeper.change:
-            if (
-                row.digest not in self._keeper.catalog.images
-                or self._keeper.catalog.refs.get(name) != row.digest
-            ):
-                await self._keeper.save(self._keeper.catalog.add(row, (name,)))
-        return self._keeper.catalog.info(row)
 
     @contextlib.asynccontextmanager
     async def _work(self) -> AsyncIterator[Path]:

@@ -18,8 +18,9 @@ MAX_LAYERS = 500  # overlayfs takes no more lower directories
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEX = "application/vnd.oci.image.index.v1+json"
 _INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
+    INDEX,
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 
