@@ -29,6 +29,8 @@ _GZIP_WBITS = 31
 _LEVEL = 2 if _gzip is not zlib else 1  # of about the same size
 _PIECE = 128 << 10  # compressed bytes taken at a time: what is left of them is copied for each piece
 _MAX_XZ_MEMORY = 256 << 20
+_FREE = 1 << 30
+_RATIO = 1100  # deflate reaches 1032
 _MAX_ZSTD_WINDOW = 27  # as the zstd program: 128 MiB
 
 
@@ -158,20 +160,49 @@ def _unzstd(read: Read) -> _Stream:
     )
 
 
+class _Capped:
+    """Plain bytes, stopped where no honest compressor gets: a small stream must not fill the disk."""
+
+    def __init__(self, read: Read) -> None:
+        self._source = read
+        self._fed = 0
+        self._gave = 0
+        self.plain: Read = read
+
+    def feed(self, count: int) -> bytes:
+        piece = self._source(count)
+        self._fed += len(piece)
+        return piece
+
+    def read(self, count: int) -> bytes:
+        piece = self.plain(count)
+        self._gave += len(piece)
+        if self._gave > _FREE + _RATIO * self._fed:
+            raise Invalid(
+                f"a compressed stream of {self._fed} bytes grows to more than {self._gave}: it is refused"
+            )
+        return piece
+
+
 def decoded(read: Read) -> tuple[Callable[[int], bytes], str]:
     """A read of the plain bytes, and the compression found (``""``, ``gzip``, ``zstd``, ``xz``, ``bzip2``).
 
     Raises :class:`Invalid` for a compression that is not supported here.
     """
-    source = Buffered(read)
+    capped = _Capped(read)
+    source = Buffered(capped.feed)
     found = compression_of(source.peek(6))
     if found == "gzip":
-        return _Gunzip(source.read).read, found
-    if found == "zstd":
-        return _unzstd(source.read).read, found
-    if found == "xz":
-        begin = lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)  # noqa: E731
-        return _Stream(source.read, found, begin, (lzma.LZMAError,)).read, found
-    if found == "bzip2":
-        return _Stream(source.read, found, bz2.BZ2Decompressor, (OSError,)).read, found
-    return source.read, ""
+        capped.plain = _Gunzip(source.read).read
+    elif found == "zstd":
+        capped.plain = _unzstd(source.read).read
+    elif found == "xz":
+        errors = (lzma.LZMAError,)
+        capped.plain = _Stream(source.read, found, _xz, errors).read
+    elif found == "bzip2":
+        capped.plain = _Stream(source.read, found, bz2.BZ2Decompressor, (OSError,)).read
+    return (capped.read if found else source.read), found
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_MEMORY)

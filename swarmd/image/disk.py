@@ -15,7 +15,6 @@ the row.  So a row never points to a missing file, and a file without a row is g
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import tempfile
 from collections.abc import Iterable
@@ -25,11 +24,12 @@ from swarmd.image.blobs import Blobs, sync
 from swarmd.image.core.catalog import Catalog, ImageRow
 from swarmd.image.core.manifest import sha256
 from swarmd.image.core.rules import Limits
-from swarmd.image.kernel import sync_file_system
+from swarmd.image.kernel import spread_directories, sync_file_system
 from swarmd.image.lowers import OPAQUE
 from swarmd.image.packing import pack_layer
 from swarmd.image.records import Records
 from swarmd.image.streams import LayerSource, disk_errors
+from swarmd.image.trash import Trash
 from swarmd.image.unpack import unpack_layer
 from swarmd.model.errors import Invalid, NotFound
 
@@ -44,8 +44,7 @@ class Disk:
         self.ingests = root / "ingest"
         self._layers = root / "layers"
         self._work = root / "work"
-        self._trash = root / "trash"
-        self._graves = itertools.count(1)
+        self._trash = Trash(root / "trash")
         self._tree_sizes: dict[str, int] = {}  # trees do not change
         self._records = Records(root / "store.db", root / "catalog.json")
 
@@ -56,14 +55,15 @@ class Disk:
         catalogue.
         """
         with disk_errors(self.root):
-            for directory in (self.ingests, self._layers, self._work, self._trash):
+            for directory in (self.ingests, self._layers, self._work):
                 directory.mkdir(parents=True, exist_ok=True)
+            for directory in (self._layers, self._work):
+                spread_directories(directory)
             # Images bring setuid files and device nodes: nobody else may reach them by path.
             self.root.chmod(0o700)
             self.blobs.open()
-            buried = list(self._trash.iterdir())
-            self._graves = itertools.count(1 + max((int(path.name) for path in buried), default=0))
-            self.remove(*buried, *self._work.iterdir())
+            self._trash.open()
+            self.collect(*(self._trash.bury(path) for path in self._work.iterdir()))
             found = self._records.open()
         broken = [row for row in found.images.values() if not self._complete(row)]
         lost = tuple(
@@ -83,7 +83,8 @@ class Disk:
         self._records.save(catalog)
 
     def close(self) -> None:
-        """Let go of the catalogue's file."""
+        """Let go of the catalogue's file, and stop removing."""
+        self._trash.close()
         self._records.close()
 
     # blobs
@@ -133,8 +134,8 @@ class Disk:
 
     def check_layer(self, path: Path, digest: str, size: int, diff_id: str) -> None:
         """Raise :class:`Invalid` unless ``path`` has this digest, size and, unpacked, diffID."""
-        with path.open("rb") as file:
-            found = LayerSource(file, self.limits.bytes).finish()
+        with path.open("rb", buffering=0) as file, LayerSource(file, self.limits.bytes) as source:
+            found = source.finish()
         _compare(found, digest, size, diff_id)
 
     def check_stored(self, digest: str, diff_id: str) -> None:
@@ -164,8 +165,8 @@ class Disk:
                 tree, grave = work / "tree", work / "grave"
                 tree.mkdir(mode=0o755)
                 grave.mkdir()
-                with self.blob(digest).open("rb") as file:
-                    source = LayerSource(file, self.limits.bytes)
+                blob = self.blob(digest).open("rb", buffering=0)
+                with blob, LayerSource(blob, self.limits.bytes) as source:
                     leans = unpack_layer(source.read, tree, grave, lowers, self.limits)
                     _compare(source.finish(), digest, self.blob_size(digest), diff_id)
                 return self._publish(tree, self._layers / names[leans])
@@ -214,39 +215,22 @@ class Disk:
     def bury(self, keep_blobs: Iterable[str], keep_trees: Iterable[str]) -> tuple[list[Path], int, list[str]]:
         """Move every blob and tree but these out of the way, quickly.
 
-        Answers what to :meth:`remove` at leisure, the bytes of blobs in it, and their digests.
+        Answers what to :meth:`collect`, the bytes of blobs in it, and their digests.
         """
         blobs, trees = set(keep_blobs), set(keep_trees)
         gone = [digest for digest in self.blobs if digest not in blobs]
         victims = [self.blobs.path(digest) for digest in gone]
         freed = sum(each.stat().st_size for each in victims)
         victims += [each for each in self._layers.iterdir() if each.name not in trees]
-        return [self._discard(each) for each in victims], freed, gone
+        return [self._trash.bury(each) for each in victims], freed, gone
 
     def remove(self, *paths: Path) -> None:
-        """Remove files, and trees of any depth: sub-directories are moved up, one by one.
+        """Remove files, and trees of any depth, now; needs no space."""
+        self._trash.remove(*paths)
 
-        Needs no space: it must work on a full disk.
-        """
-        for path in paths:
-            if path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
-                continue
-            waiting = [self._discard(path)]
-            while waiting:
-                directory = waiting.pop()
-                with os.scandir(directory) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(self._discard(Path(entry.path)))
-                        else:
-                            os.unlink(entry.path)
-                directory.rmdir()
-
-    def _discard(self, path: Path) -> Path:
-        grave = self._trash / str(next(self._graves))
-        path.rename(grave)
-        return grave
+    def collect(self, *buried: Path) -> None:
+        """Remove what :meth:`bury` moved away: a little now, the rest in the background."""
+        self._trash.collect(*buried)
 
     def _complete(self, row: ImageRow) -> bool:
         return all(self.blobs.is_whole(digest) for digest in (row.digest, row.id, *row.layers))

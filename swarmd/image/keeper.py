@@ -64,7 +64,7 @@ class Keeper:
         trees = {self.catalog.layers[each] for each in blobs if each in self.catalog.layers}
         names = {each.removeprefix("sha256:") for each in trees | blobs}
         trash, freed, gone = self.disk.bury(blobs, self.catalog.trees() | names)
-        await asyncio.to_thread(self.disk.remove, *trash)
+        await asyncio.to_thread(self.disk.collect, *trash)
         if any(digest in self.catalog.layers or digest in self.catalog.indexes for digest in gone):
             async with self.change:
                 await self.save(self.catalog.lost(gone))

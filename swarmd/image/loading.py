@@ -48,8 +48,7 @@ def stage_rootfs(
     disk: Disk, path: Path, refs: tuple[str, ...], run: ImageConfig, now: float, work: Path
 ) -> Staged:
     """Make an image of one layer out of the tar at ``path``; raises :class:`Invalid`, Unavailable."""
-    with path.open("rb") as file:
-        source = LayerSource(file, disk.limits.bytes)
+    with path.open("rb") as file, LayerSource(file, disk.limits.bytes) as source:
         _inspect(TarReader(source.read), disk.limits)
         digest, size, diff_id = source.finish()
     history = (History(now, comment="Imported from -"),)

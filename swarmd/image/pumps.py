@@ -41,10 +41,15 @@ class Pump:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pieces.put(None)
-        self._thread.join()
+        self.close()
         if kind is None and self._error is not None:
             raise self._error
+
+    def close(self) -> None:
+        """Wait until everything given is done."""
+        if self._thread.is_alive():
+            self._pieces.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
