@@ -2,33 +2,36 @@
 
 ::
 
-    catalog.json            images and references, replaced atomically
-    blobs/sha256/<hex>      immutable, as they came
+    store.db                images, references, and what is known of blobs (SQLite)
+    blobs/                  immutable, as they came
+    ingest/<key>            blobs on their way in
     layers/<diffID hex>     an unpacked layer; chain-<hex>: one that is right only on its lowers
     work/ trash/            what is under way, and what is being removed; emptied when the store opens
 
-A name is given only to what is complete and on disk: write, sync, rename, sync the directory.
+A name is given only to what is complete and on disk: write, sync, rename, sync the directory, and then
+the row.  So a row never points to a missing file, and a file without a row is garbage.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
+from swarmd.image.blobs import Blobs, sync
 from swarmd.image.core.catalog import Catalog, ImageRow
 from swarmd.image.core.manifest import sha256
 from swarmd.image.core.rules import Limits
-from swarmd.image.kernel import sync_file_system
+from swarmd.image.kernel import spread_directories, sync_file_system
 from swarmd.image.lowers import OPAQUE
+from swarmd.image.packing import pack_layer
+from swarmd.image.records import Records
 from swarmd.image.streams import LayerSource, disk_errors
+from swarmd.image.trash import Trash
 from swarmd.image.unpack import unpack_layer
-from swarmd.model.errors import Invalid, NotFound, SwarmError
+from swarmd.model.errors import Invalid, NotFound
 
 
 class Disk:
@@ -37,12 +40,13 @@ class Disk:
     def __init__(self, root: Path, limits: Limits) -> None:
         self.root = root
         self.limits = limits
-        self._blobs = root / "blobs" / "sha256"
+        self.blobs = Blobs(root / "blobs")
+        self.ingests = root / "ingest"
         self._layers = root / "layers"
         self._work = root / "work"
-        self._trash = root / "trash"
-        self._graves = itertools.count(1)
-        self._catalog = root / "catalog.json"
+        self._trash = Trash(root / "trash")
+        self._tree_sizes: dict[str, int] = {}  # trees do not change
+        self._records = Records(root / "store.db", root / "catalog.json")
 
     def open(self) -> tuple[Catalog, tuple[str, ...]]:
         """Make the directories, drop leftovers of a crash; answer the catalogue and what was lost.
@@ -51,65 +55,62 @@ class Disk:
         catalogue.
         """
         with disk_errors(self.root):
-            for directory in (self._blobs, self._layers, self._work, self._trash):
+            for directory in (self.ingests, self._layers, self._work):
                 directory.mkdir(parents=True, exist_ok=True)
+            for directory in (self._layers, self._work):
+                spread_directories(directory)
             # Images bring setuid files and device nodes: nobody else may reach them by path.
             self.root.chmod(0o700)
-            buried = list(self._trash.iterdir())
-            self._graves = itertools.count(1 + max((int(path.name) for path in buried), default=0))
-            self.remove(*buried, *self._work.iterdir())
-        catalog = self._read_catalog()
-        broken = [row for row in catalog.images.values() if not self._complete(row)]
+            self.blobs.open()
+            self._trash.open()
+            self.collect(*(self._trash.bury(path) for path in self._work.iterdir()))
+            found = self._records.open()
+        broken = [row for row in found.images.values() if not self._complete(row)]
         lost = tuple(
-            f"image {', '.join(catalog.refs_of(row.digest)) or row.id} is dropped: some of its blobs are gone"
+            f"image {', '.join(found.refs_of(row.digest)) or row.id} is dropped: some of its blobs are gone"
             for row in broken
         )
-        return catalog.without(row.digest for row in broken), lost
+        catalog = found.without(row.digest for row in broken)
+        catalog = catalog.lost(
+            digest for digest in (*catalog.indexes, *catalog.layers) if not self.blobs.has(digest)
+        )
+        if catalog != found:
+            self.save(catalog)
+        return catalog, lost
 
     def save(self, catalog: Catalog) -> None:
-        """Replace the catalogue on disk."""
-        with disk_errors(self.root):
-            temp = self.temp_file()
-            try:
-                with temp.open("wb") as file:
-                    file.write(msgspec.json.encode(catalog))
-                    file.flush()
-                    os.fsync(file.fileno())
-                temp.replace(self._catalog)
-            finally:
-                temp.unlink(missing_ok=True)
-            _sync(self.root)
+        """Replace the catalogue on disk, durably."""
+        self._records.save(catalog)
+
+    def close(self) -> None:
+        """Let go of the catalogue's file, and stop removing."""
+        self._trash.close()
+        self._records.close()
 
     # blobs
 
     def blob(self, digest: str) -> Path:
         """Where the blob is or would be."""
-        return self._blobs / digest.removeprefix("sha256:")
+        return self.blobs.path(digest)
 
     def blob_size(self, digest: str) -> int:
         """Bytes of a stored blob; raises :class:`NotFound`."""
-        try:
-            return self.blob(digest).stat().st_size
-        except FileNotFoundError:
-            raise NotFound(f"No such blob: {digest}") from None
+        return self.blobs.size(digest)
 
     def read_blob(self, digest: str) -> bytes:
         """A small blob (manifest, configuration); raises :class:`NotFound`, or Invalid if it rotted."""
-        try:
-            raw = self.blob(digest).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"No such blob: {digest}") from None
-        if sha256(raw) != digest:
-            raise Invalid(f"blob {digest} is damaged on disk: remove the image and load it again")
-        return raw
+        return self.blobs.read(digest)
 
-    def write_blob(self, raw: bytes) -> str:
-        """Store a small blob; answers its digest."""
+    def write_blob(self, raw: bytes, digest: str = "") -> str:
+        """Store a small blob under its ``digest``, which the caller has verified; answers it."""
+        digest = digest or sha256(raw)
+        if self.blobs.has(digest):
+            return digest
         with disk_errors(self.root):
             temp = self.temp_file()
             try:
                 temp.write_bytes(raw)
-                self.adopt(temp, digest := sha256(raw))
+                self.blobs.adopt(temp, digest)
             finally:
                 temp.unlink(missing_ok=True)
         return digest
@@ -117,14 +118,7 @@ class Disk:
     def adopt(self, temp: Path, digest: str) -> None:
         """Give a verified temporary file its name among the blobs."""
         with disk_errors(self.root):
-            fd = os.open(temp, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fchmod(fd, 0o444)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            temp.replace(self.blob(digest))
-            _sync(self._blobs)
+            self.blobs.adopt(temp, digest)
 
     def temp_file(self) -> Path:
         """A fresh empty file for work under way."""
@@ -140,9 +134,18 @@ class Disk:
 
     def check_layer(self, path: Path, digest: str, size: int, diff_id: str) -> None:
         """Raise :class:`Invalid` unless ``path`` has this digest, size and, unpacked, diffID."""
-        with path.open("rb") as file:
-            found = LayerSource(file, self.limits.bytes).finish()
+        with path.open("rb", buffering=0) as file, LayerSource(file, self.limits.bytes) as source:
+            found = source.finish()
         _compare(found, digest, size, diff_id)
+
+    def check_stored(self, digest: str, diff_id: str) -> None:
+        """Raise :class:`Invalid` unless the stored blob is whole and unpacks to ``diff_id``."""
+        self.check_layer(self.blob(digest), digest, self.blob_size(digest), diff_id)
+
+    def pack(self, upper: Path, into: Path, clamp: float | None) -> tuple[str, str, int]:
+        """Write the layer ``upper`` holds to the file ``into``; see :func:`pack_layer`."""
+        with disk_errors(self.root), into.open("wb", buffering=0) as blob:
+            return pack_layer(upper, blob, clamp)
 
     # trees
 
@@ -162,13 +165,20 @@ class Disk:
                 tree, grave = work / "tree", work / "grave"
                 tree.mkdir(mode=0o755)
                 grave.mkdir()
-                with self.blob(digest).open("rb") as file:
-                    source = LayerSource(file, self.limits.bytes)
+                blob = self.blob(digest).open("rb", buffering=0)
+                with blob, LayerSource(blob, self.limits.bytes) as source:
                     leans = unpack_layer(source.read, tree, grave, lowers, self.limits)
                     _compare(source.finish(), digest, self.blob_size(digest), diff_id)
                 return self._publish(tree, self._layers / names[leans])
         finally:
             self.remove(work)
+
+    def adopt_tree(self, upper: Path, diff_id: str) -> None:
+        """Make the directory ``upper`` the tree of ``diff_id``; it is gone from where it was."""
+        with disk_errors(self.root):
+            self._publish(upper, self._layers / diff_id.removeprefix("sha256:"))
+            if upper.exists():
+                self.remove(upper)
 
     def _publish(self, tree: Path, home: Path) -> Path:
         fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,7 +188,7 @@ class Disk:
             os.close(fd)
         if not home.is_dir():
             tree.rename(home)
-            _sync(self._layers)
+            sync(self._layers)
         return home
 
     def hides_all(self, tree: Path) -> bool:
@@ -188,58 +198,42 @@ class Disk:
         except OSError:
             return False
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every blob, by digest, and of the files in every tree, by name."""
+        found, trees = dict[str, int](), dict[str, int]()
+        for digest in self.blobs:
+            with contextlib.suppress(NotFound):  # collected meanwhile, as trees may be
+                found[digest] = self.blobs.size(digest)
+        for path in self._layers.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                trees[path.name] = self._tree_sizes.get(path.name) or _bytes_in(path)
+        self._tree_sizes = trees
+        return found | trees
+
     # removal
 
-    def bury(self, keep_blobs: Iterable[str], keep_trees: Iterable[str]) -> tuple[list[Path], int]:
+    def bury(self, keep_blobs: Iterable[str], keep_trees: Iterable[str]) -> tuple[list[Path], int, list[str]]:
         """Move every blob and tree but these out of the way, quickly.
 
-        Answers what to :meth:`remove` at leisure, and the bytes of blobs in it.
+        Answers what to :meth:`collect`, the bytes of blobs in it, and their digests.
         """
-        blobs = {digest.removeprefix("sha256:") for digest in keep_blobs}
-        trees, freed = set(keep_trees), 0
-        victims = [each for each in self._blobs.iterdir() if each.name not in blobs]
+        blobs, trees = set(keep_blobs), set(keep_trees)
+        gone = [digest for digest in self.blobs if digest not in blobs]
+        victims = [self.blobs.path(digest) for digest in gone]
         freed = sum(each.stat().st_size for each in victims)
         victims += [each for each in self._layers.iterdir() if each.name not in trees]
-        return [self._discard(each) for each in victims], freed
+        return [self._trash.bury(each) for each in victims], freed, gone
 
     def remove(self, *paths: Path) -> None:
-        """Remove files, and trees of any depth: sub-directories are moved up, one by one.
+        """Remove files, and trees of any depth, now; needs no space."""
+        self._trash.remove(*paths)
 
-        Needs no space: it must work on a full disk.
-        """
-        for path in paths:
-            if path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
-                continue
-            waiting = [self._discard(path)]
-            while waiting:
-                directory = waiting.pop()
-                with os.scandir(directory) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(self._discard(Path(entry.path)))
-                        else:
-                            os.unlink(entry.path)
-                directory.rmdir()
-
-    def _discard(self, path: Path) -> Path:
-        grave = self._trash / str(next(self._graves))
-        path.rename(grave)
-        return grave
-
-    def _read_catalog(self) -> Catalog:
-        if not self._catalog.exists():
-            return Catalog()
-        try:
-            return msgspec.json.decode(self._catalog.read_bytes(), type=Catalog)
-        except msgspec.MsgspecError as error:
-            raise SwarmError(
-                f"{self._catalog} is damaged ({error}): move it away and load the images again"
-            ) from error
+    def collect(self, *buried: Path) -> None:
+        """Remove what :meth:`bury` moved away: a little now, the rest in the background."""
+        self._trash.collect(*buried)
 
     def _complete(self, row: ImageRow) -> bool:
-        paths = [self.blob(digest) for digest in (row.digest, row.id, *row.layers)]
-        return all(path.is_file() and stat.S_ISREG(path.lstat().st_mode) for path in paths)
+        return all(self.blobs.is_whole(digest) for digest in (row.digest, row.id, *row.layers))
 
 
 def _compare(found: tuple[str, int, str], digest: str, size: int, diff_id: str) -> None:
@@ -254,9 +248,16 @@ def _compare(found: tuple[str, int, str], digest: str, size: int, diff_id: str) 
         )
 
 
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _bytes_in(tree: Path) -> int:
+    """Bytes of the files in ``tree``, one with several names counted once."""
+    sizes: dict[int, int] = {}
+    waiting = [tree]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    seen = entry.stat(follow_symlinks=False)
+                    sizes[seen.st_ino] = seen.st_size
+    return sum(sizes.values())

@@ -7,6 +7,11 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 
+from swarmd.kit.clock import Clock
+
+FRESH = 6 * 3600.0
+"""Seconds for which contents that no image needs yet are spared."""
+
 
 class Flights:
     """Whoever comes second for a key waits, and then finds the work done (or does it himself)."""
@@ -49,3 +54,26 @@ class Pins:
     def names(self) -> frozenset[str]:
         """All that is held now."""
         return frozenset(self._held)
+
+
+class Fresh:
+    """What came in lately, and may be part of an image that is still on its way."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def note(self, names: Iterable[str]) -> None:
+        """``names`` came just now."""
+        self._since.update(dict.fromkeys(names, self._clock.monotonic()))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """``names`` have found their place."""
+        for name in names:
+            self._since.pop(name, None)
+
+    def names(self) -> frozenset[str]:
+        """What came within the last six hours: a slow push takes that long."""
+        limit = self._clock.monotonic() - FRESH
+        self._since = {name: since for name, since in self._since.items() if since > limit}
+        return frozenset(self._since)

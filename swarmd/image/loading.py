@@ -9,15 +9,16 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.image.codecs import Buffered, decoded
 from swarmd.image.core.archive import Contents, Member, compression_of, find_images, link_name
 from swarmd.image.core.catalog import ImageRow, row_for
-from swarmd.image.core.config import MAX_CONFIG, ImageConfig, write_config
+from swarmd.image.core.config import MAX_CONFIG, History, ImageConfig, write_config
 from swarmd.image.core.manifest import layer_descriptor, read_manifest, sha256, write_manifest
 from swarmd.image.core.rules import Limits, link_target, step_for
 from swarmd.image.core.tar import CHUNK, Kind, TarReader
 from swarmd.image.disk import Disk
 from swarmd.image.kernel import goarch
-from swarmd.image.streams import Buffered, LayerSource, Readable, decoded, disk_errors
+from swarmd.image.streams import LayerSource, Readable, disk_errors
 from swarmd.model.errors import Invalid
 
 _MAX_MEMBERS = 100_000
@@ -47,11 +48,11 @@ def stage_rootfs(
     disk: Disk, path: Path, refs: tuple[str, ...], run: ImageConfig, now: float, work: Path
 ) -> Staged:
     """Make an image of one layer out of the tar at ``path``; raises :class:`Invalid`, Unavailable."""
-    with path.open("rb") as file:
-        source = LayerSource(file, disk.limits.bytes)
+    with path.open("rb") as file, LayerSource(file, disk.limits.bytes) as source:
         _inspect(TarReader(source.read), disk.limits)
         digest, size, diff_id = source.finish()
-    config = write_config(run, diff_ids=(diff_id,), created=now, arch=goarch(), note="imported")
+    history = (History(now, comment="Imported from -"),)
+    config = write_config(run, diff_ids=(diff_id,), created=now, arch=goarch(), history=history)
     manifest = write_manifest(config, (layer_descriptor(digest, size, source.compression),))
     with disk_errors(disk.root):
         (work / "config").write_bytes(config)

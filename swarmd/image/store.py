@@ -8,38 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import msgspec
 
-from swarmd.image import loading
-from swarmd.image.core.catalog import (
-    Catalog,
-    ImageInfo,
-    ImageRow,
-    InUse,
-    Removal,
-    kept_name,
-    plan_prune,
-    plan_removal,
-    tag_name,
-    tree_names,
-)
+from swarmd.image import loading, saving
+from swarmd.image.composing import Composing
+from swarmd.image.content import BlobContent
+from swarmd.image.core.catalog import ImageInfo, tag_name, tree_names
 from swarmd.image.core.changes import apply_changes
 from swarmd.image.core.config import ImageConfig, read_config
-from swarmd.image.core.manifest import Manifest, read_manifest, sha256
+from swarmd.image.core.removal import InUse, Removal, plan_prune, plan_removal
 from swarmd.image.core.rules import Limits
+from swarmd.image.core.usage import Usage, usage
 from swarmd.image.disk import Disk
-from swarmd.image.flights import Flights, Pins
+from swarmd.image.keeper import Keeper, Roots
+from swarmd.image.port import Content, Layer
+from swarmd.image.receiving import Receiving
 from swarmd.image.sources import Source, as_readable, spool
-from swarmd.image.transfer import FetchBlob, FetchManifest, Receiver
+from swarmd.image.transfer import FetchBlob, FetchManifest
+from swarmd.image.trees import Trees
 from swarmd.kit.clock import Clock
-from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound
-
-_UNPACKS = 2
-_GRACE = 600.0  # seconds for which a prepared image is spared, until its container is known
+from swarmd.model.errors import NotFound
 
 
 class Rootfs(msgspec.Struct, frozen=True):
@@ -68,24 +59,35 @@ class ImageStore:
     def __init__(self, root: Path, clock: Clock, limits: Limits | None = None) -> None:
         self._disk = Disk(root, limits or Limits())
         self._clock = clock
-        self._catalog = Catalog()
-        self._change = asyncio.Lock()
-        self._flights = Flights()
-        self._pins = Pins()
-        self._receiver = Receiver(self._disk, clock, self._flights)
-        self._unpacks = asyncio.Semaphore(_UNPACKS)
-        self._prepared: dict[str, float] = {}
+        self._keeper = Keeper(self._disk, clock)
+        self._trees = Trees(self._keeper)
+        self._receiving = Receiving(self._keeper)
+        content = BlobContent(self._keeper)
+        self._composing = Composing(self._keeper, content, self._trees)
+        self.content: Content = content
         self.warnings: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Recover: remove leftovers, drop images that lost a blob (told in ``warnings``)."""
-        self._catalog, self.warnings = await asyncio.to_thread(self._disk.open)
+        self.warnings = await self._keeper.open()
+
+    async def close(self) -> None:
+        """Let go of the files; nothing is asked of it afterwards."""
+        await asyncio.to_thread(self._disk.close)
+
+    def protect(self, roots: Roots) -> None:
+        """Collect nothing of what ``roots()`` answers: digests of blobs, of manifests and indexes with all
+        they need.
+
+        Asked at each collection; while it raises a SwarmError nothing is collected at all.
+        """
+        self._keeper.roots.append(roots)
 
     # looking
 
     def list(self) -> list[ImageInfo]:
         """All images, newest first."""
-        infos = [self._catalog.info(row) for row in self._catalog.images.values()]
+        infos = [self._keeper.catalog.info(row) for row in self._keeper.catalog.images.values()]
         return sorted(infos, key=lambda info: (-info.created, info.refs, info.digest))
 
     def resolve(self, ref_or_id: str) -> ImageInfo:
@@ -93,11 +95,11 @@ class ImageStore:
 
         Raises :class:`NotFound` (``No such image: nginx:1.12``).
         """
-        return self._catalog.info(self._catalog.find(ref_or_id))
+        return self._keeper.catalog.info(self._keeper.catalog.find(ref_or_id))
 
     def config(self, ref_or_id: str) -> ImageConfig:
         """How the image wants to be run."""
-        return read_config(self._disk.read_blob(self._catalog.find(ref_or_id).id)).run
+        return read_config(self._disk.read_blob(self._keeper.catalog.find(ref_or_id).id)).run
 
     # putting in
 
@@ -135,34 +137,50 @@ class ImageStore:
         share the work; a failed one leaves nothing.  Raises :class:`Invalid` for wrong content.
         See :func:`swarmd.image.transfer.download` for what ``fetch_blob`` must do.
         """
-        name = kept_name(ref)
-        expected = expected_digest or image_ref.parse(ref).digest
-        if expected in self._catalog.images:
-            return await self._name(self._catalog.images[expected], name)
-        raw = await fetch_manifest()
-        digest = sha256(raw)
-        if expected and digest != expected:
-            raise Invalid(f"image {ref} is not what was asked for: its manifest is {digest}, not {expected}")
-        manifest = read_manifest(raw)
-        async with self._flights.alone(digest):
-            if digest not in self._catalog.images:
-                await self._fetch(raw, manifest, name, fetch_blob)
-            return await self._name(self._catalog.images[digest], name)
+        return await self._receiving.receive(ref, expected_digest, fetch_manifest, fetch_blob)
+
+    async def add(
+        self, manifest: bytes, refs: tuple[str, ...] = (), *, index: bytes | None = None
+    ) -> ImageInfo:
+        """Make an image of a manifest whose configuration and layers are all in ``content``.
+
+        Hold them meanwhile.  Layers not seen before are verified, and unpacked on the way.  ``index``: the
+        bytes of the index the manifest was chosen from; its digest then names the image too.  Raises
+        :class:`Invalid` for what is missing, damaged, forged or hostile.
+        """
+        row = await self._composing.add(manifest, refs, index)
+        return self._keeper.catalog.info(row)
+
+    async def compose(
+        self, config: bytes, layers: tuple[Layer, ...], refs: tuple[str, ...] = ()
+    ) -> ImageInfo:
+        """Make an image of a configuration and stored layers, bottom first; see :meth:`add`."""
+        row = await self._composing.compose(config, layers, refs)
+        return self._keeper.catalog.info(row)
+
+    async def pack(self, upper: Path, lowers: tuple[Path, ...] = (), *, clamp: float | None = None) -> Layer:
+        """Make a layer of the upper directory of an overlay on ``lowers``, which is no longer mounted.
+
+        ``upper`` is consumed: it becomes the layer's tree, so it has to be on the store's file system.
+        ``clamp``: the newest time of a file allowed, seconds since 1970.  Hold the answer's digest and
+        diffID while it is not part of an image.  Raises :class:`Invalid`, Unavailable for a full disk.
+        """
+        return await self._composing.pack(upper, clamp)
 
     # names and removal
 
     async def tag(self, source: str, ref: str) -> None:
         """Give an image another name."""
         name = tag_name(ref)
-        async with self._change:
-            await self._save(self._catalog.add(self._catalog.find(source), (name,)))
+        async with self._keeper.change:
+            await self._keeper.save(self._keeper.catalog.add(self._keeper.catalog.find(source), (name,)))
 
     async def remove(self, ref_or_id: str, *, in_use: InUse, force: bool = False) -> tuple[Removal, ...]:
         """Remove a name, and the image with its last one.  Raises :class:`Conflict`, NotFound."""
-        async with self._change:
-            catalog, removals = plan_removal(self._catalog, ref_or_id, force=force, in_use=in_use)
-            await self._save(catalog)
-        await self._sweep()
+        async with self._keeper.change:
+            catalog, removals = plan_removal(self._keeper.catalog, ref_or_id, force=force, in_use=in_use)
+            await self._keeper.save(catalog)
+        await self._keeper.sweep()
         return removals
 
     async def gc(self, in_use: InUse, *, untagged: bool = False, everything: bool = False) -> GcReport:
@@ -172,12 +190,14 @@ class ImageStore:
         """
         removals: tuple[Removal, ...] = ()
         if untagged or everything:
-            async with self._change:
+            async with self._keeper.change:
                 catalog, removals = plan_prune(
-                    self._catalog, everything=everything, in_use=lambda digest: self._users(digest, in_use)
+                    self._keeper.catalog,
+                    everything=everything,
+                    in_use=lambda digest: self._keeper.users(digest, in_use),
                 )
-                await self._save(catalog)
-        return GcReport(removals, await self._sweep())
+                await self._keeper.save(catalog)
+        return GcReport(removals, await self._keeper.sweep())
 
     # running
 
@@ -186,32 +206,31 @@ class ImageStore:
 
         Raises :class:`NotFound`, :class:`Invalid` for a hostile layer, :class:`Unavailable` for a full disk.
         """
-        row = self._catalog.find(ref_or_digest)
-        names = tree_names(row.diff_ids)
-        self._prepared[row.digest] = self._clock.monotonic()
-        with self._pins.holding(
-            (*row.layers, row.id, row.digest, *(each for pair in names for each in pair))
-        ):
-            trees: list[Path] = []
-            for digest, diff_id, pair in zip(row.layers, row.diff_ids, names, strict=True):
-                trees.append(await self._tree(digest, diff_id, pair, tuple(reversed(trees))))
+        row = self._keeper.catalog.find(ref_or_digest)
+        self._keeper.being_started(row.digest)
+        trees = (name for pair in tree_names(row.diff_ids) for name in pair)
+        with self._keeper.pins.holding((*row.layers, row.id, row.digest, *trees)):
+            await self._trees.unpack(row.layers, row.diff_ids, self._keeper.catalog.pairs())
             config = await asyncio.to_thread(self._disk.read_blob, row.id)
-        layers: list[str] = []
-        for tree in reversed(trees):
-            layers.append(str(tree))
-            if self._disk.hides_all(tree):
-                break
-        return Rootfs(row.digest, row.id, tuple(layers), read_config(config).run)
+            layers = tuple(str(tree) for tree in self._trees.find(row.diff_ids))
+        return Rootfs(row.digest, row.id, layers, read_config(config).run)
+
+    def tree(self, diff_ids: tuple[str, ...]) -> tuple[Path, ...]:
+        """The unpacked layers of a chain (diffIDs, bottom first), topmost first.
+
+        Raises NotFound when one is not unpacked; :meth:`prepare` unpacks those of an image.
+        """
+        return self._trees.find(diff_ids)
 
     # handing on
 
     def manifest(self, ref_or_digest: str) -> bytes:
         """The exact bytes of an image's manifest."""
-        return self._disk.read_blob(self._catalog.find(ref_or_digest).digest)
+        return self._disk.read_blob(self._keeper.catalog.find(ref_or_digest).digest)
 
     def blob_path(self, digest: str) -> Path:
         """The file of a blob some image here has; raises :class:`NotFound` for any other."""
-        if digest not in self._catalog.blobs():
+        if digest not in self._keeper.catalog.blobs():
             raise NotFound(f"No such blob: {digest}")
         return self._disk.blob(digest)
 
@@ -220,67 +239,35 @@ class ImageStore:
         self.blob_path(digest)
         return self._disk.blob_size(digest)
 
+    def save(self, *images: str) -> AsyncGenerator[bytes, None]:
+        """An archive of images in pieces: what ``docker load`` takes, and an OCI layout as well.
+
+        Each is named by a tag, by a repository (all its tags) or by an id.  Close the generator when done.
+        Raises :class:`NotFound` before the first piece.
+        """
+        return saving.save(self._keeper, images)
+
+    async def usage(self, in_use: InUse) -> Usage:
+        """Bytes on the disk, of each image and of all together."""
+        catalog = self._keeper.catalog
+        unused = frozenset(each for each in catalog.images if not self._keeper.users(each, in_use))
+        return usage(catalog, await asyncio.to_thread(self._disk.sizes), unused)
+
     # inside
-
-    async def _tree(
-        self, digest: str, diff_id: str, names: tuple[str, str], lowers: tuple[Path, ...]
-    ) -> Path:
-        async with self._flights.alone(f"unpack {diff_id}"):
-            tree = self._disk.tree(names)
-            if tree is not None:
-                return tree
-            async with self._unpacks:
-                return await asyncio.to_thread(self._disk.unpack, digest, diff_id, names, lowers)
-
-    async def _fetch(self, raw: bytes, manifest: Manifest, name: str, fetch_blob: FetchBlob) -> None:
-        blobs = (blob.digest for blob in manifest.blobs())
-        try:
-            with self._pins.holding((sha256(raw), *blobs)):
-                row = await self._receiver.image(raw, manifest, self._catalog.pairs(), fetch_blob)
-                await self._name(row, name)
-        except BaseException:
-            await self._sweep()
-            raise
 
     async def _take_in(self, staged: tuple[loading.Staged, ...]) -> None:
         names = [name for image in staged for name in (image.row.digest, *image.files)]
         try:
-            with self._pins.holding(names):
+            with self._keeper.pins.holding(names):
                 await asyncio.to_thread(loading.adopt, self._disk, staged)
-                async with self._change:
-                    catalog = self._catalog
+                async with self._keeper.change:
+                    catalog = self._keeper.catalog
                     for image in staged:
                         catalog = catalog.add(image.row, image.refs)
-                    await self._save(catalog)
+                    await self._keeper.save(catalog)
         except BaseException:
-            await self._sweep()
+            await self._keeper.sweep()
             raise
-
-    async def _name(self, row: ImageRow, name: str) -> ImageInfo:
-        async with self._change:
-            if row.digest not in self._catalog.images or self._catalog.refs.get(name) != row.digest:
-                await self._save(self._catalog.add(row, (name,)))
-        return self._catalog.info(row)
-
-    async def _save(self, catalog: Catalog) -> None:
-        await asyncio.to_thread(self._disk.save, catalog)
-        self._catalog = catalog
-
-    async def _sweep(self) -> int:
-        """Remove what neither an image nor work under way needs; answers the bytes of blobs freed.
-
-        Nothing is awaited between looking at the pins and moving the rest away.
-        """
-        pinned = self._pins.names()
-        trash, freed = self._disk.bury(self._catalog.blobs() | pinned, self._catalog.trees() | pinned)
-        await asyncio.to_thread(self._disk.remove, *trash)
-        return freed
-
-    def _users(self, digest: str, in_use: InUse) -> Sequence[str]:
-        since = self._prepared.get(digest)
-        if since is not None and self._clock.monotonic() - since < _GRACE:
-            return ["(being started)", *in_use(digest)]
-        return in_use(digest)
 
     @contextlib.asynccontextmanager
     async def _work(self) -> AsyncIterator[Path]:

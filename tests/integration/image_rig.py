@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -90,11 +91,27 @@ def archive(name: str, *layers: bytes, squeeze: Callable[[bytes], bytes] = bytes
 
 def leftovers(root: Path) -> list[str]:
     """Everything in the store that is no directory of its own."""
-    return sorted(
-        str(path.relative_to(root))
-        for place in ("work", "trash", "layers", "blobs/sha256")
-        for path in (root / place).iterdir()
-    )
+    names = [path for place in ("work", "trash", "layers", "ingest") for path in (root / place).iterdir()]
+    blobs = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    return sorted(str(path.relative_to(root)) for path in (*names, *blobs))
+
+
+def snapshot(tree: Path) -> dict[str, tuple[Any, ...]]:
+    """Kind, mode, owner, group and content (target, device number) of everything below ``tree``."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in tree.rglob("*"):
+        seen = path.lstat()
+        about: tuple[Any, ...] = (stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
+        if path.is_symlink():
+            about = ("link", *about, os.readlink(path))
+        elif path.is_dir():
+            about = ("dir", *about)
+        elif path.is_file():
+            about = ("file", *about, path.read_bytes())
+        else:
+            about = (stat.S_IFMT(seen.st_mode), *about, seen.st_rdev)
+        found[str(path.relative_to(tree))] = about
+    return found
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from swarmd.image.core.catalog import Catalog, ImageRow, Removal, plan_prune, plan_removal, tree_names
+from swarmd.image.core.catalog import Catalog, ImageRow, tree_names
 from swarmd.image.core.manifest import sha256
+from swarmd.image.core.removal import Removal, plan_prune, plan_removal
 from swarmd.model.errors import Conflict, Invalid, NotFound
 
 BASE = sha256(b"base")

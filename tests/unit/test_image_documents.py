@@ -10,7 +10,7 @@ import pytest
 from swarmd.image.core.archive import Contents, Found, Member, compression_of, find_images, link_name
 from swarmd.image.core.catalog import row_for
 from swarmd.image.core.changes import apply_changes
-from swarmd.image.core.config import ImageConfig, read_config, write_config
+from swarmd.image.core.config import History, ImageConfig, read_config, write_config
 from swarmd.image.core.manifest import chain_ids, read_manifest, sha256, write_manifest
 from swarmd.model.errors import Invalid
 
@@ -111,9 +111,20 @@ def test_what_is_written_is_read_back() -> None:
         labels={"k": "v"},
         volumes=("/data",),
     )
-    raw = write_config(run, diff_ids=(sha256(b""),), created=1.5, arch="arm64", note="imported")
+    history = (History(1.5, "RUN x", "me", "why"), History(2.0, "ENV A=1", empty_layer=True))
+    raw = write_config(
+        run, diff_ids=(sha256(b""),), created=1.5, arch="arm64", history=history, author="me", variant="v8"
+    )
     read = read_config(raw)
-    assert (read.run, read.diff_ids, read.created, read.platform) == (run, (sha256(b""),), 1.5, "linux/arm64")
+    assert (read.run, read.diff_ids, read.created, read.platform) == (
+        run,
+        (sha256(b""),),
+        1.5,
+        "linux/arm64/v8",
+    )
+    assert (read.history, read.author) == (history, "me")
+    with pytest.raises(Invalid, match="history tells of 2 layers, but it has 1"):
+        write_config(run, diff_ids=(sha256(b""),), created=1.5, arch="arm64", history=history[:1] * 2)
 
 
 def test_changes_are_applied_in_turn() -> None:

@@ -27,8 +27,8 @@ from swarmd.model.errors import Invalid
 _MAX_LINKS = 16
 _MAX_NESTING = 4
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz"}
-_FULL_NAME = "io.containerd.image.name"
-_REF_NAME = "org.opencontainers.image.ref.name"
+FULL_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -180,7 +180,7 @@ def _small(member: Member, read: ReadFile) -> bytes:
 def _names(entry: Descriptor) -> tuple[str, ...]:
     """The full name if a tool wrote one; a bare tag names nothing."""
     notes = entry.annotations or {}
-    name = notes.get(_FULL_NAME, "") or notes.get(_REF_NAME, "")
+    name = notes.get(FULL_NAME, "") or notes.get(REF_NAME, "")
     return _familiar((name,)) if ":" in name or "/" in name else ()
 
 

@@ -1,4 +1,4 @@
-"""Which images there are and what they are called: look-up, tags, and what removing one means.
+"""Which images there are and what they are called: look-up and tags.
 
 Pure and immutable: every change answers a new :class:`Catalog`; the shell writes it to disk.
 """
@@ -6,16 +6,15 @@ Pure and immutable: every change answers a new :class:`Catalog`; the shell write
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from swarmd.image.core.config import read_config
 from swarmd.image.core.manifest import Sha256, chain_ids, read_manifest, sha256
 from swarmd.model import image_ref
-from swarmd.model.errors import Conflict, Invalid, NotFound
+from swarmd.model.errors import Invalid, NotFound
 
-InUse = Callable[[str], Sequence[str]]
 _HEX = re.compile(r"[a-f0-9]{1,64}")
 
 
@@ -34,7 +33,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
     """An image as a user sees it.
 
     ``refs`` are familiar (``nginx:1.12``), ``size`` is bytes of content as stored, ``created`` is
-    seconds since 1970 (0: unknown).
+    seconds since 1970 (0: unknown), ``indexes`` digests of the indexes it was chosen from.
     """
 
     id: str
@@ -42,20 +41,19 @@ class ImageInfo(msgspec.Struct, frozen=True):
     refs: tuple[str, ...]
     created: float
     size: int
-
-
-class Removal(msgspec.Struct, frozen=True):
-    """One line of ``image rm``: a reference ``untagged``, or an image or layer ``deleted``."""
-
-    untagged: str = ""
-    deleted: str = ""
+    indexes: tuple[str, ...] = ()
 
 
 class Catalog(msgspec.Struct, frozen=True):
-    """Images by manifest digest, and familiar references to them."""
+    """Images by manifest digest, and familiar references to them.
+
+    ``indexes``: the image chosen from each; ``layers``: the diffID each blob was seen to unpack to.
+    """
 
     images: dict[Sha256, ImageRow] = {}
     refs: dict[str, Sha256] = {}
+    indexes: dict[str, Sha256] = {}
+    layers: dict[str, Sha256] = {}
 
     def refs_of(self, digest: str) -> tuple[str, ...]:
         """The references to one image, sorted."""
@@ -63,7 +61,8 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def info(self, row: ImageRow) -> ImageInfo:
         """What a user is told about ``row``."""
-        return ImageInfo(row.id, row.digest, self.refs_of(row.digest), row.created, row.size)
+        indexes = tuple(sorted(index for index, chosen in self.indexes.items() if chosen == row.digest))
+        return ImageInfo(row.id, row.digest, self.refs_of(row.digest), row.created, row.size, indexes)
 
     def find(self, text: str) -> ImageRow:
         """By reference, manifest digest, image id, or the beginning of an id.
@@ -71,13 +70,19 @@ class Catalog(msgspec.Struct, frozen=True):
         Raises :class:`NotFound` (``No such image: ...``), :class:`Invalid` for an ambiguous beginning.
         """
         digest = self._digest_of_ref(text)
+        digest = self.indexes.get(digest, digest)
         if digest in self.images:
             return self.images[digest]
         return self._by_id(text)
 
-    def add(self, row: ImageRow, refs: Iterable[str] = ()) -> Catalog:
-        """With ``row``, and each familiar reference pointing to it."""
-        return Catalog(self.images | {row.digest: row}, self.refs | dict.fromkeys(refs, row.digest))
+    def add(self, row: ImageRow, refs: Iterable[str] = (), *, index: str = "") -> Catalog:
+        """With ``row``, each familiar reference pointing to it, and the index it was chosen from."""
+        return Catalog(
+            self.images | {row.digest: row},
+            self.refs | dict.fromkeys(refs, row.digest),
+            self.indexes | ({index: row.digest} if index else {}),
+            self.layers | dict(zip(row.layers, row.diff_ids, strict=True)),
+        )
 
     def without(self, digests: Iterable[str], refs: Iterable[str] = ()) -> Catalog:
         """Without these images, every reference to them, and these references."""
@@ -85,17 +90,32 @@ class Catalog(msgspec.Struct, frozen=True):
         return Catalog(
             {digest: row for digest, row in self.images.items() if digest not in gone},
             {ref: to for ref, to in self.refs.items() if to not in gone and ref not in untagged},
+            {index: chosen for index, chosen in self.indexes.items() if chosen not in gone},
+            self.layers,
+        )
+
+    def seen(self, digest: str, diff_id: str) -> Catalog:
+        """Knowing that the blob ``digest`` unpacks to ``diff_id``."""
+        return msgspec.structs.replace(self, layers=self.layers | {digest: diff_id})
+
+    def lost(self, digests: Iterable[str]) -> Catalog:
+        """Without what is known of blobs that are gone; no image needs them."""
+        gone = set(digests)
+        return msgspec.structs.replace(
+            self,
+            indexes={index: to for index, to in self.indexes.items() if index not in gone},
+            layers={blob: diff_id for blob, diff_id in self.layers.items() if blob not in gone},
         )
 
     def blobs(self) -> frozenset[str]:
         """Every blob some image needs."""
-        return frozenset(blob for row in self.images.values() for blob in (row.digest, row.id, *row.layers))
+        rows = (blob for row in self.images.values() for blob in (row.digest, row.id, *row.layers))
+        return frozenset((*rows, *self.indexes))
 
     def pairs(self) -> frozenset[tuple[str, str]]:
         """Which blob is known to unpack to which diffID."""
-        return frozenset(
-            pair for row in self.images.values() for pair in zip(row.layers, row.diff_ids, strict=True)
-        )
+        rows = (pair for row in self.images.values() for pair in zip(row.layers, row.diff_ids, strict=True))
+        return frozenset((*rows, *self.layers.items()))
 
     def trees(self) -> frozenset[str]:
         """The directory names (see :func:`tree_names`) some image may use."""
@@ -172,98 +192,6 @@ def kept_name(ref: str) -> str:
     return f"{parsed.familiar_name()}@{parsed.digest}" if parsed.digest else parsed.familiar()
 
 
-def plan_removal(
-    catalog: Catalog, text: str, *, force: bool, in_use: InUse
-) -> tuple[Catalog, tuple[Removal, ...]]:
-    """What ``image rm text`` leaves and reports.
-
-    ``in_use(manifest digest)`` names the containers that use an image.  Raises :class:`Conflict` in
-    Docker's words where it must be forced, or cannot be.
-    """
-    row = catalog.find(text)
-    named = _reference(catalog, text)
-    if named:
-        return _remove_name(catalog, row, named, force=force, users=in_use(row.digest))
-    return _remove_id(catalog, row, force=force, in_use=in_use)
-
-
-def plan_prune(catalog: Catalog, *, everything: bool, in_use: InUse) -> tuple[Catalog, tuple[Removal, ...]]:
-    """Without the images nobody uses: those without a name, or with ``everything`` any of them."""
-    gone = [
-        row
-        for row in catalog.images.values()
-        if (everything or not catalog.refs_of(row.digest)) and not in_use(row.digest)
-    ]
-    refs = [ref for row in gone for ref in catalog.refs_of(row.digest)]
-    return _delete(catalog, gone, refs)
-
-
-def _remove_name(
-    catalog: Catalog, row: ImageRow, ref: str, *, force: bool, users: Sequence[str]
-) -> tuple[Catalog, tuple[Removal, ...]]:
-    name = image_ref.parse(ref).name
-    pins = [other for other in catalog.refs_of(row.digest) if "@" in other and _named(other, name)]
-    others = set(catalog.refs_of(row.digest)) - {ref, *pins}
-    if others:
-        return catalog.without((), (ref,)), (Removal(untagged=ref),)
-    if users and not force:
-        raise Conflict(
-            f'conflict: unable to remove repository reference "{ref}" (must force) - '
-            f"container {users[0]} is using its referenced image {_short(row.id)}"
-        )
-    refs = [ref, *(pin for pin in pins if pin != ref)]
-    if users:
-        return catalog.without((), refs), tuple(Removal(untagged=each) for each in refs)
-    return _delete(catalog, [row], refs)
-
-
-def _remove_id(
-    catalog: Catalog, row: ImageRow, *, force: bool, in_use: InUse
-) -> tuple[Catalog, tuple[Removal, ...]]:
-    rows = [each for each in catalog.images.values() if each.id == row.id]
-    refs = sorted(ref for each in rows for ref in catalog.refs_of(each.digest))
-    if len({image_ref.parse(ref).name for ref in refs}) > 1 and not force:
-        raise Conflict(
-            f"conflict: unable to delete {_short(row.id)} (must be forced) - "
-            "image is referenced in multiple repositories"
-        )
-    for each in rows:
-        if users := in_use(each.digest):
-            raise Conflict(
-                f"conflict: unable to delete {_short(row.id)} (cannot be forced) - "
-                f"image is being used by running container {users[0]}"
-            )
-    return _delete(catalog, rows, refs)
-
-
-def _delete(catalog: Catalog, rows: list[ImageRow], refs: list[str]) -> tuple[Catalog, tuple[Removal, ...]]:
-    left = catalog.without((row.digest for row in rows), refs)
-    kept_ids = {row.id for row in left.images.values()}
-    kept_layers = {diff_id for row in left.images.values() for diff_id in row.diff_ids}
-    layers = dict.fromkeys(diff_id for row in rows for diff_id in reversed(row.diff_ids))
-    deleted = [
-        *(each for each in dict.fromkeys(row.id for row in rows) if each not in kept_ids),
-        *(each for each in layers if each not in kept_layers),
-    ]
-    return left, (
-        *(Removal(untagged=ref) for ref in refs),
-        *(Removal(deleted=each) for each in deleted),
-    )
-
-
-def _reference(catalog: Catalog, text: str) -> str:
-    """``text`` in the form it has among the references; empty when it is none of them."""
-    try:
-        ref = image_ref.parse(text).familiar()
-    except Invalid:
-        return ""
-    return ref if ref in catalog.refs else ""
-
-
-def _named(ref: str, name: str) -> bool:
-    return image_ref.parse(ref).name == name
-
-
 def _complete(text: str) -> str:
     if text.startswith("sha256:"):
         return text
@@ -271,7 +199,3 @@ def _complete(text: str) -> str:
         return image_ref.parse(text).familiar()
     except Invalid:
         return text
-
-
-def _short(image_id: str) -> str:
-    return image_id.removeprefix("sha256:")[:12]

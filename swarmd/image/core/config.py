@@ -1,4 +1,4 @@
-"""The image configuration document: read from images, written for imports.
+"""The image configuration document: read from images, written for imports, commits and builds.
 
 Pure.  The image's id is the SHA-256 of these bytes, so they are stored as they came and only read.
 """
@@ -46,18 +46,33 @@ class _Rootfs(msgspec.Struct, frozen=True):
     diff_ids: tuple[Sha256, ...] = ()
 
 
-class _History(msgspec.Struct, frozen=True):
-    created: str = ""
+class _History(msgspec.Struct, frozen=True, omit_defaults=True):
+    created: str | None = None
     created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
 
 
-class _Document(msgspec.Struct, frozen=True):
+class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     architecture: str
     os: str
     rootfs: _Rootfs
     created: str | None = None
+    author: str | None = None
     config: _Run | None = None
     history: tuple[_History, ...] | None = None
+    variant: str | None = None
+
+
+class History(msgspec.Struct, frozen=True):
+    """How one layer came about; ``empty_layer``: a step that made none.  Seconds since 1970, 0 unknown."""
+
+    created: float = 0.0
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
@@ -81,12 +96,17 @@ class ImageConfig(msgspec.Struct, frozen=True):
 
 
 class ConfigDocument(msgspec.Struct, frozen=True):
-    """A configuration read: how to run it, its layers' diffIDs bottom first, seconds since 1970."""
+    """A configuration read: how to run it, its layers' diffIDs bottom first, seconds since 1970.
+
+    ``platform``: ``os/architecture``, and ``/variant`` where there is one.
+    """
 
     run: ImageConfig
     diff_ids: tuple[str, ...]
     created: float
     platform: str
+    history: tuple[History, ...] = ()
+    author: str = ""
 
 
 def read_config(raw: bytes) -> ConfigDocument:
@@ -101,24 +121,53 @@ def read_config(raw: bytes) -> ConfigDocument:
         run=_settings(found.config or _Run()),
         diff_ids=found.rootfs.diff_ids,
         created=_seconds(found.created or ""),
-        platform=f"{found.os}/{found.architecture}",
+        platform=f"{found.os}/{found.architecture}" + (f"/{found.variant}" if found.variant else ""),
+        history=tuple(_history(each) for each in found.history or ()),
+        author=found.author or "",
     )
 
 
 def write_config(
-    run: ImageConfig, *, diff_ids: tuple[str, ...], created: float, arch: str, note: str
+    run: ImageConfig,
+    *,
+    diff_ids: tuple[str, ...],
+    created: float,
+    arch: str,
+    history: tuple[History, ...] = (),
+    author: str = "",
+    variant: str = "",
 ) -> bytes:
-    """The bytes of a new configuration (of an import); ``arch`` is GOARCH, ``note`` its history line."""
-    stamp = datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z")
+    """The bytes of a new configuration; equal input gives equal bytes.
+
+    ``arch`` is GOARCH.  Raises :class:`Invalid` when ``history`` tells of another number of layers.
+    """
+    told = sum(not each.empty_layer for each in history)
+    if history and told != len(diff_ids):
+        raise Invalid(f"the image's history tells of {told} layers, but it has {len(diff_ids)}")
     return msgspec.json.encode(
         _Document(
             architecture=arch,
             os="linux",
             rootfs=_Rootfs("layers", diff_ids),
-            created=stamp,
+            created=_stamp(created),
+            author=author or None,
             config=_as_written(run),
-            history=(_History(stamp, note),),
+            history=tuple(
+                _History(_stamp(each.created), each.created_by, each.author, each.comment, each.empty_layer)
+                for each in history
+            ),
+            variant=variant or None,
         )
+    )
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _history(found: _History) -> History:
+    return History(
+        _seconds(found.created or ""), found.created_by, found.author, found.comment, found.empty_layer
     )
 
 

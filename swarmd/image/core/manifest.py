@@ -18,8 +18,9 @@ MAX_LAYERS = 500  # overlayfs takes no more lower directories
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEX = "application/vnd.oci.image.index.v1+json"
 _INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
+    INDEX,
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 
@@ -104,6 +105,31 @@ def read_manifest(raw: bytes) -> Manifest:
     if len(found.layers) > MAX_LAYERS:
         raise Invalid(f"the image has {len(found.layers)} layers: the limit is {MAX_LAYERS}")
     return found
+
+
+class _Named(msgspec.Struct, frozen=True):
+    digest: str = ""
+
+
+class _Referring(msgspec.Struct, frozen=True):
+    config: _Named | None = None
+    layers: tuple[_Named, ...] | None = None
+    blobs: tuple[_Named, ...] | None = None
+    manifests: tuple[_Named, ...] | None = None
+
+
+def referred(raw: bytes) -> tuple[str, ...]:
+    """Digests of all that a manifest or index needs; empty when it is neither.
+
+    The subject is not among them: it can go without those who speak of it.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_Referring)
+    except msgspec.MsgspecError:
+        return ()
+    config = (found.config,) if found.config else ()
+    named = (*config, *(found.layers or ()), *(found.blobs or ()), *(found.manifests or ()))
+    return tuple(each.digest for each in named if each.digest)
 
 
 def write_manifest(config: bytes, layers: tuple[Descriptor, ...]) -> bytes:

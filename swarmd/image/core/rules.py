@@ -114,10 +114,10 @@ def attributes(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
     ``trusted.*`` and ``user.overlay.*`` would steer the overlay (redirects to foreign data), and a
     security label belongs to the machine, so only capabilities, ACLs and the user's own pass.
     """
-    return tuple((key, value) for key, value in entry.xattrs if _allowed(key))
+    return tuple((key, value) for key, value in entry.xattrs if is_allowed(key))
 
 
-def _allowed(key: bytes) -> bool:
+def is_allowed(key: bytes) -> bool:
     if b"\0" in key:
         return False
     if key in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"):
