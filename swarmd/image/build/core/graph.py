@@ -1,6 +1,6 @@
 """What a build consists of, as the planner decides it and the builder carries it out.  Pure data.
 
-    Dockerfile ──► stages, every word expanded ──► steps: an operation on files, a new configuration, or both
+    Dockerfile ──► stages with every word expanded ──► steps: an operation, a new configuration, or both
 
 All paths inside images are absolute and cleaned; a trailing ``/`` of a destination means a directory.
 """
@@ -41,9 +41,10 @@ class Inline(Node, frozen=True, kw_only=True):
 class BuildMount(Node, frozen=True, kw_only=True):
     """``RUN --mount``.  ``kind`` is bind, cache, tmpfs, secret or ssh.
 
-    ``source`` is a path in ``origin`` (bind, cache), ``id`` names a cache, secret or agent.  ``sharing``
-    of a cache is shared, private or locked.  ``env``: the variable a secret is given in.  ``size``: bytes,
-    0 = any.  -1 for ``uid``, ``gid`` and ``mode`` is what the kind has by default.
+    ``source`` is a path in ``origin`` (bind, cache), ``id`` names a cache, secret or agent.  ``sharing`` of a
+    cache is shared, private or locked; one whose origin is the context begins empty.  ``env``: the variable a
+    secret is given in (then ``target`` is empty unless both were asked for).  ``size``: bytes, 0 = any.
+    -1 for ``uid``, ``gid`` and ``mode`` is what the kind has by default.
     """
 
     kind: str = "bind"
@@ -64,13 +65,15 @@ class BuildMount(Node, frozen=True, kw_only=True):
 class Run(Node, frozen=True, kw_only=True):
     """A command in a container of the stage so far.
 
-    ``args`` is complete: the shell is in it.  ``env`` holds what the program sees, build arguments among
-    it; ``files`` are scripts of heredocs, found below ``/dev/pipes/`` by their names.  ``network`` is
-    default, none or host; ``security`` is sandbox or insecure.
+    ``args`` is complete: the shell is in it.  ``env`` holds what the program sees, build arguments among it;
+    ``files`` are scripts of heredocs, found below ``/dev/pipes/`` by their names.  ``network`` is default,
+    none or host; ``security`` is sandbox or insecure.  ``proxy`` is given to the program too, but says
+    nothing about what the command does: it enters no key.
     """
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
+    proxy: tuple[str, ...] = ()
     workdir: str = "/"
     user: str = ""
     mounts: tuple[BuildMount, ...] = ()
@@ -81,6 +84,8 @@ class Run(Node, frozen=True, kw_only=True):
 
 class Copy(Node, frozen=True, kw_only=True):
     """COPY and ADD.  ``sources`` are patterns in the origin; ``inline`` files come with the Dockerfile.
+
+    An ADD of files and URLs together is several steps, one for each origin.
 
     ``chown`` and ``chmod`` are as written, expanded.  ``add``: archives among local sources are unpacked
     (``unpack`` says so of URLs, or that nothing is), ``checksum`` is what a URL's content must have.
@@ -112,7 +117,7 @@ Operation = Run | Copy | MakeDirectory
 
 
 class Step(Node, frozen=True, kw_only=True):
-    """One instruction.  ``line`` to ``last_line`` count from 1; 0: it comes from ONBUILD.
+    """One instruction, in rows ``line`` to ``last_line`` of the Dockerfile (from 1; 0: from ONBUILD).
 
     ``text`` is the instruction as written, on one line; ``created_by`` what the image's history says.
     ``config`` is the image's configuration after it.  Without ``operation`` files stay as they are.
@@ -136,7 +141,7 @@ class Base(Node, frozen=True, kw_only=True):
 
 
 class Stage(Node, frozen=True, kw_only=True):
-    """``index`` counts all FROM lines; ``config`` is what ``base`` brings, ``author`` of MAINTAINER."""
+    """``index`` counts all FROM lines; ``config`` is what ``base`` brings, ``author`` is MAINTAINER's."""
 
     index: int
     name: str
