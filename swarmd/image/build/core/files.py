@@ -8,8 +8,8 @@ import re
 from swarmd.image.build.core import history
 from swarmd.image.build.core.graph import BuildMount, Copy, Inline, Operation, Origin, Run, Where
 from swarmd.image.build.core.heredoc import Heredoc
-from swarmd.image.build.core.instructions import Copy as CopySaid
-from swarmd.image.build.core.instructions import Run as RunSaid
+from swarmd.image.build.core.meaning import Copy as CopySaid
+from swarmd.image.build.core.meaning import Run as RunSaid
 from swarmd.image.build.core.mounts import MountSpec, settle
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.origins import Origins

@@ -73,6 +73,8 @@ class _Reader:
         while self._at < len(self._rows):
             row = self._take().lstrip()
             head = head and self._is_directive(row)
+            if not row:
+                self._comments.clear()
             if head or not row:
                 continue
             if row.startswith("#"):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from swarmd.image.build.core.flags import did_you_mean
 from swarmd.image.build.core.graph import Base, Node
-from swarmd.image.build.core.instructions import Arg, From, Meaning, understand
+from swarmd.image.build.core.instructions import understand
 from swarmd.image.build.core.lines import failed
+from swarmd.image.build.core.meaning import Arg, From, Meaning
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.parse import Dockerfile, Instruction
 from swarmd.image.build.core.scope import add_globals, platform_args

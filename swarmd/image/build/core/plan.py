@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from swarmd.image.build.core.graph import Base, BuildMount, Copy, Origin, Plan, Run, Stage, Warned
-from swarmd.image.build.core.instructions import Copy as CopySaid
-from swarmd.image.build.core.instructions import Run as RunSaid
 from swarmd.image.build.core.lines import failed
-from swarmd.image.build.core.lint import lint
+from swarmd.image.build.core.lint import apply_settings, copies_of_ignored, lint
+from swarmd.image.build.core.meaning import Copy as CopySaid
+from swarmd.image.build.core.meaning import Run as RunSaid
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.origins import Origins
 from swarmd.image.build.core.outline import Outline, Section, outline
@@ -56,16 +56,16 @@ def plan(dockerfile: Dockerfile, options: Options, images: Mapping[Base, ImageCo
     planner = _Planner(sketch, options, images)
     planner.stage(target)
     stages = [planner.done[index] for index in sorted(planner.done)]
-    warnings = sorted({*lint(dockerfile, sketch, options), *planner.warnings}, key=_place)
+    warnings = [
+        *lint(dockerfile, sketch),
+        *planner.warnings,
+        *copies_of_ignored(stages, options.ignore),
+    ]
     return Plan(
         stages=tuple(_labelled(stage, options) if stage.index == target else stage for stage in stages),
         target=target,
-        warnings=tuple(warnings),
+        warnings=apply_settings(dockerfile.directives.get("check", ""), warnings),
     )
-
-
-def _place(warned: Warned) -> tuple[int, str, str]:
-    return warned.line, warned.rule, warned.message
 
 
 def _needed(sketch: Outline, target: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swarmd.image.build.core.instructions import Arg
+from swarmd.image.build.core.meaning import Arg
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.words import expand
 

@@ -8,19 +8,9 @@ from collections.abc import Callable, Iterable
 from swarmd.image.build.core import history
 from swarmd.image.build.core.files import Done, FileSteps, within
 from swarmd.image.build.core.graph import MakeDirectory, Operation, Step, Warned
-from swarmd.image.build.core.instructions import (
-    Arg,
-    Command,
-    Copy,
-    Health,
-    Meaning,
-    Pairs,
-    Run,
-    Trigger,
-    Words,
-    understand,
-)
+from swarmd.image.build.core.instructions import understand
 from swarmd.image.build.core.lines import failed
+from swarmd.image.build.core.meaning import Arg, Command, Copy, Health, Meaning, Pairs, Run, Trigger, Words
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.origins import Origins
 from swarmd.image.build.core.outline import Outline, Section
@@ -107,6 +97,7 @@ class StageBuilder:
         shown: list[str] = []
         given = self._options.build_args
         for name, default in arg.pairs:
+            expand.renew()
             if name in given:
                 value: str | None = given[name]
             elif default is not None:

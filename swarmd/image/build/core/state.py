@@ -69,6 +69,10 @@ class Expander:
     def __call__(self, text: str) -> str:
         return self.text(text)
 
+    def renew(self) -> None:
+        """See what holds now: an ARG sees those before it on its line."""
+        self._seen = self._state.variables()
+
     def text(self, text: str, *, quotes: bool = True) -> str:
         """One word; raises Invalid."""
         found = expand(text, self._seen, escape=self._escape if quotes else "\\", quotes=quotes)

@@ -175,6 +175,8 @@ class _Expander:
 
     def _substitution(self, name: str) -> str:
         modifier = self._take()
+        if not modifier:
+            raise _Refused("syntax error: missing '}'")
         if modifier == "}":
             return self._value(name)[0]
         if modifier == "/":
