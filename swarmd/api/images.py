@@ -81,7 +81,7 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
         self, request: pb.SaveImagesRequest, context: Any
     ) -> AsyncIterator[pb.SaveImagesResponse]:
         try:
-            pieces = self._images.save(tuple(request.refs), platform=request.platform)
+            pieces = self._images.save(tuple(request.refs))
             async with contextlib.aclosing(pieces):
                 async for piece in pieces:
                     yield pb.SaveImagesResponse(data=piece)
@@ -91,8 +91,9 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Any) -> pb.PruneImagesResponse:
         async def prune() -> pb.PruneImagesResponse:
             selection = Selection(request.until, tuple(request.labels), tuple(request.without))
+            among = None if selection.is_all else await asyncio.to_thread(self._taken, selection)
             report = await self._images.gc(
-                self._actions.image_users, untagged=True, everything=request.all, selection=selection
+                self._actions.image_users, untagged=True, everything=request.all, among=among
             )
             self._actions.images_changed()
             return pb.PruneImagesResponse(
@@ -102,6 +103,15 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
             )
 
         return await answer(context, prune)
+
+    def _taken(self, selection: Selection) -> set[str]:
+        """Manifest digests."""
+        taken = set()
+        for info in self._images.list():
+            with contextlib.suppress(NotFound, OSError):  # removed meanwhile
+                if selection.takes(info.created, self._images.config(info.digest).labels):
+                    taken.add(info.digest)
+        return taken
 
     async def PruneContainers(
         self, request: pb.PruneContainersRequest, context: Any

@@ -150,7 +150,13 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
                 async for message in request_iterator:
                     yield message.data
 
-            image_id = await self._images.import_rootfs(data(), first.ref, tuple(first.changes))
+            image_id = await self._images.import_rootfs(
+                data(),
+                first.ref,
+                tuple(first.changes),
+                message=first.message,
+                platform=first.platform,
+            )
             self._actions.images_changed()
             return pb.ImportImageResponse(id=image_id)
 

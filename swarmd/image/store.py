@@ -17,9 +17,8 @@ from swarmd.image import loading, saving
 from swarmd.image.composing import Composing
 from swarmd.image.content import BlobContent
 from swarmd.image.core.catalog import ImageInfo, tag_name, tree_names
-from swarmd.image.core.changes import apply_changes
 from swarmd.image.core.config import ImageConfig, read_config
-from swarmd.image.core.removal import InUse, Removal, plan_prune, plan_removal
+from swarmd.image.core.removal import Among, InUse, Removal, plan_prune, plan_removal
 from swarmd.image.core.rules import Limits
 from swarmd.image.core.usage import Usage, usage
 from swarmd.image.disk import Disk
@@ -113,18 +112,20 @@ class ImageStore:
             await self._take_in(staged)
         return tuple(name for image in staged for name in (image.refs or (image.row.id,)))
 
-    async def import_rootfs(self, source: Source, ref: str, changes: tuple[str, ...] = ()) -> str:
-        """Make an image of a root file system's tar; answers its id.
+    async def import_rootfs(
+        self, source: Source, ref: str, changes: tuple[str, ...] = (), *, message: str = "",
+        platform: str = "",
+    ) -> str:  # fmt: skip
+        """Make an image of a root file system's tar; answers its id.  ``ref`` and ``message`` may be empty.
 
-        ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``ref`` may be empty.
+        ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``platform`` empty: this machine's.
         """
         refs = (tag_name(ref),) if ref else ()
-        run = apply_changes(ImageConfig(), changes)
+        config = loading.imported(changes, message, platform, self._clock.now())
         async with self._work() as work:
             path = work / "rootfs"
             await spool(source, path)
-            now = self._clock.now()
-            staged = await asyncio.to_thread(loading.stage_rootfs, self._disk, path, refs, run, now, work)
+            staged = await asyncio.to_thread(loading.stage_rootfs, self._disk, path, refs, config, work)
             await self._take_in((staged,))
         return staged.row.id
 
@@ -183,10 +184,12 @@ class ImageStore:
         await self._keeper.sweep()
         return removals
 
-    async def gc(self, in_use: InUse, *, untagged: bool = False, everything: bool = False) -> GcReport:
+    async def gc(
+        self, in_use: InUse, *, untagged: bool = False, everything: bool = False, among: Among = None
+    ) -> GcReport:
         """Free what no image needs; first remove unused images: the ``untagged``, or ``everything``.
 
-        Images prepared in the last ten minutes count as used.
+        ``among``: only of these manifest digests.  Images prepared in the last ten minutes count as used.
         """
         removals: tuple[Removal, ...] = ()
         if untagged or everything:
@@ -195,6 +198,7 @@ class ImageStore:
                     self._keeper.catalog,
                     everything=everything,
                     in_use=lambda digest: self._keeper.users(digest, in_use),
+                    among=among,
                 )
                 await self._keeper.save(catalog)
         return GcReport(removals, await self._keeper.sweep())

@@ -17,6 +17,11 @@ class Selection(msgspec.Struct, frozen=True):
     labels: Sequence[str] = ()
     without: Sequence[str] = ()
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it takes everything."""
+        return not (self.until or self.labels or self.without)
+
     def takes(self, created: float, labels: Mapping[str, str]) -> bool:
         """Whether something made then, with these labels, is meant."""
         return (
