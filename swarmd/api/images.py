@@ -10,11 +10,10 @@ from typing import Any, Protocol
 from swarmd.api.image_views import image_view
 from swarmd.api.node_volumes import answer, volume_view
 from swarmd.api.own_containers import all_views
-from swarmd.image.core.config import read_config
+from swarmd.image.core.config import linux_platform, read_config
 from swarmd.image.core.history import steps
 from swarmd.image.core.manifest import read_manifest
 from swarmd.image.core.selection import Selection
-from swarmd.image.measuring import Measure
 from swarmd.image.store import ImageStore
 from swarmd.model.errors import NotFound, Refused, SwarmError
 from swarmd.node.containers.local import LocalContainers
@@ -56,7 +55,6 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
         self._volumes = volumes
         self._actions = actions
         self._cache = cache
-        self._measure = Measure(images)
 
     async def GetHistory(self, request: pb.GetHistoryRequest, context: Any) -> pb.GetHistoryResponse:
         async def get() -> pb.GetHistoryResponse:
@@ -81,12 +79,27 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
         self, request: pb.SaveImagesRequest, context: Any
     ) -> AsyncIterator[pb.SaveImagesResponse]:
         try:
-            pieces = self._images.save(tuple(request.refs))
+            if request.platform:
+                await asyncio.to_thread(self._check, request.refs, request.platform)
+            pieces = self._images.save(*request.refs)
             async with contextlib.aclosing(pieces):
                 async for piece in pieces:
                     yield pb.SaveImagesResponse(data=piece)
         except SwarmError as error:
             await errors.abort(context, error)
+
+    def _check(self, refs: Sequence[str], platform: str) -> None:
+        """Raises NotFound for an image that is for another platform."""
+        wanted = linux_platform(platform)
+        for ref in refs:
+            info = self._images.resolve(ref)
+            found = read_config(self._images.blob_path(info.id).read_bytes()).platform
+            arch, variant = linux_platform(found)
+            if (arch, variant if wanted[1] else "") != wanted:
+                raise NotFound(
+                    f"image with reference {ref} was found but does not provide the specified platform "
+                    f"({platform}): it is for {found}"
+                )
 
     async def PruneImages(self, request: pb.PruneImagesRequest, context: Any) -> pb.PruneImagesResponse:
         async def prune() -> pb.PruneImagesResponse:
@@ -138,12 +151,12 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
         return await answer(context, self._usage)
 
     async def _usage(self) -> pb.GetUsageResponse:
-        having = {info.digest: self._actions.image_users(info.digest) for info in self._images.list()}
-        usage = await self._measure.usage([digest for digest, names in having.items() if names])
-        found = pb.GetUsageResponse(images_size=usage.size, images_reclaimable=usage.reclaimable)
+        usage = await self._images.usage(self._actions.image_users)
+        found = pb.GetUsageResponse(images_size=usage.total, images_reclaimable=usage.reclaimable)
+        uses = {use.digest: use for use in usage.images}
         for info in self._images.list():
-            if use := usage.images.get(info.digest):
-                shown = image_view(info, users=having.get(info.digest, ()))
+            if use := uses.get(info.digest):
+                shown = image_view(info, users=self._actions.image_users(info.digest))
                 found.images.append(pb.ImageUsage(image=shown, size=use.size, shared=use.shared))
         mounted = self._volumes.all_users()
         for one in all_views(self._here, self._keeper):

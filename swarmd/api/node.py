@@ -125,12 +125,15 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
     async def LoadImages(
         self, request_iterator: AsyncIterator[pb.LoadImagesRequest], context: Any
     ) -> pb.LoadImagesResponse:
-        async def data() -> AsyncIterator[bytes]:
-            async for message in request_iterator:
-                yield message.data
-
         async def load() -> pb.LoadImagesResponse:
-            refs = await self._images.load(data())
+            first = await anext(request_iterator, pb.LoadImagesRequest())
+
+            async def data() -> AsyncIterator[bytes]:
+                yield first.data
+                async for message in request_iterator:
+                    yield message.data
+
+            refs = await self._images.load(data(), platform=first.platform)
             self._actions.images_changed()
             return pb.LoadImagesResponse(refs=refs)
 

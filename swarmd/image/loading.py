@@ -37,11 +37,14 @@ class Staged(msgspec.Struct, frozen=True):
     files: dict[str, Path]
 
 
-def stage_archive(disk: Disk, source: Readable, work: Path) -> tuple[Staged, ...]:
-    """Read an image archive into the empty directory ``work``; raises :class:`Invalid`, Unavailable."""
+def stage_archive(disk: Disk, source: Readable, work: Path, arch: str) -> tuple[Staged, ...]:
+    """Read an image archive into the empty directory ``work``; raises :class:`Invalid`, Unavailable.
+
+    ``arch`` (Go's name) chooses among the manifests of an index.
+    """
     with disk_errors(disk.root):
         contents, files = _spool(source, work, disk.limits)
-        found = find_images(contents, lambda member: files[member.digest].read_bytes(), goarch())
+        found = find_images(contents, lambda member: files[member.digest].read_bytes(), arch)
     return tuple(_checked(disk, image.manifest, image.refs, files) for image in found)
 
 

@@ -17,12 +17,13 @@ from swarmd.image import loading, saving
 from swarmd.image.composing import Composing
 from swarmd.image.content import BlobContent
 from swarmd.image.core.catalog import ImageInfo, tag_name, tree_names
-from swarmd.image.core.config import ImageConfig, read_config
+from swarmd.image.core.config import ImageConfig, linux_platform, read_config
 from swarmd.image.core.removal import Among, InUse, Removal, plan_prune, plan_removal
 from swarmd.image.core.rules import Limits
 from swarmd.image.core.usage import Usage, usage
 from swarmd.image.disk import Disk
 from swarmd.image.keeper import Keeper, Roots
+from swarmd.image.kernel import goarch
 from swarmd.image.port import Content, Layer
 from swarmd.image.receiving import Receiving
 from swarmd.image.sources import Source, as_readable, spool
@@ -102,13 +103,15 @@ class ImageStore:
 
     # putting in
 
-    async def load(self, source: Source) -> tuple[str, ...]:
+    async def load(self, source: Source, *, platform: str = "") -> tuple[str, ...]:
         """Take in a ``docker save`` archive or an OCI layout, plain or compressed.
 
+        ``platform`` (``linux/arm64``): which of an image for several, empty: this machine's.
         Answers the references it brought, or the id of an image without one.  All or nothing.
         """
+        arch = linux_platform(platform)[0] if platform else goarch()
         async with self._work() as work, as_readable(source, work) as readable:
-            staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work)
+            staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work, arch)
             await self._take_in(staged)
         return tuple(name for image in staged for name in (image.refs or (image.row.id,)))
 

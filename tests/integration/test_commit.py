@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.image.measuring import Measure
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
@@ -203,17 +202,14 @@ async def test_what_images_share_counts_once(tmp_path: Path) -> None:
         await it.runtime.wait(config.id)
         await it.committer.commit(config.id, Wanted(image="made:1"))
         made = it.images.resolve("made:1")
-        measure = Measure(it.images)
-        usage = await measure.usage([base.digest])
-        assert usage.images[base.digest].shared > usage.images[base.digest].size * 0.9
-        own = usage.images[made.digest].size - usage.images[made.digest].shared
-        assert 100_000 < own < 120_000
-        assert usage.size == usage.images[base.digest].size + own
-        assert usage.reclaimable == own
-        assert (await measure.usage([])).reclaimable == usage.size
-
+        usage = await it.images.usage(lambda digest: ["box"] if digest == base.digest else [])
+        one, two = ({each.digest: each for each in usage.images}[each.digest] for each in (base, made))
+        assert one.shared > one.size * 0.9
+        assert 100_000 < two.unique < 130_000
+        assert usage.total == one.size + two.unique
+        assert usage.reclaimable == two.unique
         await it.images.remove("made:1", in_use=nobody)
-        assert (await measure.usage([base.digest])).size == usage.size - own
+        assert (await it.images.usage(nobody)).total == one.size
 
 
 async def test_only_the_images_asked_for_are_pruned(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from swarmd.api.image_views import repo_digests
 from swarmd.api.images import ImagesServer
-from swarmd.image.core.accounting import Use, account
 from swarmd.image.core.catalog import ImageInfo
+from swarmd.image.core.changes import apply_changes
 from swarmd.image.core.config import History, ImageConfig, linux_platform
 from swarmd.image.core.history import Step, steps
 from swarmd.image.core.selection import Selection
+from swarmd.image.core.usage import Usage
 from swarmd.model.errors import Invalid, NotFound
 from swarmd.model.spec import ContainerSpec
 from swarmd.node.containers.core.committed import command_line, committed, told
@@ -53,7 +54,7 @@ def test_a_commit_goes_on_from_a_history_that_tells_of_every_layer(
     assert sum(not each.empty_layer for each in whole) == layers
 
 
-# -- which, and how much ---------------------------------------------------------------------------
+# -- which ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,14 +73,6 @@ def test_a_commit_goes_on_from_a_history_that_tells_of_every_layer(
 def test_a_prune_takes_by_age_and_label(selection: Selection, taken: bool) -> None:
     assert selection.takes(5.0, {"a": "1"}) is taken
     assert selection.is_all is (selection == Selection())
-
-
-def test_shared_parts_count_once_and_only_what_nobody_needs_is_reclaimable() -> None:
-    parts = {"one": {"base": 100, "x": 5}, "two": {"base": 100, "y": 7}, "three": {"z": 1}}
-    usage = account(parts, ["one"])
-    assert usage.images == {"one": Use(105, 100), "two": Use(107, 100), "three": Use(1, 0)}
-    assert (usage.size, usage.reclaimable) == (113, 8)
-    assert account({}, ["gone"]).size == 0
 
 
 # -- commit ----------------------------------------------------------------------------------------
@@ -118,6 +111,15 @@ def test_an_image_has_its_container_s_settings_without_what_every_container_has_
         IMAGE, env=("PATH=/usr/bin", "TERM=xterm", "KEY=value"), workdir="/other", stop_signal="SIGINT",
         labels={"a": "1", "b": "2"}, onbuild=(),
     )  # fmt: skip
+
+
+def test_triggers_can_be_added_to_an_image() -> None:
+    assert apply_changes(ImageConfig(), ("ONBUILD RUN x", "onbuild COPY a b")).onbuild == (
+        "RUN x",
+        "COPY a b",
+    )
+    with pytest.raises(Invalid, match="FROM isn't allowed as an ONBUILD trigger"):
+        apply_changes(ImageConfig(), ("ONBUILD FROM x",))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,13 @@ class Nothing:
     def resolve(self, ref: str) -> ImageInfo:
         raise NotFound(f"No such image: {ref}")
 
-    async def save(self, refs: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
+    def image_users(self, digest: str) -> list[str]:
+        return []
+
+    async def usage(self, in_use: object) -> Usage:
+        return Usage((), 0, 0, 0)
+
+    async def save(self, *refs: str) -> AsyncGenerator[bytes, None]:
         for ref in refs:
             yield ref.encode()
 
