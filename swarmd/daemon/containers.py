@@ -65,9 +65,12 @@ class Containers:
             asked=self._asked,
             changed=self.images_changed,
         )
-        self.local = LocalContainers(
-            runtime,
-            runtime.archives,
+        self.local = self._operated(config)
+
+    def _operated(self, config: Config) -> LocalContainers:
+        return LocalContainers(
+            self._runtime,
+            self._runtime.archives,
             data_dir=config.data,
             hostname=self._about.hostname,
             memory=self._about.memory,
