@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from swarmd.api.core.audit import is_since
+from swarmd.api.image_views import image_view
 from swarmd.api.node_volumes import VolumeCalls, answer
 from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.store import ImageStore
-from swarmd.model.errors import Invalid, SwarmError
+from swarmd.model.errors import Invalid, NotFound, SwarmError
 from swarmd.node.volume.volumes import Volumes
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import node_pb2 as pb
@@ -94,13 +96,26 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
         return await answer(context, restore)
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
-        return pb.ListImagesResponse(images=[_image(info) for info in self._images.list()])
+        infos = self._images.list()
+        labels = await asyncio.to_thread(lambda: [self._labels(info) for info in infos])
+        return pb.ListImagesResponse(
+            images=[self._image(info, each) for info, each in zip(infos, labels, strict=True)]
+        )
+
+    def _image(self, info: ImageInfo, labels: Mapping[str, str]) -> pb.Image:
+        return image_view(info, users=self._actions.image_users(info.digest), labels=labels)
+
+    def _labels(self, info: ImageInfo) -> Mapping[str, str]:
+        try:
+            return self._images.config(info.digest).labels
+        except (NotFound, OSError):  # removed meanwhile
+            return {}
 
     async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
         async def get() -> pb.GetImageResponse:
             info = self._images.resolve(request.ref)
             return pb.GetImageResponse(
-                image=_image(info),
+                image=self._image(info, self._labels(info)),
                 manifest_json=self._images.manifest(info.digest),
                 config_json=self._images.blob_path(info.id).read_bytes(),
             )
@@ -110,12 +125,15 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
     async def LoadImages(
         self, request_iterator: AsyncIterator[pb.LoadImagesRequest], context: Any
     ) -> pb.LoadImagesResponse:
-        async def data() -> AsyncIterator[bytes]:
-            async for message in request_iterator:
-                yield message.data
-
         async def load() -> pb.LoadImagesResponse:
-            refs = await self._images.load(data())
+            first = await anext(request_iterator, pb.LoadImagesRequest())
+
+            async def data() -> AsyncIterator[bytes]:
+                yield first.data
+                async for message in request_iterator:
+                    yield message.data
+
+            refs = await self._images.load(data(), platform=first.platform)
             self._actions.images_changed()
             return pb.LoadImagesResponse(refs=refs)
 
@@ -135,7 +153,13 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
                 async for message in request_iterator:
                     yield message.data
 
-            image_id = await self._images.import_rootfs(data(), first.ref, tuple(first.changes))
+            image_id = await self._images.import_rootfs(
+                data(),
+                first.ref,
+                tuple(first.changes),
+                message=first.message,
+                platform=first.platform,
+            )
             self._actions.images_changed()
             return pb.ImportImageResponse(id=image_id)
 
@@ -161,7 +185,3 @@ class NodeServer(VolumeCalls, node_pb2_grpc.NodeApiServicer):
             )
 
         return await answer(context, remove)
-
-
-def _image(info: ImageInfo) -> pb.Image:
-    return pb.Image(id=info.id, digest=info.digest, refs=info.refs, created_at=info.created, size=info.size)

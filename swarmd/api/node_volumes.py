@@ -26,7 +26,7 @@ class VolumeCalls:
     async def CreateVolume(self, request: pb.CreateVolumeRequest, context: Any) -> pb.CreateVolumeResponse:
         async def create() -> pb.CreateVolumeResponse:
             volume = await self._volumes.create(request.name, dict(request.labels), driver=request.driver)
-            return pb.CreateVolumeResponse(volume=await self._view(volume, ()))
+            return pb.CreateVolumeResponse(volume=await volume_view(self._volumes, volume, ()))
 
         return await answer(context, create)
 
@@ -34,7 +34,7 @@ class VolumeCalls:
         async def list_all() -> pb.ListVolumesResponse:
             users = self._volumes.all_users()
             views = [
-                await self._view(one, users.get(one.name, ()), measured=request.size)
+                await volume_view(self._volumes, one, users.get(one.name, ()), measured=request.size)
                 for one in await self._volumes.list()
             ]
             return pb.ListVolumesResponse(volumes=views)
@@ -45,7 +45,9 @@ class VolumeCalls:
         async def get() -> pb.GetVolumeResponse:
             volume = await self._volumes.get(request.name)
             users = self._volumes.users(volume.name)
-            return pb.GetVolumeResponse(volume=await self._view(volume, users, measured=request.size))
+            return pb.GetVolumeResponse(
+                volume=await volume_view(self._volumes, volume, users, measured=request.size)
+            )
 
         return await answer(context, get)
 
@@ -65,16 +67,20 @@ class VolumeCalls:
 
         return await answer(context, prune)
 
-    async def _view(self, volume: Volume, users: Iterable[str], *, measured: bool = False) -> pb.Volume:
-        return pb.Volume(
-            name=volume.name,
-            driver="local",
-            mountpoint=self._volumes.path(volume.name),
-            created_at=volume.created_at,
-            labels=volume.labels,
-            users=users,
-            size=await self._volumes.size(volume.name) if measured else -1,
-        )
+
+async def volume_view(
+    volumes: Volumes, volume: Volume, users: Iterable[str], *, measured: bool = False
+) -> pb.Volume:
+    """A volume as users see it; ``measured``: with what it takes on the disk."""
+    return pb.Volume(
+        name=volume.name,
+        driver="local",
+        mountpoint=volumes.path(volume.name),
+        created_at=volume.created_at,
+        labels=volume.labels,
+        users=users,
+        size=await volumes.size(volume.name) if measured else -1,
+    )
 
 
 async def answer(context: Any, work: Callable[[], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,27 +37,20 @@ class OwnContainers(ContainerServer):
     async def ListContainers(
         self, request: pb.ListContainersRequest, context: Any
     ) -> pb.ListContainersResponse:
-        answer = pb.ListContainersResponse()
-        for state in self._here.runtime.list():
-            one = view(self._here, state)
-            self._complete(one)
-            answer.containers.append(one)
-        made = {one.id for one in answer.containers}
-        answer.containers.extend(_unmade(record) for record in self._keeper.all() if record.id not in made)
+        answer = pb.ListContainersResponse(containers=all_views(self._here, self._keeper))
+        for one in answer.containers if request.size else ():
+            await self._measure(one)
         return answer
+
+    async def _measure(self, view: pb.ContainerView) -> None:
+        with contextlib.suppress(SwarmError):  # removed meanwhile, or not made
+            view.size = await self._here.archives.size(view.id)
+            view.image_size = self._images.resolve(self._here.image_of(view.id)).size
 
     async def GetContainer(self, request: pb.ContainerRequest, context: Any) -> pb.GetContainerResponse:
         answer = await super().GetContainer(request, context)
-        self._complete(answer.container)
+        _complete(answer.container, self._keeper)
         return answer
-
-    def _complete(self, view: pb.ContainerView) -> None:
-        """What the record of a single container says beside the runtime."""
-        record = self._keeper.get(view.id)
-        if record is not None:
-            view.created_at, view.address, view.restarts = record.created_at, record.address, record.restarts
-            view.status = "restarting" if self._keeper.waits(view.id) else view.status
-            view.restart_policy = record.restart.policy
 
     async def CreateContainer(
         self, request: pb.CreateContainerRequest, context: Any
@@ -121,6 +115,26 @@ class OwnContainers(ContainerServer):
             return self._keeper.find(ref).id
         except SwarmError:
             return self._here.find(ref)
+
+
+def all_views(here: LocalContainers, keeper: Keeper) -> list[pb.ContainerView]:
+    """Every container of this node, as lists show it; single ones also when they could not be made."""
+    found = []
+    for state in here.runtime.list():
+        one = view(here, state)
+        _complete(one, keeper)
+        found.append(one)
+    made = {one.id for one in found}
+    return found + [_unmade(record) for record in keeper.all() if record.id not in made]
+
+
+def _complete(view: pb.ContainerView, keeper: Keeper) -> None:
+    """What the record of a single container says beside the runtime."""
+    record = keeper.get(view.id)
+    if record is not None:
+        view.created_at, view.address, view.restarts = record.created_at, record.address, record.restarts
+        view.status = "restarting" if keeper.waits(view.id) else view.status
+        view.restart_policy = record.restart.policy
 
 
 def _unmade(record: Record) -> pb.ContainerView:

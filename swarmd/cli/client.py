@@ -16,6 +16,7 @@ from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
 from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
+from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
 
 CONTROL_SECONDS = 30.0
@@ -34,6 +35,11 @@ _UNLIMITED = (
     "CopyIn",
     "Stats",
     "Wait",
+    "Commit",
+    "SaveImages",
+    "PruneImages",
+    "PruneContainers",
+    "GetUsage",
 )
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -51,6 +57,7 @@ class Client:
         control = _Lane(ControlStub(channel), host, CONTROL_SECONDS, warn_of_age)
         self.control = cast(ControlStub, control)
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
+        self.images = cast(ImagesStub, _Lane(ImagesStub(channel), host, NODE_SECONDS))
         self._sessions = ContainersStub(channel)
         self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
 

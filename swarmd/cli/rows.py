@@ -1,17 +1,16 @@
-"""The rows of ``service ls``, ``service ps``, ``node ls`` and ``image ls``.  Pure."""
+"""The rows of ``service ls``, ``service ps`` and ``node ls``.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from swarmd.cli import states
 from swarmd.cli.listing import Layout, Row
 from swarmd.cli.table import natural_key, truncate_id
-from swarmd.cli.units import format_decimal, rfc3339
 
 if TYPE_CHECKING:
-    from swarmd.rpc.v1 import control_pb2, node_pb2
+    from swarmd.rpc.v1 import control_pb2
 
 SERVICES = Layout(
     ("ID", "Name", "Mode", "Replicas", "Image", "Ports"),
@@ -50,18 +49,6 @@ NODES = Layout(
         "EngineVersion": "ENGINE VERSION",
         "TLSStatus": "TLS STATUS",
         "Address": "ADDRESS",
-    },
-)
-IMAGES = Layout(
-    ("Repository", "Tag", "ID", "CreatedSince", "Size"),
-    {
-        "Repository": "REPOSITORY",
-        "Tag": "TAG",
-        "ID": "IMAGE ID",
-        "CreatedSince": "CREATED",
-        "CreatedAt": "CREATED AT",
-        "Size": "SIZE",
-        "Digest": "DIGEST",
     },
 )
 
@@ -136,29 +123,3 @@ def node_rows(views: Iterable[control_pb2.NodeView], answering: str) -> list[Row
             }
         )
     return rows
-
-
-def image_rows(images: Iterable[node_pb2.Image], now: float, *, truncate: bool = True) -> list[Row]:
-    """One row a name of an image; ``<none>`` for an image without one."""
-    return [
-        _image_row(image, ref, now, truncate)
-        for image in sorted(images, key=lambda image: -image.created_at)
-        for ref in _names(image.refs)
-    ]
-
-
-def _names(refs: Sequence[str]) -> list[str]:
-    return sorted(ref for ref in refs if "@" not in ref) or [""]
-
-
-def _image_row(image: node_pb2.Image, ref: str, now: float, truncate: bool) -> Row:
-    repository, _, tag = states.familiar(ref).rpartition(":")
-    return {
-        "Repository": repository or "<none>",
-        "Tag": tag or "<none>",
-        "ID": truncate_id(image.id) if truncate else image.id,
-        "CreatedSince": states.ago(image.created_at, now) if image.created_at else "N/A",
-        "CreatedAt": rfc3339(image.created_at),
-        "Size": format_decimal(image.size),
-        "Digest": image.digest or "<none>",
-    }

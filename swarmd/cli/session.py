@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,6 +119,23 @@ def parse_filters(texts: Iterable[str], known: Sequence[str]) -> dict[str, set[s
             raise CliError(f"invalid filter '{key}': known are {', '.join(known)}")
         found.setdefault(key, set()).add(value)
     return found
+
+
+def truth(values: Iterable[str], key: str) -> bool | None:
+    """What a filter by yes or no asks for; None when it was not given.  Raises CliError."""
+    answer: bool | None = None
+    for value in values:
+        if value not in ("true", "1", "false", "0"):
+            raise CliError(f"invalid filter '{key}={value}': write true or false")
+        answer = value in ("true", "1")
+    return answer
+
+
+def is_sure(warning: str) -> bool:
+    """Whether the user, warned, wants to go on."""
+    click.echo(warning)
+    click.echo("Are you sure you want to continue? [y/N] ", nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def matches(filters: dict[str, set[str]], key: str, *values: str, prefix: bool = False) -> bool:

@@ -92,9 +92,9 @@ def format_binary(size: int) -> str:
     return _scaled(size, 1024, _BINARY, 4)
 
 
-def format_decimal(size: int) -> str:
-    """``4.26MB``: three digits, units of 1000."""
-    return _scaled(size, 1000, _DECIMAL, 3)
+def format_decimal(size: int, digits: int = 3) -> str:
+    """``4.26MB``: so many digits, units of 1000."""
+    return _scaled(size, 1000, _DECIMAL, digits)
 
 
 def human_duration(seconds: float) -> str:

@@ -1,9 +1,8 @@
-"""Nodes, images and the daemon in Docker's own JSON shape.  Pure."""
+"""Nodes and the daemon in Docker's own JSON shape.  Pure."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swarmd.cli.units import rfc3339
 from swarmd.cli.views import meta
@@ -51,29 +50,6 @@ def node(view: control_pb2.NodeView) -> Json:
 
 def _time(seconds: float) -> str:
     return rfc3339(seconds) if seconds else ""
-
-
-def image(answer: node_pb2.GetImageResponse) -> Json:
-    """An image, with what its own configuration says."""
-    it = answer.image
-    config: dict[str, Any] = json.loads(answer.config_json or b"{}")
-    names = sorted({ref.rpartition(":")[0] for ref in it.refs if "@" not in ref})
-    return {
-        "Id": it.id,
-        "RepoTags": [ref for ref in it.refs if "@" not in ref],
-        "RepoDigests": [f"{name}@{it.digest}" for name in names if it.digest],
-        "Created": config.get("created") or rfc3339(it.created_at),
-        **filled(Author=config.get("author")),
-        "Config": config.get("config") or {},
-        "Architecture": config.get("architecture", ""),
-        **filled(Variant=config.get("variant")),
-        "Os": config.get("os", ""),
-        "Size": it.size,
-        "RootFS": {
-            "Type": "layers",
-            "Layers": (config.get("rootfs") or {}).get("diff_ids") or [],
-        },
-    }
 
 
 def info(answer: node_pb2.InfoResponse) -> Json:

@@ -7,6 +7,7 @@ from typing import Any
 
 from swarmd import __version__
 from swarmd.api.containers import ContainersHandlers, Metadata
+from swarmd.api.images import ImagesServer
 from swarmd.api.own_containers import OwnContainers
 from swarmd.daemon.config import Config
 from swarmd.daemon.finding import Finder
@@ -15,7 +16,11 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report, caught
+from swarmd.model import image_ref
+from swarmd.model.errors import Invalid, NotFound
+from swarmd.model.spec import ContainerSpec
 from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.containers.commit import Committer
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.network.port import NetworkPort
@@ -24,6 +29,7 @@ from swarmd.node.solo.keeper import Keeper
 from swarmd.node.solo.maker import Maker
 from swarmd.node.solo.shelf import Shelf
 from swarmd.node.volume.volumes import Volumes
+from swarmd.rpc.v1 import images_pb2
 
 
 class Containers:
@@ -43,15 +49,28 @@ class Containers:
         self._clock = clock
         self._runtime = runtime
         self._images = images
+        self._volumes = volumes
         self._member = member
         self._report = report
         self._about = describe(__version__, {})
         self._nursery = Nursery(report)
         maker = Maker(runtime, images, volumes, network, self._facts)
         self.keeper = Keeper(runtime, maker, Shelf(config.data), clock, self._nursery)
-        self.local = LocalContainers(
+        self._committer = Committer(
             runtime,
             runtime.archives,
+            images,
+            clock,
+            work=config.data / "commits",
+            asked=self._asked,
+            changed=self.images_changed,
+        )
+        self.local = self._operated(config)
+
+    def _operated(self, config: Config) -> LocalContainers:
+        return LocalContainers(
+            self._runtime,
+            self._runtime.archives,
             data_dir=config.data,
             hostname=self._about.hostname,
             memory=self._about.memory,
@@ -60,7 +79,13 @@ class Containers:
             image_of=self._image_of,
             health_of=self._health_of,
             killed=self.keeper.killed,
+            commit=self._committer.commit,
         )
+
+    async def open(self) -> None:
+        """Before the swarm is resumed."""
+        await self._committer.open()
+        self.keeper.open()
 
     async def stop(self) -> None:
         """Nothing is started again from now on; what runs runs on."""
@@ -70,6 +95,14 @@ class Containers:
         """The Containers service of the daemon's socket."""
         own = OwnContainers(self.local, self._clock, self.keeper, self._images, new_id)
         return ContainersHandlers(own, Finder(self.local, self._member).find, passing_on)
+
+    def images_server(self) -> ImagesServer:
+        """The Images service of the daemon's socket."""
+
+        async def cache() -> tuple[images_pb2.CacheUsage, ...]:
+            return ()
+
+        return ImagesServer(self._images, self.local, self.keeper, self._volumes, self, cache)
 
     async def abandon(self) -> None:
         """No task's container outlives a membership."""
@@ -84,11 +117,44 @@ class Containers:
             await self._runtime.stop(container_id, grace=0.0)
         await self._runtime.remove(container_id)
 
+    def images_changed(self) -> None:
+        """The managers are told anew which images this node has."""
+        member = self._member()
+        if member is not None:
+            member.working.session.images_changed()
+
+    def image_users(self, digest: str) -> list[str]:
+        """Names of the tasks and single containers here that run an image."""
+        single = [one.name for one in self.keeper.all() if one.digest == digest]
+        member = self._member()
+        if member is None:
+            return single
+        return single + member.working.worker.users_of(lambda ref: self._digest(ref) == digest)
+
+    def _digest(self, ref: str) -> str:
+        try:
+            return image_ref.parse(ref).digest or self._images.resolve(ref).digest
+        except (Invalid, NotFound):
+            return ""
+
+    def _asked(self, container_id: str) -> tuple[str, ContainerSpec] | None:
+        """The image a container was made of, and how it was asked for."""
+        record = self.keeper.get(container_id)
+        if record is not None:
+            return record.digest or record.image, record.spec
+        spec = self._spec_of(container_id)
+        return (spec.image, spec) if spec is not None else None
+
+    def _spec_of(self, task_id: str) -> ContainerSpec | None:
+        member = self._member()
+        return member.working.worker.spec_of(task_id) if member is not None else None
+
     def _image_of(self, container_id: str) -> str:
-        record, member = self.keeper.get(container_id), self._member()
+        record = self.keeper.get(container_id)
         if record is not None:
             return record.image
-        return member.working.worker.image_of(container_id) if member is not None else ""
+        spec = self._spec_of(container_id)
+        return spec.image if spec is not None else ""
 
     def _health_of(self, container_id: str) -> str:
         member = self._member()

@@ -30,15 +30,14 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.sd_notify import notify
-from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound, Unavailable
+from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.states import Role
 from swarmd.node.describe import describe
 from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
@@ -98,7 +97,7 @@ class Daemon:
         await self._images.open()
         await self._volumes.open()
         await self._runtime.start_up()
-        self._containers.keeper.open()
+        await self._containers.open()
         await self._open_socket()
         await self._swarm.resume()
         await self._containers.keeper.begin()
@@ -127,6 +126,7 @@ class Daemon:
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images, self._volumes), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
+        images_pb2_grpc.add_ImagesServicer_to_server(self._containers.images_server(), server)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._config.socket.unlink(missing_ok=True)
         try:
@@ -238,23 +238,10 @@ class Daemon:
         await self._swarm.leave(force=force)
 
     def images_changed(self) -> None:
-        """The inventory is told to the managers again."""
-        if self._swarm.member is not None:
-            self._swarm.member.working.session.images_changed()
+        self._containers.images_changed()
 
     def image_users(self, digest: str) -> list[str]:
-        """Names of the tasks and single containers here that run an image."""
-        single = [one.name for one in self._containers.keeper.all() if one.digest == digest]
-        if self._swarm.member is None:
-            return single
-        worker = self._swarm.member.working.worker
-        return single + worker.users_of(lambda ref: self._digest(ref) == digest)
-
-    def _digest(self, ref: str) -> str:
-        try:
-            return image_ref.parse(ref).digest or self._images.resolve(ref).digest
-        except (Invalid, NotFound):
-            return ""
+        return self._containers.image_users(digest)
 
     # -- calls for managers ----------------------------------------------------------------------
 

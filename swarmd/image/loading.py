@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,8 @@ import msgspec
 from swarmd.image.codecs import Buffered, decoded
 from swarmd.image.core.archive import Contents, Member, compression_of, find_images, link_name
 from swarmd.image.core.catalog import ImageRow, row_for
-from swarmd.image.core.config import MAX_CONFIG, History, ImageConfig, write_config
+from swarmd.image.core.changes import apply_changes
+from swarmd.image.core.config import MAX_CONFIG, History, ImageConfig, linux_platform, write_config
 from swarmd.image.core.manifest import layer_descriptor, read_manifest, sha256, write_manifest
 from swarmd.image.core.rules import Limits, link_target, step_for
 from swarmd.image.core.tar import CHUNK, Kind, TarReader
@@ -36,23 +37,38 @@ class Staged(msgspec.Struct, frozen=True):
     files: dict[str, Path]
 
 
-def stage_archive(disk: Disk, source: Readable, work: Path) -> tuple[Staged, ...]:
-    """Read an image archive into the empty directory ``work``; raises :class:`Invalid`, Unavailable."""
+def stage_archive(disk: Disk, source: Readable, work: Path, arch: str) -> tuple[Staged, ...]:
+    """Read an image archive into the empty directory ``work``; raises :class:`Invalid`, Unavailable.
+
+    ``arch`` (Go's name) chooses among the manifests of an index.
+    """
     with disk_errors(disk.root):
         contents, files = _spool(source, work, disk.limits)
-        found = find_images(contents, lambda member: files[member.digest].read_bytes(), goarch())
+        found = find_images(contents, lambda member: files[member.digest].read_bytes(), arch)
     return tuple(_checked(disk, image.manifest, image.refs, files) for image in found)
 
 
+def imported(changes: tuple[str, ...], message: str, platform: str, now: float) -> Callable[[str], bytes]:
+    """The configuration of an import, by its layer's diffID; raises :class:`Invalid`."""
+    run = apply_changes(ImageConfig(), changes)
+    arch, variant = linux_platform(platform) if platform else (goarch(), "")
+    history = (History(now, comment=message or "Imported from -"),)
+    return lambda diff_id: write_config(
+        run, diff_ids=(diff_id,), created=now, arch=arch, variant=variant, history=history
+    )
+
+
 def stage_rootfs(
-    disk: Disk, path: Path, refs: tuple[str, ...], run: ImageConfig, now: float, work: Path
+    disk: Disk, path: Path, refs: tuple[str, ...], configure: Callable[[str], bytes], work: Path
 ) -> Staged:
-    """Make an image of one layer out of the tar at ``path``; raises :class:`Invalid`, Unavailable."""
+    """Make an image of one layer out of the tar at ``path``; raises :class:`Invalid`, Unavailable.
+
+    ``configure``: the bytes of its configuration, by the layer's diffID.
+    """
     with path.open("rb") as file, LayerSource(file, disk.limits.bytes) as source:
         _inspect(TarReader(source.read), disk.limits)
         digest, size, diff_id = source.finish()
-    history = (History(now, comment="Imported from -"),)
-    config = write_config(run, diff_ids=(diff_id,), created=now, arch=goarch(), history=history)
+    config = configure(diff_id)
     manifest = write_manifest(config, (layer_descriptor(digest, size, source.compression),))
     with disk_errors(disk.root):
         (work / "config").write_bytes(config)

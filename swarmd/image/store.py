@@ -17,13 +17,13 @@ from swarmd.image import loading, saving
 from swarmd.image.composing import Composing
 from swarmd.image.content import BlobContent
 from swarmd.image.core.catalog import ImageInfo, tag_name, tree_names
-from swarmd.image.core.changes import apply_changes
-from swarmd.image.core.config import ImageConfig, read_config
-from swarmd.image.core.removal import InUse, Removal, plan_prune, plan_removal
+from swarmd.image.core.config import ImageConfig, linux_platform, read_config
+from swarmd.image.core.removal import Among, InUse, Removal, plan_prune, plan_removal
 from swarmd.image.core.rules import Limits
 from swarmd.image.core.usage import Usage, usage
 from swarmd.image.disk import Disk
 from swarmd.image.keeper import Keeper, Roots
+from swarmd.image.kernel import goarch
 from swarmd.image.port import Content, Layer
 from swarmd.image.receiving import Receiving
 from swarmd.image.sources import Source, as_readable, spool
@@ -103,28 +103,32 @@ class ImageStore:
 
     # putting in
 
-    async def load(self, source: Source) -> tuple[str, ...]:
+    async def load(self, source: Source, *, platform: str = "") -> tuple[str, ...]:
         """Take in a ``docker save`` archive or an OCI layout, plain or compressed.
 
+        ``platform`` (``linux/arm64``): which of an image for several, empty: this machine's.
         Answers the references it brought, or the id of an image without one.  All or nothing.
         """
+        arch = linux_platform(platform)[0] if platform else goarch()
         async with self._work() as work, as_readable(source, work) as readable:
-            staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work)
+            staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work, arch)
             await self._take_in(staged)
         return tuple(name for image in staged for name in (image.refs or (image.row.id,)))
 
-    async def import_rootfs(self, source: Source, ref: str, changes: tuple[str, ...] = ()) -> str:
-        """Make an image of a root file system's tar; answers its id.
+    async def import_rootfs(
+        self, source: Source, ref: str, changes: tuple[str, ...] = (), *, message: str = "",
+        platform: str = "",
+    ) -> str:  # fmt: skip
+        """Make an image of a root file system's tar; answers its id.  ``ref`` and ``message`` may be empty.
 
-        ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``ref`` may be empty.
+        ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``platform`` empty: this machine's.
         """
         refs = (tag_name(ref),) if ref else ()
-        run = apply_changes(ImageConfig(), changes)
+        config = loading.imported(changes, message, platform, self._clock.now())
         async with self._work() as work:
             path = work / "rootfs"
             await spool(source, path)
-            now = self._clock.now()
-            staged = await asyncio.to_thread(loading.stage_rootfs, self._disk, path, refs, run, now, work)
+            staged = await asyncio.to_thread(loading.stage_rootfs, self._disk, path, refs, config, work)
             await self._take_in((staged,))
         return staged.row.id
 
@@ -183,10 +187,12 @@ class ImageStore:
         await self._keeper.sweep()
         return removals
 
-    async def gc(self, in_use: InUse, *, untagged: bool = False, everything: bool = False) -> GcReport:
+    async def gc(
+        self, in_use: InUse, *, untagged: bool = False, everything: bool = False, among: Among = None
+    ) -> GcReport:
         """Free what no image needs; first remove unused images: the ``untagged``, or ``everything``.
 
-        Images prepared in the last ten minutes count as used.
+        ``among``: only of these manifest digests.  Images prepared in the last ten minutes count as used.
         """
         removals: tuple[Removal, ...] = ()
         if untagged or everything:
@@ -195,6 +201,7 @@ class ImageStore:
                     self._keeper.catalog,
                     everything=everything,
                     in_use=lambda digest: self._keeper.users(digest, in_use),
+                    among=among,
                 )
                 await self._keeper.save(catalog)
         return GcReport(removals, await self._keeper.sweep())

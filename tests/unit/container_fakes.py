@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from swarmd.model.errors import NotFound
-from swarmd.node.containers.local import Allow, LocalContainers
+from swarmd.node.containers.commit import Wanted
+from swarmd.node.containers.local import Allow, Commit, LocalContainers
 from swarmd.node.runtime.archive import PathStat
 from swarmd.node.runtime.exec_port import ExecConfig, Size
 from swarmd.node.runtime.port import ContainerConfig, ContainerState, ContainerStats, Limits
@@ -146,8 +147,9 @@ class FakeArchives:
 
 
 def local_containers(
-    runtime: FakeContainers | None = None, archives: FakeArchives | None = None, *, allow: Allow = "all"
-) -> LocalContainers:
+    runtime: FakeContainers | None = None, archives: FakeArchives | None = None, *, allow: Allow = "all",
+    commit: Commit | None = None,
+) -> LocalContainers:  # fmt: skip
     """The containers of a node called "one"."""
     return LocalContainers(
         cast("Any", runtime or FakeContainers()),
@@ -155,4 +157,9 @@ def local_containers(
         data_dir=Path("/nonexistent"),
         hostname="one",
         allow=allow,
+        commit=commit or committed,
     )
+
+
+async def committed(container_id: str, wanted: Wanted) -> str:
+    return f"sha256:{container_id}"

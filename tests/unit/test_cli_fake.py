@@ -14,7 +14,15 @@ import pytest
 from swarmd.cli.client import connect
 from swarmd.cli.errors import DaemonError, Unreachable
 from swarmd.cli.main import run
-from swarmd.rpc.v1 import control_pb2, control_pb2_grpc, node_pb2, node_pb2_grpc, types_pb2
+from swarmd.rpc.v1 import (
+    containers_pb2_grpc,
+    control_pb2,
+    control_pb2_grpc,
+    images_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    types_pb2,
+)
 
 STREAMED = ("LoadImages", "ImportImage", "RestoreSwarm")
 NODE_ID = "cik8i1ye88sc6audh2puec6ye"
@@ -44,6 +52,12 @@ class FakeDaemon:
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(
             self._servicer(node_pb2_grpc.NodeApiServicer), self._server
+        )
+        images_pb2_grpc.add_ImagesServicer_to_server(
+            self._servicer(images_pb2_grpc.ImagesServicer), self._server
+        )
+        containers_pb2_grpc.add_ContainersServicer_to_server(
+            self._servicer(containers_pb2_grpc.ContainersServicer), self._server
         )
         assert self._server.add_insecure_port(self.host)
         self._server.start()

@@ -8,7 +8,8 @@ from typing import Any
 
 from swarmd.cli import pretty
 from swarmd.cli.listing import Layout, Row, listing
-from swarmd.cli.rows import IMAGES, NODES, SERVICES, TASKS, image_rows, node_rows, service_rows, task_rows
+from swarmd.cli.rows import NODES, SERVICES, TASKS, node_rows, service_rows, task_rows
+from swarmd.cli.rows_image import IMAGES, image_rows
 from swarmd.model.spec import ContainerSpec, MountSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.rpc.codec import to_proto
 from swarmd.rpc.v1 import control_pb2, node_pb2, types_pb2

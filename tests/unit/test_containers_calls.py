@@ -165,6 +165,18 @@ async def test_a_program_is_run_on_another_node(two: Two) -> None:
     assert two.runtime.session.closed.is_set()
 
 
+async def test_an_image_is_made_on_the_node_of_the_task(two: Two) -> None:
+    request = pb.CommitRequest(ref="web.1", image="made:1", message="secret words", pause=True)
+    answer = await two.stub.Commit(request)
+    assert (answer.id, answer.node) == ("sha256:task1", "one")
+    await until(lambda: two.lines["one"] and two.lines["manager"])
+    assert two.line("one")["fields"] == {"image": "made:1", "pause": True}
+    assert two.line("manager")["answer"] == {"id": "sha256:task1", "node": "one"}
+    two.refuse("none")
+    with pytest.raises(grpc.aio.AioRpcError, match="node one refuses commit"):
+        await two.stub.Commit(request)
+
+
 async def test_manager_and_node_each_write_one_line_under_one_id_without_what_was_said(two: Two) -> None:
     two.runtime.session = FakeSession((1, SECRET), code=7)
 

@@ -46,6 +46,7 @@ _OPERATING = {
     "Pause": Shown("ref"),
     "Unpause": Shown("ref"),
     "Kill": Shown("ref", ("signal",)),
+    "Commit": Shown("ref", ("image", "pause"), ("id", "node")),
     "SetLimits": Shown("ref", ("memory", "memory_swap", "nano_cpus", "pids")),
 }
 """On a container; never what is typed or printed in it."""
@@ -86,6 +87,11 @@ SHOWN: Mapping[str, Shown] = {
     "NodeApi/CreateVolume": Shown("name", ("driver",), ("volume.name",)),
     "NodeApi/RemoveVolume": Shown("name"),
     "NodeApi/PruneVolumes": Shown(more=("all", "labels"), answer=("deleted", "reclaimed")),
+    "Images/SaveImages": Shown("refs", ("platform",)),
+    "Images/PruneImages": Shown(
+        more=("all", "until", "labels", "without"), answer=("untagged", "deleted", "reclaimed")
+    ),
+    "Images/PruneContainers": Shown(more=("until", "labels", "without"), answer=("deleted", "reclaimed")),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
@@ -108,6 +114,7 @@ QUIET = frozenset(
         "Control/GetAuthority",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
         "NodeApi/ListVolumes", "NodeApi/GetVolume",
+        "Images/GetHistory", "Images/GetUsage",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
     }

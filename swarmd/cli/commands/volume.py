@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -55,7 +53,7 @@ def ls(filters: tuple[str, ...], template: str | None, size: bool | None, quiet:
     from swarmd.rpc.v1 import node_pb2
 
     wanted = session.parse_filters(filters, _FILTERS)
-    dangling = _truth(wanted.pop("dangling", set()))
+    dangling = session.truth(wanted.pop("dangling", ()), "dangling")
     with session.open_client() as client:
         volumes = client.node.ListVolumes(node_pb2.ListVolumesRequest(size=bool(size))).volumes
     rows = volume_rows(it for it in volumes if _is_wanted(it, wanted, dangling))
@@ -107,7 +105,9 @@ def prune(everything: bool | None, filters: tuple[str, ...], force: bool | None)
     from swarmd.rpc.v1 import node_pb2
 
     labels = session.parse_filters(filters, ("label",)).get("label", set())
-    if not force and not _is_sure("all" if everything else "anonymous"):
+    which = "all" if everything else "anonymous"
+    warning = f"WARNING! This will remove {which} local volumes not used by at least one container."
+    if not force and not session.is_sure(warning):
         raise CliError("volume prune has been cancelled")
     with session.open_client() as client:
         answer = client.node.PruneVolumes(
@@ -116,22 +116,6 @@ def prune(everything: bool | None, filters: tuple[str, ...], force: bool | None)
     if answer.deleted:
         session.print_lines(["Deleted Volumes:", *answer.deleted, ""])
     click.echo(f"Total reclaimed space: {format_decimal(answer.reclaimed)}")
-
-
-def _is_sure(which: str) -> bool:
-    click.echo(f"WARNING! This will remove {which} local volumes not used by at least one container.")
-    click.echo("Are you sure you want to continue? [y/N] ", nl=False)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _truth(values: Iterable[str]) -> bool | None:
-    """What ``dangling`` asks for; None when it was not given."""
-    answer: bool | None = None
-    for value in values:
-        if value not in ("true", "1", "false", "0"):
-            raise CliError(f"invalid filter 'dangling={value}': write true or false")
-        answer = value in ("true", "1")
-    return answer
 
 
 def _is_wanted(it: node_pb2.Volume, wanted: dict[str, set[str]], dangling: bool | None) -> bool:

@@ -87,6 +87,13 @@ def _volume(config: ImageConfig, text: str) -> ImageConfig:
     return msgspec.structs.replace(config, volumes=tuple(sorted({*config.volumes, *paths})))
 
 
+def _onbuild(config: ImageConfig, text: str) -> ImageConfig:
+    word = text.partition(" ")[0].upper()
+    if word in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise Invalid(f"change ONBUILD {text}: {word} isn't allowed as an ONBUILD trigger")
+    return msgspec.structs.replace(config, onbuild=(*config.onbuild, text))
+
+
 def _workdir(config: ImageConfig, text: str) -> ImageConfig:
     path = text if text.startswith("/") else f"{config.workdir.rstrip('/')}/{text}"
     return msgspec.structs.replace(config, workdir=path)
@@ -98,6 +105,7 @@ _ACTS: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
     "ENV": _env,
     "EXPOSE": _expose,
     "LABEL": _label,
+    "ONBUILD": _onbuild,
     "STOPSIGNAL": lambda config, text: msgspec.structs.replace(config, stop_signal=text),
     "USER": lambda config, text: msgspec.structs.replace(config, user=text),
     "VOLUME": _volume,

@@ -171,6 +171,15 @@ def _history(found: _History) -> History:
     )
 
 
+def linux_platform(text: str) -> tuple[str, str]:
+    """(architecture, variant) of ``linux/arm64/v8``; raises :class:`Invalid`."""
+    system, _, rest = text.lower().partition("/")
+    arch, _, variant = rest.partition("/")
+    if system != "linux" or not arch or "/" in variant:
+        raise Invalid(f'"{text}": no platform for an image here; write linux/amd64 or linux/arm64/v8')
+    return arch, variant
+
+
 def _settings(run: _Run) -> ImageConfig:
     return ImageConfig(
         env=run.env or (),

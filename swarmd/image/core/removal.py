@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from swarmd.model import image_ref
 from swarmd.model.errors import Conflict, Invalid
 
 InUse = Callable[[str], Sequence[str]]
+Among = Container[str] | None
 
 
 class Removal(msgspec.Struct, frozen=True):
@@ -35,12 +36,19 @@ def plan_removal(
     return _remove_id(catalog, row, force=force, in_use=in_use)
 
 
-def plan_prune(catalog: Catalog, *, everything: bool, in_use: InUse) -> tuple[Catalog, tuple[Removal, ...]]:
-    """Without the images nobody uses: those without a name, or with ``everything`` any of them."""
+def plan_prune(
+    catalog: Catalog, *, everything: bool, in_use: InUse, among: Among = None
+) -> tuple[Catalog, tuple[Removal, ...]]:
+    """Without the images nobody uses: those without a name, or with ``everything`` any of them.
+
+    ``among``: only of these manifest digests; None: of all.
+    """
     gone = [
         row
         for row in catalog.images.values()
-        if (everything or not catalog.refs_of(row.digest)) and not in_use(row.digest)
+        if (everything or not catalog.refs_of(row.digest))
+        and (among is None or row.digest in among)
+        and not in_use(row.digest)
     ]
     refs = [ref for row in gone for ref in catalog.refs_of(row.digest)]
     return _delete(catalog, gone, refs)

@@ -11,7 +11,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.objects import TaskStatus
-from swarmd.model.spec import PortSpec, TaskTemplate
+from swarmd.model.spec import ContainerSpec, PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
 from swarmd.node.agent.core.mounts import images
 from swarmd.node.agent.core.record import TaskRecord
@@ -81,10 +81,10 @@ class Worker:
         specs = ((runner.record.name, runner.record.template.container) for runner in self._runners.values())
         return [name for name, spec in specs if any(map(is_it, (spec.image, *images(spec.mounts))))]
 
-    def image_of(self, task_id: str) -> str:
-        """The image that the task's spec names; "" for a task that is none of this node's."""
+    def spec_of(self, task_id: str) -> ContainerSpec | None:
+        """How the task's container is asked for; None for a task that is none of this node's."""
         runner = self._runners.get(task_id)
-        return runner.record.template.container.image if runner is not None else ""
+        return runner.record.template.container if runner is not None else None
 
     def health_of(self, task_id: str) -> str:
         """What its health check last said; "" without one."""

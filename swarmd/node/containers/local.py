@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from swarmd.model.errors import NotFound, Refused
 from swarmd.node import peer
+from swarmd.node.containers.commit import Wanted
 from swarmd.node.containers.core import naming
 from swarmd.node.containers.core.naming import Named
 from swarmd.node.runtime.archive import Archives
@@ -19,6 +20,9 @@ from swarmd.node.runtime.sessions import Session
 Allow = Literal["all", "local", "none"]
 """Who may get into a container of this node: everybody who may operate it, only users of this node's own
 socket, or nobody."""
+
+Commit = Callable[[str, Wanted], Awaitable[str]]
+"""Makes an image of a container, by its id; answers the image's id."""
 
 Names = Callable[[], Mapping[str, str]]
 """Container id → name, of containers that are no task's."""
@@ -40,6 +44,7 @@ class LocalContainers:
         image_of: Callable[[str], str] = lambda container_id: "",
         health_of: Callable[[str], str] = lambda container_id: "",
         killed: Callable[[str, str], None] = lambda container_id, signal: None,
+        commit: Commit,
     ) -> None:
         self.runtime = runtime
         self.archives = archives
@@ -51,6 +56,7 @@ class LocalContainers:
         self._killed = killed
         self.image_of = image_of
         self.health_of = health_of
+        self.commit = commit
 
     # -- which one -------------------------------------------------------------------------------
 

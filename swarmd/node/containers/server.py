@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, SwarmError
 from swarmd.node.containers import limits, usage
+from swarmd.node.containers.commit import Wanted
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.speaking import exec_config, speak
 from swarmd.node.containers.views import view
@@ -148,6 +149,21 @@ class ContainerServer(containers_pb2_grpc.NodeContainersServicer):
             return pb.DiffResponse(changes=[pb.FileChange(kind=kind, path=path) for kind, path in changes])
 
         return await _answer(context, diff)
+
+    async def Commit(self, request: pb.CommitRequest, context: Any) -> pb.CommitResponse:
+        async def commit() -> pb.CommitResponse:
+            self._here.admit("commit", remote=self._remote)
+            wanted = Wanted(
+                image=request.image,
+                author=request.author,
+                message=request.message,
+                changes=tuple(request.changes),
+                pause=request.pause,
+            )
+            made = await self._here.commit(self._here.find(request.ref), wanted)
+            return pb.CommitResponse(id=made, node=self._here.hostname)
+
+        return await _answer(context, commit)
 
     # -- processes and use -----------------------------------------------------------------------
 

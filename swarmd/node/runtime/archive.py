@@ -26,10 +26,12 @@ from swarmd.kit.tree.confined import held, open_in_root
 from swarmd.kit.tree.ids import Owners
 from swarmd.kit.tree.packing import pack
 from swarmd.kit.tree.unpacking import BadArchive, Stream, Taking, unpack
+from swarmd.kit.trees import disk_use
 from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.node.runtime import kernel
 from swarmd.node.runtime.attached import put_back
 from swarmd.node.runtime.box import Box
+from swarmd.node.runtime.committing import copy_layer
 from swarmd.node.runtime.core import foreign
 from swarmd.node.runtime.core.changes import Change
 from swarmd.node.runtime.detached import overlay
@@ -142,12 +144,39 @@ class Archives:
 
     async def diff(self, container_id: str) -> list[Change]:
         """("A", "C" or "D", path) of everything that the container has changed, by path."""
-        box = self._box(container_id)
-        config = box.stored.config
-        upper = self._directory(container_id) / "upper"
-        mounted = tuple(mount.target for mount in config.mounts)
+        config = self._box(container_id).stored.config
         try:
-            return await self._run(layer_changes, upper, config.lower_dirs, mounted)
+            return await self._run(self._changes, config)
+        except OSError as error:
+            raise Unavailable(f"the layer of container {container_id} cannot be read: {error}") from error
+
+    async def copy_changes(self, container_id: str, target: Path) -> bool:
+        """Copy what :meth:`diff` tells of, as overlayfs has it, into the empty directory ``target``.
+
+        Answers whether there is anything.  Raises Unavailable.
+        """
+        config = self._box(container_id).stored.config
+
+        def work() -> bool:
+            kept = {path for _, path in self._changes(config)}
+            directory = self._directory(container_id)
+            copy_layer(directory / "upper", target, kept, owners_of(directory))
+            return bool(kept)
+
+        try:
+            return await self._run(work)
+        except OSError as error:
+            raise Unavailable(f"the layer of container {container_id} cannot be copied: {error}") from error
+
+    def _changes(self, config: ContainerConfig) -> list[Change]:
+        mounted = tuple(mount.target for mount in config.mounts)
+        return layer_changes(self._directory(config.id) / "upper", config.lower_dirs, mounted)
+
+    async def size(self, container_id: str) -> int:
+        """Bytes that its writable layer takes on the disk."""
+        upper = self._directory(self._box(container_id).stored.config.id) / "upper"
+        try:
+            return await self._run(disk_use, upper.resolve())  # a single container's is a link
         except OSError as error:
             raise Unavailable(f"the layer of container {container_id} cannot be read: {error}") from error
 

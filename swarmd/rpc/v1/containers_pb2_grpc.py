@@ -77,6 +77,11 @@ class ContainersStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/Commit',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.FromString,
+                _registered_method=True)
         self.Top = channel.unary_unary(
                 '/swarmd.rpc.v1.Containers/Top',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
@@ -194,6 +199,13 @@ class ContainersServicer:
 
     def Diff(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Commit(self, request, context):
+        """Makes an image of what a container has changed, on the node that has it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -320,6 +332,11 @@ def add_ContainersServicer_to_server(servicer, server):
                     servicer.Diff,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.SerializeToString,
             ),
             'Top': grpc.unary_unary_rpc_method_handler(
                     servicer.Top,
@@ -606,6 +623,33 @@ class Containers:
             '/swarmd.rpc.v1.Containers/Diff',
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/Commit',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1018,6 +1062,11 @@ class NodeContainersStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/swarmd.rpc.v1.NodeContainers/Commit',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.FromString,
+                _registered_method=True)
         self.Top = channel.unary_unary(
                 '/swarmd.rpc.v1.NodeContainers/Top',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
@@ -1107,6 +1156,12 @@ class NodeContainersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Top(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1191,6 +1246,11 @@ def add_NodeContainersServicer_to_server(servicer, server):
                     servicer.Diff,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.SerializeToString,
             ),
             'Top': grpc.unary_unary_rpc_method_handler(
                     servicer.Top,
@@ -1445,6 +1505,33 @@ class NodeContainers:
             '/swarmd.rpc.v1.NodeContainers/Diff',
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.DiffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodeContainers/Commit',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.CommitResponse.FromString,
             options,
             channel_credentials,
             insecure,

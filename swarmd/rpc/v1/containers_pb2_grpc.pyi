@@ -44,6 +44,8 @@ class ContainersStub:
     CopyOut: _grpc.UnaryStreamMultiCallable[_containers_pb2.CopyOutRequest, _containers_pb2.CopyOutResponse]
     CopyIn: _grpc.StreamUnaryMultiCallable[_containers_pb2.CopyInRequest, _containers_pb2.CopyInResponse]
     Diff: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.DiffResponse]
+    Commit: _grpc.UnaryUnaryMultiCallable[_containers_pb2.CommitRequest, _containers_pb2.CommitResponse]
+    """Makes an image of what a container has changed, on the node that has it."""
     Top: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.TopResponse]
     Stats: _grpc.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]
     Pause: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]
@@ -76,6 +78,8 @@ class ContainersAsyncStub(ContainersStub):
     CopyOut: _aio.UnaryStreamMultiCallable[_containers_pb2.CopyOutRequest, _containers_pb2.CopyOutResponse]  # type: ignore[assignment]
     CopyIn: _aio.StreamUnaryMultiCallable[_containers_pb2.CopyInRequest, _containers_pb2.CopyInResponse]  # type: ignore[assignment]
     Diff: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.DiffResponse]  # type: ignore[assignment]
+    Commit: _aio.UnaryUnaryMultiCallable[_containers_pb2.CommitRequest, _containers_pb2.CommitResponse]  # type: ignore[assignment]
+    """Makes an image of what a container has changed, on the node that has it."""
     Top: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.TopResponse]  # type: ignore[assignment]
     Stats: _aio.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]  # type: ignore[assignment]
     Pause: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
@@ -153,6 +157,14 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         request: _containers_pb2.ContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_containers_pb2.DiffResponse, _abc.Awaitable[_containers_pb2.DiffResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _containers_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.CommitResponse, _abc.Awaitable[_containers_pb2.CommitResponse]]:
+        """Makes an image of what a container has changed, on the node that has it."""
 
     @_abc_1.abstractmethod
     def Top(
@@ -264,6 +276,7 @@ class NodeContainersStub:
     CopyOut: _grpc.UnaryStreamMultiCallable[_containers_pb2.CopyOutRequest, _containers_pb2.CopyOutResponse]
     CopyIn: _grpc.StreamUnaryMultiCallable[_containers_pb2.CopyInRequest, _containers_pb2.CopyInResponse]
     Diff: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.DiffResponse]
+    Commit: _grpc.UnaryUnaryMultiCallable[_containers_pb2.CommitRequest, _containers_pb2.CommitResponse]
     Top: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.TopResponse]
     Stats: _grpc.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]
     Pause: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]
@@ -285,6 +298,7 @@ class NodeContainersAsyncStub(NodeContainersStub):
     CopyOut: _aio.UnaryStreamMultiCallable[_containers_pb2.CopyOutRequest, _containers_pb2.CopyOutResponse]  # type: ignore[assignment]
     CopyIn: _aio.StreamUnaryMultiCallable[_containers_pb2.CopyInRequest, _containers_pb2.CopyInResponse]  # type: ignore[assignment]
     Diff: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.DiffResponse]  # type: ignore[assignment]
+    Commit: _aio.UnaryUnaryMultiCallable[_containers_pb2.CommitRequest, _containers_pb2.CommitResponse]  # type: ignore[assignment]
     Top: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.TopResponse]  # type: ignore[assignment]
     Stats: _aio.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]  # type: ignore[assignment]
     Pause: _aio.UnaryUnaryMultiCallable[_containers_pb2.ContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
@@ -351,6 +365,13 @@ class NodeContainersServicer(metaclass=_abc_1.ABCMeta):
         request: _containers_pb2.ContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_containers_pb2.DiffResponse, _abc.Awaitable[_containers_pb2.DiffResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _containers_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.CommitResponse, _abc.Awaitable[_containers_pb2.CommitResponse]]: ...
 
     @_abc_1.abstractmethod
     def Top(
