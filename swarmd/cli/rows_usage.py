@@ -74,7 +74,8 @@ def summary_rows(usage: images_pb2.GetUsageResponse) -> list[Row]:
     """One row a kind of thing, in Docker's order."""
     idle = [each for each in usage.containers if not is_up(each.container)]
     unused = [each for each in usage.volumes if not each.users]
-    idle_cache = [each for each in usage.cache if not each.in_use]
+    cache = [each for each in usage.cache if not each.shared]  # the others are counted with the images
+    idle_cache = [each for each in cache if not each.in_use]
     return [
         _row("Images", len(usage.images), sum(bool(each.image.users) for each in usage.images),
              usage.images_size, usage.images_reclaimable),
@@ -82,8 +83,8 @@ def summary_rows(usage: images_pb2.GetUsageResponse) -> list[Row]:
              _sum(usage.containers), _sum(idle)),
         _row("Local Volumes", len(usage.volumes), len(usage.volumes) - len(unused),
              _sum(usage.volumes), _sum(unused)),
-        _row("Build Cache", len(usage.cache), len(usage.cache) - len(idle_cache),
-             _sum(usage.cache), _sum(idle_cache), percent=False),
+        _row("Build Cache", len(usage.cache), sum(each.in_use for each in usage.cache),
+             _sum(cache), _sum(idle_cache), percent=False),
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from swarmd.model import image_ref
 from swarmd.model.errors import Invalid, NotFound
 from swarmd.model.spec import ContainerSpec
 from swarmd.node.agent.core.container import NodeFacts
+from swarmd.node.agent.core.mounts import images as mounted_images
 from swarmd.node.containers.commit import Committer
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.describe import describe, resolver_settings
@@ -124,8 +125,13 @@ class Containers:
             member.working.session.images_changed()
 
     def image_users(self, digest: str) -> list[str]:
-        """Names of the tasks and single containers here that run an image."""
-        single = [one.name for one in self.keeper.all() if one.digest == digest]
+        """Names of the tasks and single containers here that run an image, or have it mounted."""
+        single = [
+            one.name
+            for one in self.keeper.all()
+            if one.digest == digest
+            or any(self._digest(ref) == digest for ref in mounted_images(one.spec.mounts))
+        ]
         member = self._member()
         if member is None:
             return single

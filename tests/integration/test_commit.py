@@ -95,12 +95,23 @@ async def bench(base: Path, *, remap: tuple[int, int] = (0, 0)) -> AsyncIterator
         await images.close()
 
 
-async def test_an_image_has_what_its_container_changed_and_no_more(tmp_path: Path) -> None:
+async def test_an_image_has_what_its_container_changed_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with bench(tmp_path) as it:
         config = await it.container(CHANGES, mounts=(Mount(target="/tmpfs", kind="tmpfs"),))
         await start(it.runtime, config)
         await until_line(it.runtime, config.id, "ready")
         told = await it.runtime.archives.diff(config.id)
+        stood_still = []
+        copy = it.runtime.archives.copy_changes
+
+        async def watched(container_id: str, target: Path) -> bool:
+            state = it.runtime.inspect(container_id)
+            stood_still.append(state is not None and state.paused)
+            return await copy(container_id, target)
+
+        monkeypatch.setattr(it.runtime.archives, "copy_changes", watched)
         made = await it.committer.commit(
             config.id,
             Wanted(
@@ -109,7 +120,7 @@ async def test_an_image_has_what_its_container_changed_and_no_more(tmp_path: Pat
         )
         state = it.runtime.inspect(config.id)
         assert state is not None
-        assert (state.status, state.paused) == ("running", False)
+        assert (stood_still, state.status, state.paused) == ([True], "running", False)
         assert await it.runtime.archives.diff(config.id) == told
         assert it.heard == 1
         assert list((it.rig.data / "commits").iterdir()) == []
@@ -223,9 +234,17 @@ async def test_only_the_images_asked_for_are_pruned(tmp_path: Path) -> None:
         assert it.images.list() == []
 
 
-async def test_a_crash_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_crash_in_the_middle_leaves_nothing_and_nobody_standing_still(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        await asyncio.to_thread((it.rig.data / "commits/half/upper").mkdir, parents=True)
+        config = await it.container("exec sleep 1000")
+        await start(it.runtime, config)
+        await it.runtime.pause(config.id)
+        half = it.rig.data / "commits/half"
+        await asyncio.to_thread((half / "upper").mkdir, parents=True)
+        await asyncio.to_thread((half / "stands-still").write_text, config.id)
         await it.committer.open()
+        state = it.runtime.inspect(config.id)
+        assert state is not None
+        assert (state.status, state.paused) == ("running", False)
         assert not (it.rig.data / "commits").exists()
         await it.committer.open()

@@ -294,7 +294,10 @@ def usage() -> images_pb2.GetUsageResponse:
         images_reclaimable=176,
         containers=[images_pb2.ContainerDiskUsage(container=box, size=176, volumes=1)],
         volumes=[node_pb2.Volume(name="data", size=2, users=["c" * 25])],
-        cache=[images_pb2.CacheUsage(id="k" * 25, kind="regular", size=4000, count=2, used_at=2999 * DAY)],
+        cache=[
+            images_pb2.CacheUsage(id="k" * 25, kind="regular", size=4000, count=2, used_at=2999 * DAY),
+            images_pb2.CacheUsage(id="s" * 25, kind="regular", size=9000, shared=True),
+        ],
     )
 
 
@@ -312,7 +315,7 @@ def test_system_df_counts_what_is_shared_once(daemon: FakeDaemon, cli: Cli) -> N
         "Images          2         1         1.987MB   176B (0%)",
         "Containers      1         0         176B      176B (100%)",
         "Local Volumes   1         1         2B        0B (0%)",
-        "Build Cache     1         0         4kB       4kB",
+        "Build Cache     2         0         4kB       4kB",
     ]
     assert cli("system", "df", "--format", "{{.Type}}={{.Size}}")[1].splitlines()[0] == "Images=1.987MB"
 
@@ -340,9 +343,10 @@ def test_system_df_in_detail(daemon: FakeDaemon, cli: Cli) -> None:
         "",
         "CACHE ID       CACHE TYPE   SIZE      CREATED   LAST USED      USAGE     SHARED",
         "kkkkkkkkkkkk   regular      4kB                 24 hours ago   2         false",
+        "ssssssssssss   regular      9kB                                0         true",
     ]
     found = json.loads(cli("system", "df", "-v", "--format", "json")[1])
-    assert [len(found[name]) for name in ("Images", "Containers", "Volumes", "BuildCache")] == [2, 1, 1, 1]
+    assert [len(found[name]) for name in ("Images", "Containers", "Volumes", "BuildCache")] == [2, 1, 1, 2]
     assert found["Images"][0]["UniqueSize"] == "176B"
 
 

@@ -47,7 +47,8 @@ def df(template: str | None, verbose: bool | None) -> None:
     cells = container_rows([each.container for each in usage.containers], now, True)
     found = detailed_rows(usage, cells, now)
     if template in (None, "", "table"):
-        session.print_lines(detailed_lines(found, sum(each.size for each in usage.cache)))
+        cache = sum(each.size for each in usage.cache if not each.shared)
+        session.print_lines(detailed_lines(found, cache))
     else:
         click.echo(_filled(str(template), found))
 

@@ -30,6 +30,8 @@ from swarmd.node.containers.core.committed import command_line, committed, told
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.port import Runtime
 
+_STANDS_STILL = "stands-still"
+
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a commit.  ``image``: a name, empty for none; ``changes``: Dockerfile instructions."""
@@ -68,9 +70,15 @@ class Committer:
         self._changed = changed
 
     async def open(self) -> None:
-        """Remove what a crash left half made."""
+        """After a crash: what stood still for a copy goes on, and what is half made is removed."""
+        for container_id in await asyncio.to_thread(self._stopped):
+            with contextlib.suppress(SwarmError):
+                await self._runtime.resume(container_id)
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(remove_tree, self._work)
+
+    def _stopped(self) -> list[str]:
+        return [note.read_text() for note in self._work.glob(f"*/{_STANDS_STILL}")]
 
     async def commit(self, container_id: str, wanted: Wanted) -> str:
         """The id of the new image.
@@ -145,7 +153,7 @@ class Committer:
         place = await asyncio.to_thread(self._place)
         try:
             copy = place / "upper"
-            async with self._still(container_id, pause=pause):
+            async with self._still(container_id, place / _STANDS_STILL, pause=pause):
                 anything = await self._archives.copy_changes(container_id, copy)
             yield copy if anything else None
         finally:
@@ -161,14 +169,17 @@ class Committer:
         return place
 
     @contextlib.asynccontextmanager
-    async def _still(self, container_id: str, *, pause: bool) -> AsyncIterator[None]:
+    async def _still(self, container_id: str, note: Path, *, pause: bool) -> AsyncIterator[None]:
+        """The container's processes stand still; ``note`` says so to the next daemon."""
         state = self._runtime.inspect(container_id)
         if not pause or state is None or state.status != "running" or state.paused:
             yield
             return
+        note.write_text(container_id)
         await self._runtime.pause(container_id)
         try:
             yield
         finally:
             with contextlib.suppress(SwarmError):  # it was killed meanwhile
                 await self._runtime.resume(container_id)
+            note.unlink()
