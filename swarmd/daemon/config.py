@@ -29,7 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node.
 
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
-    5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach and copy into containers.
+    5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach, copy and commit.
     ``device_allow``: patterns of the devices services may have.
     ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
     ``userns_remap``: ``FIRST:SIZE``, the users of this machine that those of containers are; empty: the same.

@@ -74,6 +74,10 @@ class Keeper:
         """An image is prepared for a container that is not known yet."""
         self._prepared[digest] = self.clock.monotonic()
 
+    def known(self, digest: str) -> None:
+        """The container an image was prepared for is told of by ``in_use`` from now on."""
+        self._prepared.pop(digest, None)
+
     def users(self, digest: str, in_use: InUse) -> Sequence[str]:
         """Who uses an image: containers by ``in_use``, one about to start, whoever handed in roots."""
         users = list(in_use(digest))

@@ -222,6 +222,10 @@ class ImageStore:
             layers = tuple(str(tree) for tree in self._trees.find(row.diff_ids))
         return Rootfs(row.digest, row.id, layers, read_config(config).run)
 
+    def known(self, digest: str) -> None:
+        """The container that an image was prepared for is there: the image goes when that does."""
+        self._keeper.known(digest)
+
     def tree(self, diff_ids: tuple[str, ...]) -> tuple[Path, ...]:
         """The unpacked layers of a chain (diffIDs, bottom first), topmost first.
 

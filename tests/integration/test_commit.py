@@ -145,7 +145,7 @@ async def test_an_image_has_what_its_container_changed_and_no_more(
         assert stat.S_IMODE((top / "a/b/c").stat().st_mode) == 0o4711
         assert stat.S_ISFIFO((top / "pipe").lstat().st_mode)
 
-        script = "cat /new /etc/x; ls /etc /bin/tail; stat -c %a /tmp; ls -d /tmpfs; wc -c </hole"
+        script = "exec 2>&1; cat /new /etc/x; ls /etc /bin/tail; stat -c %a /tmp; ls -d /tmpfs; wc -c </hole"
         _, text = await output(it.runtime, await it.container(script, image="made:1"))
         assert text.splitlines() == [
             "new", "only", "ls: /bin/tail: No such file or directory", "/etc:", "x", "700",
@@ -219,6 +219,7 @@ async def test_what_images_share_counts_once(tmp_path: Path) -> None:
         assert 100_000 < two.unique < 130_000
         assert usage.total == one.size + two.unique
         assert usage.reclaimable == two.unique
+        assert (await it.images.usage(nobody)).reclaimable == usage.total
         await it.images.remove("made:1", in_use=nobody)
         assert (await it.images.usage(nobody)).total == one.size
 

@@ -172,12 +172,16 @@ class TestRecovery:
         await store.prepare("b:1")
         report = await store.gc(lambda digest: ["web"] if digest == used else [], everything=True)
         assert (report.removals, report.reclaimed, len(store.list())) == ((), 0, 2)
+        await store.prepare("b:1")
         clock.seconds += 601
         report = await store.gc(lambda digest: ["web"] if digest == used else [], everything=True)
         assert report.removals[0].untagged == "b:1"
         assert report.reclaimed > len(LAYERS[1])
         assert [info.refs for info in store.list()] == [("a:1",)]
         assert len(leftovers(tmp_path / "images")) == 3
+        await store.prepare("a:1")
+        store.known(used)
+        assert (await store.gc(nobody, everything=True)).removals[0].untagged == "a:1"
 
     async def test_an_image_loses_its_name_to_a_newer_one_and_is_pruned(self, store: ImageStore) -> None:
         await store.load(io.BytesIO(archive("a:1", LAYERS[0])))

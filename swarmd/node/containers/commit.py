@@ -132,6 +132,7 @@ class Committer:
     async def _below(self, container_id: str, base: ImageInfo) -> tuple[Path, ...]:
         """The layers that the container has below its own.  Raises Refused when they are not ``base``'s."""
         rootfs = await self._images.prepare(base.digest)
+        self._images.known(base.digest)
         config = self._runtime.config(container_id)
         if config is not None and rootfs.layers != config.lower_dirs:
             raise Refused(

@@ -74,6 +74,7 @@ class Maker:
             config = container.config(asked, rootfs.config, rootfs.layers, facts, sources)
             config = msgspec.structs.replace(config, network_mode=record.network)
             pid = await self._runtime.create(config)
+            self._images.known(rootfs.digest)
         finally:
             self._mounting.made(record.id)
         if record.network or network is None:
