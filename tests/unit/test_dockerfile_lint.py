@@ -206,12 +206,12 @@ def test_a_default_that_is_no_image_is_told_when_an_argument_hides_it() -> None:
 def test_a_copy_of_what_is_kept_out_is_told() -> None:
     options = Options(ignore=("secret", "*.log", "!keep.log"))
     text = (
-        "FROM scratch AS a\nCOPY ./secret keep.log *.log /d/\nADD x.log /\nCOPY --from=b secret /\n"
-        "FROM scratch AS b\n"
+        "FROM scratch AS b\nFROM scratch AS a\nCOPY ./secret keep.log *.log /d/\nADD x.log /\n"
+        "COPY --from=b secret /\n"
     )
     assert said(text, Options(target="a", ignore=options.ignore)) == [
-        ("CopyIgnoredFile", 2, 'Attempting to Copy file "./secret" that is excluded by .dockerignore'),
-        ("CopyIgnoredFile", 3, 'Attempting to Add file "x.log" that is excluded by .dockerignore'),
+        ("CopyIgnoredFile", 3, 'Attempting to Copy file "./secret" that is excluded by .dockerignore'),
+        ("CopyIgnoredFile", 4, 'Attempting to Add file "x.log" that is excluded by .dockerignore'),
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 from swarmd.image.build.core.graph import Base, Copy, Inline, MakeDirectory, Origin, Plan, Run, Stage
 from swarmd.image.build.core.parse import parse
 from swarmd.image.build.core.plan import Options, bases, plan
+from swarmd.image.build.core.platform import normal_platform
 from swarmd.image.build.core.scope import PATH
 from swarmd.image.core.config import Healthcheck, ImageConfig
 from swarmd.model.errors import Invalid, NotFound
@@ -92,9 +93,13 @@ def test_files_come_from_stages_by_number_or_from_images() -> None:
     assert "variable expansion is not supported for --from" in refused("FROM a\nCOPY --from=$x x y\n")
 
 
-def test_stages_that_need_each_other_are_refused() -> None:
+def test_files_come_from_stages_before_this_one() -> None:
     text = "FROM a AS one\nCOPY --from=two /x /\nFROM b AS two\nCOPY --from=one /x /\n"
-    assert refused(text) == "dockerfile parse error on line 3: circular dependency detected on stage: two"
+    assert refused(text) == (
+        'dockerfile parse error on line 2: cannot copy from stage "two", it needs to be defined before '
+        'current stage "one"'
+    )
+    assert "circular dependency detected on stage: one" in refused("FROM a AS one\nCOPY --from=0 x y\n")
 
 
 def test_scratch_has_a_path_and_nothing_else() -> None:
@@ -107,6 +112,32 @@ def test_an_image_is_asked_for_its_platform() -> None:
     dockerfile = parse(b"FROM --platform=$BUILDPLATFORM a AS x\nFROM b\nCOPY --from=x a b\n")
     options = Options(platform="linux/arm/v7", build_platform="linux/amd64")
     assert [base.platform for base in bases(dockerfile, options)] == ["linux/amd64", ""]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("linux/amd64", "linux/amd64"),
+        ("arm64", "linux/arm64"),
+        ("AArch64", "linux/arm64"),
+        ("linux/x86_64", "linux/amd64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/arm/6", "linux/arm/v6"),
+        ("armhf", "linux/arm/v7"),
+        ("i686", "linux/386"),
+        ("linux", "linux/mips64le"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+    ],
+)
+def test_a_platform_is_read_as_people_write_it(written: str, meant: str) -> None:
+    assert normal_platform(written, "linux/mips64le") == meant
+
+
+def test_what_is_no_platform_is_refused() -> None:
+    assert "failed to parse platform" in refused("FROM --platform=a/b/c/d x\n")
+    with pytest.raises(Invalid, match="is no platform; write it as linux/amd64 or linux/arm/v7"):
+        planned("FROM x\n", Options(platform="linux/"))
 
 
 # Arguments and environment.

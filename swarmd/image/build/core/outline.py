@@ -12,6 +12,7 @@ from swarmd.image.build.core.lines import failed
 from swarmd.image.build.core.meaning import Arg, From, Meaning
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.parse import Dockerfile, Instruction
+from swarmd.image.build.core.platform import normal_platform
 from swarmd.image.build.core.scope import add_globals, platform_args
 from swarmd.image.build.core.words import Expanded, expand
 from swarmd.model.errors import Invalid, NotFound
@@ -44,6 +45,10 @@ class Outline(Node, frozen=True, kw_only=True):
         wanted = name.lower()
         found = [section.index for section in self.sections if section.means.name == wanted]
         return found[-1] if found else None
+
+    def label(self, index: int) -> str:
+        """What to call a stage: its name, or its number."""
+        return self.sections[index].means.name or str(index)
 
     def target(self, name: str) -> int:
         """The stage that is asked for; empty means the last.  Raises NotFound."""
@@ -116,7 +121,7 @@ def _section(
         raise failed(said.first, f"base name ({means.image}) should not be blank")
     if means.platform and not platform.text:
         raise failed(said.first, f'empty platform value from expression "{means.platform}"')
-    base = base_named(image.text, names, said.first, platform.text)
+    base = base_named(image.text, names, said.first, _platform(platform.text, said.first, seen))
     return Section(index=index, said=said, means=means, base=base, unset=image.unset + platform.unset)
 
 
@@ -125,6 +130,13 @@ def _expanded(said: Instruction, text: str, seen: dict[str, str], escape: str) -
         return expand(text, seen, escape=escape)
     except Invalid as error:
         raise failed(said.first, str(error)) from None
+
+
+def _platform(text: str, line: int, seen: dict[str, str]) -> str:
+    try:
+        return normal_platform(text, seen["BUILDPLATFORM"]) if text else ""
+    except Invalid as error:
+        raise failed(line, f"failed to parse platform: {error}") from None
 
 
 def base_named(text: str, names: dict[str, int], line: int, platform: str = "") -> Base:

@@ -143,7 +143,7 @@ def _flag(rest: str, at: int) -> tuple[str, int]:
     word, quote = "", ""
     while at < len(rest):
         char = rest[at]
-        if char == "\\" and quote != "'":
+        if char == "\\":
             at += 1
             word += rest[at : at + 1]
         elif char == quote:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from swarmd.image.build.core.graph import Base, BuildMount, Copy, Origin, Plan, Run, Stage, Warned
-from swarmd.image.build.core.lines import failed
 from swarmd.image.build.core.lint import apply_settings, copies_of_ignored, lint
 from swarmd.image.build.core.meaning import Copy as CopySaid
 from swarmd.image.build.core.meaning import Run as RunSaid
@@ -85,7 +84,7 @@ def _needed(sketch: Outline, target: int) -> tuple[int, ...]:
 
 
 def _origins(sketch: Outline, section: Section) -> list[Origin]:
-    origins = Origins(sketch)
+    origins = Origins(sketch, section.index)
     found: list[Origin] = []
     for said, means in section.body:
         if isinstance(means, CopySaid) and means.source:
@@ -102,28 +101,19 @@ class _Planner:
     def __init__(self, sketch: Outline, options: Options, images: Mapping[Base, ImageConfig]) -> None:
         self._sketch, self._options, self._images = sketch, options, images
         self._ends: dict[int, StageState] = {}
-        self._open: set[int] = set()
         self.done: dict[int, Stage] = {}
         self.warnings: list[Warned] = []
 
     def stage(self, index: int) -> StageState:
         """Plan that stage, if it is not planned yet; what holds at its end."""
-        section = self._sketch.sections[index]
-        if index in self._open:
-            raise failed(
-                section.said.first,
-                f"circular dependency detected on stage: {section.means.name or index}",
-            )
         if index not in self._ends:
-            self._open.add(index)
-            self._ends[index] = self._planned(section)
-            self._open.discard(index)
+            self._ends[index] = self._planned(self._sketch.sections[index])
         return self._ends[index]
 
     def _planned(self, section: Section) -> StageState:
         state = self._start(section)
         begin = state.config
-        builder = StageBuilder(self._sketch, self._options, state)
+        builder = StageBuilder(self._sketch, section.index, self._options, state)
         triggers, state.config = begin.onbuild, replace(begin, onbuild=())
         start = state.config
         steps = builder.triggered(triggers, section)

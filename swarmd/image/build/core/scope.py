@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from swarmd.image.build.core.meaning import Arg
 from swarmd.image.build.core.options import Options
+from swarmd.image.build.core.platform import normal_platform
 from swarmd.image.build.core.words import expand
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -21,12 +22,11 @@ PROXIES = tuple(
 
 
 def platform_args(options: Options) -> dict[str, str]:
-    """The arguments that are there before the first line, with their values."""
+    """The arguments that are there before the first line, with their values.  Raises Invalid."""
     args: dict[str, str] = {}
-    for prefix, platform in (
-        ("BUILD", options.build_platform or options.platform),
-        ("TARGET", options.platform),
-    ):
+    target = normal_platform(options.platform)
+    here = normal_platform(options.build_platform) if options.build_platform else target
+    for prefix, platform in (("BUILD", here), ("TARGET", target)):
         system, _, rest = platform.partition("/")
         architecture, _, variant = rest.partition("/")
         args[f"{prefix}PLATFORM"] = platform

@@ -25,9 +25,9 @@ from swarmd.model.replace import replace
 class StageBuilder:
     """Goes through a stage's instructions and changes its state."""
 
-    def __init__(self, sketch: Outline, options: Options, state: StageState) -> None:
+    def __init__(self, sketch: Outline, index: int, options: Options, state: StageState) -> None:
         self._sketch, self._options, self._state = sketch, options, state
-        self._files = FileSteps(Origins(sketch), state, options)
+        self._files = FileSteps(Origins(sketch, index), state, options)
         self.warnings: list[Warned] = []
 
     def triggered(self, triggers: tuple[str, ...], section: Section) -> list[Step]:
