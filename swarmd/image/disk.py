@@ -217,6 +217,11 @@ class Disk:
         victims += [each for each in self._layers.iterdir() if each.name not in trees]
         return [self._trash.bury(each) for each in victims], freed, gone
 
+    def bury_ingests(self, before: float) -> list[Path]:
+        """Move unfinished blobs away that got nothing since ``before`` (seconds since 1970)."""
+        old = [path for path in self.ingests.iterdir() if path.stat().st_mtime < before]
+        return [self._trash.bury(path) for path in old]
+
     def remove(self, *paths: Path) -> None:
         """Remove files, and trees of any depth, now; needs no space."""
         self._trash.remove(*paths)
@@ -224,6 +229,7 @@ class Disk:
     def collect(self, *buried: Path) -> None:
         """Remove what :meth:`bury` moved away: a little now, the rest in the background."""
         self._trash.collect(*buried)
+        self._records.keep_reserve()
 
     def _complete(self, row: ImageRow) -> bool:
         return all(self.blobs.is_whole(digest) for digest in (row.digest, row.id, *row.layers))

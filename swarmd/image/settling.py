@@ -4,9 +4,11 @@
 
     unpacked ─► marked with this boot's id ─► named ─► … ─► file system synced ─► mark removed
 
-A layer can be unpacked again from its blob, so nobody waits for the disk.  The journal keeps the order of mark
-and name; after a power failure a tree that still has the mark of another boot is not trusted.  After a crash of
-the daemon alone nothing is torn, and containers run on it: such a tree stays.  Blocking; for threads.
+A layer can be unpacked again from its blob, so nobody waits for the disk.  The journal keeps the order of
+mark and name; after a power failure a tree that still has the mark of another boot is not trusted.  After a
+crash of the daemon alone nothing is torn, and containers run on it: such a tree stays.
+
+Blocking; for threads.
 """
 
 from __future__ import annotations
