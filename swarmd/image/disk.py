@@ -20,14 +20,15 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from swarmd.image.blobs import Blobs, sync
+from swarmd.image.blobs import Blobs
 from swarmd.image.core.catalog import Catalog, ImageRow
 from swarmd.image.core.manifest import sha256
 from swarmd.image.core.rules import Limits
-from swarmd.image.kernel import spread_directories, sync_file_system
+from swarmd.image.kernel import spread_directories
 from swarmd.image.lowers import OPAQUE
 from swarmd.image.packing import pack_layer
 from swarmd.image.records import Records
+from swarmd.image.settling import Settling
 from swarmd.image.streams import LayerSource, disk_errors
 from swarmd.image.trash import Trash
 from swarmd.image.unpack import unpack_layer
@@ -45,6 +46,7 @@ class Disk:
         self._layers = root / "layers"
         self._work = root / "work"
         self._trash = Trash(root / "trash")
+        self._settling = Settling(self._layers)
         self._tree_sizes: dict[str, int] = {}  # trees do not change
         self._records = Records(root / "store.db", root / "catalog.json")
 
@@ -63,7 +65,8 @@ class Disk:
             self.root.chmod(0o700)
             self.blobs.open()
             self._trash.open()
-            self.collect(*(self._trash.bury(path) for path in self._work.iterdir()))
+            leftovers = [*self._work.iterdir(), *self._settling.open()]
+            self.collect(*(self._trash.bury(path) for path in leftovers))
             found = self._records.open()
         broken = [row for row in found.images.values() if not self._complete(row)]
         lost = tuple(
@@ -85,6 +88,7 @@ class Disk:
     def close(self) -> None:
         """Let go of the catalogue's file, and stop removing."""
         self._trash.close()
+        self._settling.close()
         self._records.close()
 
     # blobs
@@ -169,27 +173,16 @@ class Disk:
                 with blob, LayerSource(blob, self.limits.bytes) as source:
                     leans = unpack_layer(source.read, tree, grave, lowers, self.limits)
                     _compare(source.finish(), digest, self.blob_size(digest), diff_id)
-                return self._publish(tree, self._layers / names[leans])
+                return self._settling.publish(tree, names[leans])
         finally:
             self.remove(work)
 
     def adopt_tree(self, upper: Path, diff_id: str) -> None:
         """Make the directory ``upper`` the tree of ``diff_id``; it is gone from where it was."""
         with disk_errors(self.root):
-            self._publish(upper, self._layers / diff_id.removeprefix("sha256:"))
+            self._settling.publish(upper, diff_id.removeprefix("sha256:"))
             if upper.exists():
                 self.remove(upper)
-
-    def _publish(self, tree: Path, home: Path) -> Path:
-        fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sync_file_system(fd)
-        finally:
-            os.close(fd)
-        if not home.is_dir():
-            tree.rename(home)
-            sync(self._layers)
-        return home
 
     def hides_all(self, tree: Path) -> bool:
         """Whether the layer's root is opaque: overlayfs looks at no root, so the list must end here."""
@@ -224,6 +217,11 @@ class Disk:
         victims += [each for each in self._layers.iterdir() if each.name not in trees]
         return [self._trash.bury(each) for each in victims], freed, gone
 
+    def bury_ingests(self, before: float) -> list[Path]:
+        """Move unfinished blobs away that got nothing since ``before`` (seconds since 1970)."""
+        old = [path for path in self.ingests.iterdir() if path.stat().st_mtime < before]
+        return [self._trash.bury(path) for path in old]
+
     def remove(self, *paths: Path) -> None:
         """Remove files, and trees of any depth, now; needs no space."""
         self._trash.remove(*paths)
@@ -231,6 +229,7 @@ class Disk:
     def collect(self, *buried: Path) -> None:
         """Remove what :meth:`bury` moved away: a little now, the rest in the background."""
         self._trash.collect(*buried)
+        self._records.keep_reserve()
 
     def _complete(self, row: ImageRow) -> bool:
         return all(self.blobs.is_whole(digest) for digest in (row.digest, row.id, *row.layers))

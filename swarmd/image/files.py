@@ -18,8 +18,13 @@ _BAD_XATTR = (errno.E2BIG, errno.ERANGE, errno.EINVAL)
 _SMALL_XATTR = 2048  # for a bigger one ext4 answers "no space" however empty the disk is
 
 
-def write_file(parent: int, base: bytes, entry: Entry, data: Iterable[bytes]) -> None:
-    fd = os.open(base, _NEW_FILE, 0o600, dir_fd=parent)
+def new_file(parent: int, base: bytes) -> int:
+    """A descriptor of a file that was not there; raises FileExistsError."""
+    return os.open(base, _NEW_FILE, 0o600, dir_fd=parent)
+
+
+def write_file(fd: int, entry: Entry, data: Iterable[bytes]) -> None:
+    """Fill and dress the new file ``fd``, and close it."""
     try:
         for piece in data:
             _write_all(fd, piece)

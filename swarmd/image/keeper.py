@@ -24,6 +24,7 @@ from swarmd.model.errors import SwarmError
 Roots = Callable[[], Iterable[str]]
 
 _GRACE = 600.0  # seconds for which a prepared image is spared, until its container is known
+_UNFINISHED = 86400.0  # seconds after its last byte for which an upload may be gone on with
 
 
 class Keeper:
@@ -64,6 +65,7 @@ class Keeper:
         trees = {self.catalog.layers[each] for each in blobs if each in self.catalog.layers}
         names = {each.removeprefix("sha256:") for each in trees | blobs}
         trash, freed, gone = self.disk.bury(blobs, self.catalog.trees() | names)
+        trash += self.disk.bury_ingests(self.clock.now() - _UNFINISHED)
         await asyncio.to_thread(self.disk.collect, *trash)
         if any(digest in self.catalog.layers or digest in self.catalog.indexes for digest in gone):
             async with self.change:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from swarmd.image.core.rules import Act, Limits, link_target, shown, step_for
 from swarmd.image.core.tar import Entry, Kind, Read, TarReader
-from swarmd.image.files import copy_file, copy_looks, dress, dress_name, write_file
+from swarmd.image.files import copy_file, copy_looks, dress, dress_name, new_file, write_file
 from swarmd.image.kernel import open_dir_in_root
 from swarmd.image.lowers import OPAQUE, Lowers, is_whiteout
 from swarmd.model.errors import Invalid
@@ -103,10 +103,11 @@ class _Unpacker:
             self._make_other(self._directory_fd(parts[:-1]), parts[-1], entry, data)
 
     def _make_other(self, parent: int, base: bytes, entry: Entry, data: Iterable[bytes]) -> None:
-        self._clear(parent, base)
         if entry.kind is Kind.FILE:
-            write_file(parent, base, entry, data)
-        elif entry.kind is Kind.SYMLINK:
+            write_file(self._new_file(parent, base), entry, data)
+            return
+        self._clear(parent, base)
+        if entry.kind is Kind.SYMLINK:
             os.symlink(entry.link, base, dir_fd=parent)
             dress_name(parent, base, entry)
         else:
@@ -115,6 +116,13 @@ class _Unpacker:
             dress_name(parent, base, entry)
             # Made just now and not a link: following is harmless, and chmod has no other form.
             os.chmod(base, entry.mode, dir_fd=parent)
+
+    def _new_file(self, parent: int, base: bytes) -> int:
+        try:
+            return new_file(parent, base)
+        except FileExistsError:
+            self._clear(parent, base)
+            return new_file(parent, base)
 
     def _make_dir(self, parent: int, parts: tuple[bytes, ...], entry: Entry) -> None:
         fd = self._dir(parent, parts[-1], replace=True)

@@ -114,6 +114,8 @@ def attributes(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
     ``trusted.*`` and ``user.overlay.*`` would steer the overlay (redirects to foreign data), and a
     security label belongs to the machine, so only capabilities, ACLs and the user's own pass.
     """
+    if not entry.xattrs:
+        return ()
     return tuple((key, value) for key, value in entry.xattrs if is_allowed(key))
 
 

@@ -5,6 +5,7 @@ Names stay bytes.  Everything a header can make us hold in memory is bounded.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NoReturn
@@ -135,7 +136,7 @@ class TarReader:
             local[b"linkpath"] = data.split(b"\0", 1)[0]
 
     def _entry(self, header: bytes, kind: bytes, size: int, pax: dict[bytes, bytes]) -> Entry:
-        if kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in pax):
+        if kind == b"S" or (pax and any(key.startswith(b"GNU.sparse.") for key in pax)):
             _bad("sparse files in a tar archive are not supported: pack it without --sparse")
         if kind not in _KINDS:
             _bad(f"tar entry type {kind!r} is not supported")
@@ -184,6 +185,7 @@ def _name(header: bytes) -> bytes:
     return prefix + b"/" + name if prefix else name
 
 
+@functools.lru_cache(4096)  # the same few owners, modes and times stand in thousands of headers
 def _number(field: bytes, what: str) -> int:
     """An octal field, or GNU's base 256; negative times are taken, other negatives are not."""
     if field[0] & 0x80:
@@ -261,6 +263,8 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def _xattrs(pax: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    if not pax:
+        return ()
     prefix = b"SCHILY.xattr."
     found = ((key[len(prefix) :], value) for key, value in pax.items() if key.startswith(prefix))
     return tuple(sorted(found))
