@@ -154,7 +154,7 @@ class Registry:
             ("Location", f"/v2/{found.name}/manifests/{stored.digest}"),
             ("Docker-Content-Digest", stored.digest),
             *((("OCI-Subject", stored.subject),) if stored.subject else ()),
-            *(("OCI-Tag", tag) for tag in tags),
+            *(("OCI-Tag", tag) for tag in request.every("tag")),
         )
         return Reply(201, headers)
 

@@ -20,7 +20,8 @@ _UPLOAD = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
 _PATH = re.compile(
     r"/v2/(?P<name>.+)/(?:"
     r"(?P<tags>tags/list)|manifests/(?P<manifest>[^/]*)|blobs/uploads/?|blobs/uploads/(?P<upload>[^/]+)"
-    r"|blobs/(?P<blob>[^/]*)|referrers/(?P<referrers>[^/]*))"
+    r"|blobs/(?P<blob>[^/]*)|referrers/(?P<referrers>[^/]*))",
+    re.DOTALL,
 )
 
 ALGORITHMS = ("sha256", "sha512")
