@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -60,3 +60,6 @@ class Reply(msgspec.Struct, frozen=True):
     file: Path | None = None
     part: Span = Span(0, 0)
     length: int = -1
+
+
+Handle = Callable[[Request], Awaitable[Reply]]

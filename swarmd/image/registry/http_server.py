@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from io import FileIO
 
 from aiohttp import ClientError, HttpVersion11, web
 
-from swarmd.image.registry.exchange import Reply, Request
+from swarmd.image.registry.exchange import Handle, Reply, Request
 from swarmd.model.errors import Unavailable
-
-Handle = Callable[[Request], Awaitable[Reply]]
 
 BATCH = 1 << 20
 _PIECE = 512 << 10

@@ -30,6 +30,8 @@ from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, Unavailable
 
 FRESH = 60.0
+KEPT = 30 * 86_400.0
+"""Seconds without a look at the tag after which its image may be collected."""
 
 
 class Found(Protocol):
@@ -87,6 +89,11 @@ class Mirror:
         self._flights = Flights()
         self._tags = _read(state)
         self._log = structlog.get_logger()
+
+    def roots(self) -> list[str]:
+        """Manifests that are not to be collected, nor what they refer to."""
+        since = self._clock.now() - KEPT
+        return [tag.digest for tag in self._tags.values() if tag.checked_at > since]
 
     async def means(self, route: Route, request: Request, names: Names) -> Elsewhere | None:
         """Where else the request leads; None for a repository of the swarm.
