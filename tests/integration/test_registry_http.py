@@ -1,4 +1,4 @@
-"""The swarm's registry over real connections: bodies in every form, misbehaving clients, TLS and passwords."""
+"""The swarm's registry over real connections: bodies in every form, clients that misbehave, passwords."""
 
 from __future__ import annotations
 
