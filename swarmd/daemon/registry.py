@@ -20,13 +20,13 @@ from swarmd.image.core.manifest import read_index
 from swarmd.image.port import Content
 from swarmd.image.registry.access import Guarded
 from swarmd.image.registry.blobs import Ensure
-from swarmd.image.registry.core.documents import IMAGES, INDEXES
+from swarmd.image.registry.core.pushed import IMAGES, INDEXES
 from swarmd.image.registry.http_server import HttpServer
+from swarmd.image.registry.intake import Uploads
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.mirror import Mirror, Upstream
 from swarmd.image.registry.port import Names, Stored
 from swarmd.image.registry.server import Registry
-from swarmd.image.registry.uploads import Uploads
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId

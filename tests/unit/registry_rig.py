@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.image.registry.exchange import Reply, Request
+from swarmd.image.registry.intake import UploadLimits, Uploads
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.memory_names import MemoryNames
 from swarmd.image.registry.mirror import Mirror
 from swarmd.image.registry.server import OnPushed, Registry, nowhere
-from swarmd.image.registry.uploads import UploadLimits, Uploads
 from swarmd.model.errors import Invalid, NotFound
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.image.registry.intake import UploadLimits
 from swarmd.image.registry.links import KEPT
-from swarmd.image.registry.uploads import UploadLimits
 from tests.unit.registry_rig import Rig, code, content_of, header, image_manifest, sha256, sha512
 
 DATA = bytes(range(256)) * 8

@@ -9,9 +9,9 @@ from swarmd.image.registry.core import ranges
 from swarmd.image.registry.core.refusals import Headers, Refusal
 from swarmd.image.registry.core.routes import Route, checked_algorithm, checked_digest, checked_name
 from swarmd.image.registry.exchange import Reply, Request
+from swarmd.image.registry.intake import Upload, Uploads
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.port import Names
-from swarmd.image.registry.uploads import Upload, Uploads
 
 Ensure = Callable[[str], Awaitable[None]]
 """Have a blob here that the swarm holds; raises NotFound, Unavailable."""

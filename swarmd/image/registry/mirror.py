@@ -21,7 +21,7 @@ import structlog
 from swarmd.image.flights import Flights
 from swarmd.image.port import Content
 from swarmd.image.registry.blobs import blob_reply, is_known
-from swarmd.image.registry.core.documents import digest_of, media_type_of
+from swarmd.image.registry.core.pushed import digest_of, media_type_of
 from swarmd.image.registry.core.refusals import Headers, Refusal
 from swarmd.image.registry.core.routes import End, Route, checked_name, is_digest
 from swarmd.image.registry.exchange import Reply, Request

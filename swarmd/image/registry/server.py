@@ -18,14 +18,14 @@ import structlog
 from swarmd.image.port import Content
 from swarmd.image.registry.blobs import Blobs, Ensure, is_known
 from swarmd.image.registry.core import lists
-from swarmd.image.registry.core.documents import INDEX, MAX_MANIFEST, Pushed, read_pushed
+from swarmd.image.registry.core.pushed import INDEX, MAX_MANIFEST, Pushed, read_pushed
 from swarmd.image.registry.core.refusals import Headers, Refusal, refusal_for
 from swarmd.image.registry.core.routes import End, Route, checked_tag, is_digest, route
 from swarmd.image.registry.exchange import Reply, Request
+from swarmd.image.registry.intake import Uploads
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.mirror import Mirror
 from swarmd.image.registry.port import Names, Stored
-from swarmd.image.registry.uploads import Uploads
 from swarmd.model.errors import NotFound, SwarmError
 
 OnPushed = Callable[[str, Stored, tuple[str, ...]], Awaitable[None]]

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from swarmd.image.registry.core.documents import INDEX
+from swarmd.image.registry.core.pushed import INDEX
 from swarmd.image.registry.core.refusals import Headers, Refusal
 from swarmd.image.registry.port import Stored
 
