@@ -11,7 +11,6 @@ registry cannot be reached, what it said last is served, with a warning.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -54,8 +53,11 @@ class Upstream(Protocol):
         """The manifest or index of a complete reference."""
         ...
 
-    def open_blob(self, ref: str, digest: str) -> AsyncIterator[bytes]:
-        """A blob of the repository of ``ref``."""
+    async def have_blob(self, ref: str, digest: str) -> None:
+        """Store a blob of the repository of ``ref`` here, verified; one download for all who ask at once.
+
+        Raises Invalid when the other registry sends something else.
+        """
         ...
 
 
@@ -139,19 +141,10 @@ class Mirror:
         digest = asked.reference
         if self._content.has(digest):
             return
-        async with self._flights.alone(digest):
-            if self._content.has(digest):
-                return
-            ingest = await self._content.ingest(algorithm=digest.partition(":")[0])
-            try:
-                async for piece in self._upstream.open_blob(f"{asked.repository}@{digest}", digest):
-                    await ingest.write(piece)
-                await ingest.commit(digest)
-            except Invalid as error:
-                raise Unavailable(f"{asked.host} sent something else than {digest}") from error
-            except BaseException:
-                await ingest.cancel()
-                raise
+        try:
+            await self._upstream.have_blob(f"{asked.repository}@{digest}", digest)
+        except Invalid as error:
+            raise Unavailable(f"{asked.host} sent something else than {digest}") from error
 
     async def _manifest(self, asked: Elsewhere) -> tuple[_Tag, Headers]:
         if is_digest(asked.reference):
