@@ -66,7 +66,8 @@ class FolderIngest:
     async def commit(self, digest: str = "") -> tuple[str, int]:
         data = self._path.read_bytes()
         self._path.unlink()
-        found = f"{self._algorithm}:{hashlib.new(self._algorithm, data).hexdigest()}"
+        algorithm = digest.partition(":")[0] or self._algorithm
+        found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
         if digest and digest != found:
             raise Invalid(f"the blob has the digest {found}, not {digest}")
         self._content.file(found).write_bytes(data)

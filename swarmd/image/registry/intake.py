@@ -10,7 +10,6 @@ Nothing is on disk before the first byte, and nobody sees anything before :meth:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -21,8 +20,6 @@ from swarmd.image.registry.core.refusals import Refusal
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import Invalid
-
-_COPY = 1 << 20
 
 
 class UploadLimits(msgspec.Struct, frozen=True):
@@ -108,21 +105,19 @@ class Uploads:
             upload.touched = self._clock.monotonic()
 
     async def finish(self, upload: Upload, digest: str) -> int:
-        """Store it as ``digest``; answers its size.  Right or wrong, the upload has ended.
+        """Store it as ``digest``, of whatever algorithm; answers its size.  Then it has ended.
 
-        Raises :class:`Refusal` (400) when that is not its digest.
+        Raises :class:`Refusal` (400) when that is not its digest: it has ended, too.  Raises Unavailable for
+        a full disk: it can be tried again.
         """
-        algorithm = digest.partition(":")[0]
-        self._open.pop(upload.key, None)
-        ingest, upload.ingest = upload.ingest, None
-        if ingest is None:
-            ingest = await self._content.ingest(algorithm=algorithm)
-        elif algorithm != upload.algorithm:
-            ingest = await self._again(ingest, algorithm)
+        if upload.ingest is None:
+            upload.ingest = await self._content.ingest(algorithm=digest.partition(":")[0])
         try:
-            _, size = await ingest.commit(digest)
+            _, size = await upload.ingest.commit(digest)
         except Invalid as error:
+            self._open.pop(upload.key, None)
             raise Refusal("DIGEST_INVALID", str(error)) from error
+        self._open.pop(upload.key, None)
         return size
 
     async def cancel(self, upload: Upload) -> None:
@@ -149,14 +144,3 @@ class Uploads:
         if not empty:
             raise Refusal("TOOMANYREQUESTS", f"{len(self._open)} uploads are open: finish or cancel some")
         del self._open[min(empty, key=lambda each: each.touched).key]
-
-    async def _again(self, ingest: Ingest, algorithm: str) -> Ingest:
-        """The same bytes once more, for a digest whose algorithm nobody announced."""
-        found, _ = await ingest.commit()
-        with self._content.holding((found,)):
-            other = await self._content.ingest(algorithm=algorithm)
-            path = self._content.path(found)
-            with path.open("rb") as file:
-                while piece := await asyncio.to_thread(file.read, _COPY):
-                    await other.write(piece)
-        return other
