@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
+from swarmd.daemon.main import main
 from swarmd.image.registry.access import hashed, is_right, read_users
 from swarmd.model.errors import Invalid
 
@@ -31,3 +33,18 @@ def test_comments_and_rights() -> None:
 def test_a_line_that_cannot_be_used_is_named(line: str) -> None:
     with pytest.raises(Invalid, match="users, line 2"):
         read_users(f"# x\n{line}\n", "users")
+
+
+@pytest.mark.parametrize("flags", [[], ["--pull-only"]])
+def test_the_daemon_prints_the_line_for_a_user(flags: list[str]) -> None:
+    done = CliRunner().invoke(main, ["registry-user", "ann", "--password-stdin", *flags], input="secret\n")
+    assert done.exit_code == 0, done.output
+    user = read_users(done.output, "users")["ann"]
+    assert is_right(user, "secret")
+    assert user.may_push is not bool(flags)
+
+
+@pytest.mark.parametrize("name", ["a:b", "a b", "#a", ""])
+def test_a_name_that_would_break_the_file_is_refused(name: str) -> None:
+    done = CliRunner().invoke(main, ["registry-user", name, "--password-stdin"], input="secret\n")
+    assert done.exit_code != 0
