@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from swarmd.image.registry.access import Guarded, hashed
 from swarmd.image.registry.http_server import HttpServer
 from swarmd.model.errors import Unavailable
+from tests.integration.registry_conformance import Suite
 from tests.unit.registry_rig import Rig, image_manifest, sha256
 
 LIMIT = 20.0
@@ -314,3 +315,8 @@ async def test_outside_only_users_with_their_password_get_in_and_only_some_may_p
         assert (await status("POST", "bob:word", uploads)).status == 202
         users.write_text("nonsense\n")
         assert (await status("GET", "bob:word")).status == 200
+
+
+async def test_everything_the_conformance_suite_asks(bench: Bench) -> None:
+    suite = Suite(f"http://127.0.0.1:{bench.port}", "run")
+    assert await asyncio.to_thread(suite.run) > 1000

@@ -291,6 +291,17 @@ async def test_referrers_are_listed_with_what_they_are(rig: Rig) -> None:
     assert [each["digest"] for each in json.loads(only.body)["manifests"]] == [sha256(signature)]
 
 
+async def test_only_of_what_is_listed_the_annotations_are_kept_apart_and_so_many_at_most(rig: Rig) -> None:
+    many = {"a": "x" * 300_000}
+    assert (await put(rig, "1", await pushed(rig, annotations=many)))[0] == 201
+    stored = await rig.names.find("app", "1")
+    assert stored is not None
+    assert stored.annotations == {}
+    about = {"mediaType": MANIFEST, "digest": stored.digest, "size": 3}
+    raw = await pushed(rig, annotations=many, subject=about)
+    assert await put(rig, "2", raw) == (413, "SIZE_INVALID")
+
+
 async def test_a_subject_may_be_missing_and_nothing_refers_to_what_nobody_knows(rig: Rig) -> None:
     absent = sha256(b"absent")
     reply = await rig.ask("GET", f"/v2/app/referrers/{absent}")

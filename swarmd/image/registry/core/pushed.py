@@ -15,6 +15,8 @@ from swarmd.image.registry.core.routes import checked_digest
 from swarmd.image.registry.port import Stored
 
 MAX_MANIFEST = 4 << 20
+MAX_SHOWN = 256 << 10
+"""Characters: the annotations of a referrer are listed, and agreed on by the managers, with its name."""
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -93,7 +95,7 @@ def read_pushed(data: bytes, content_type: str, reference: str) -> Pushed:
         blobs=tuple(dict.fromkeys((*blobs, *children))),
         subject=subject,
         artifact_type=artifact_type,
-        annotations=document.annotations or {},
+        annotations=_shown(document) if subject else {},
     )
     return Pushed(stored, tuple(dict.fromkeys(blobs)), tuple(dict.fromkeys(children)), elsewhere)
 
@@ -144,6 +146,18 @@ def _check_shape(document: _Document, media_type: str) -> None:
 def _parts(document: _Document) -> tuple[_Reference, ...]:
     config = (document.config,) if document.config is not None else ()
     return (*config, *(document.layers or ()), *(document.blobs or ()))
+
+
+def _shown(document: _Document) -> dict[str, str]:
+    """What a list of referrers shows; nobody else needs it apart from the manifest."""
+    found = document.annotations or {}
+    if sum(len(key) + len(value) for key, value in found.items()) > MAX_SHOWN:
+        raise Refusal(
+            "SIZE_INVALID",
+            f"a manifest with a subject has at most {MAX_SHOWN} characters of annotations",
+            status=413,
+        )
+    return found
 
 
 def _is_elsewhere(reference: _Reference) -> bool:
