@@ -19,20 +19,22 @@ import pytest
 from swarmd.daemon.registry import RegistryDoor
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.image.kernel import goarch
+from swarmd.image.registry.access import hashed
 from swarmd.image.registry.memory_names import MemoryNames
 from swarmd.image.registry.server import nowhere
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
+from tests.integration.test_registry_http import certificate
 from tests.unit.registry_rig import INDEX, descriptor, image_manifest, index_of, sha256
 from tests.unit.test_registry_mirror import Hub
 
 pytestmark = pytest.mark.root
 
 
-def free_port() -> int:
+def free_port(above: int = 0) -> int:
     """One that the kernel gives to nobody by itself, so that it is still free a moment later."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+    for port in range(max(above + 1, 20_000 + os.getpid() % 10_000), 32_000):
         with socket.socket() as found, contextlib.suppress(OSError):
             found.bind(("127.0.0.1", port))
             return port
@@ -167,6 +169,41 @@ async def test_a_port_that_is_taken_is_a_warning_and_not_the_end(
             "the registry cannot listen on 127.0.0.1"
         ]
         await bed.door.close()
+
+
+async def test_the_network_door_lets_users_in_over_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    users = tmp_path / "users"
+    users.write_text(f"ann:{hashed('secret', bytes(16))}\n")
+    outside = free_port(above=free_port())
+    bed = Bed(
+        tmp_path,
+        listen=f"127.0.0.1:{outside}",
+        certificate=str(cert),
+        key=str(key),
+        users_file=str(users),
+    )
+    await bed.images.open()
+    await bed.door.open()
+    assert bed.door.problems() == []
+    config, layer, manifest = image(b"one", goarch())
+    await bed.push("app", "1", config, layer, manifest=manifest)
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    (trusted / "ca.crt").write_bytes(cert.read_bytes())
+
+    async def inspect(*login: str) -> int:
+        process = await asyncio.create_subprocess_exec(
+            "skopeo", "inspect", "--raw", "--cert-dir", str(trusted), *login,
+            f"docker://127.0.0.1:{outside}/app:1",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        return await process.wait()
+
+    assert await inspect("--creds", "ann:secret") == 0
+    assert await inspect("--creds", "ann:wrong") != 0
+    assert await inspect("--no-creds") != 0
+    await bed.door.close()
 
 
 async def test_a_missing_certificate_closes_the_network_door_only(tmp_path: Path) -> None:
