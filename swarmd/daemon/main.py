@@ -20,6 +20,7 @@ from swarmd import __version__
 from swarmd.daemon import config as settings
 from swarmd.daemon.daemon import run
 from swarmd.daemon.tools.commands import raft, recover
+from swarmd.daemon.tools.registry_user import registry_user
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import SwarmError
 from swarmd.model.replace import replace
@@ -99,6 +100,7 @@ async def _main(config: settings.Config) -> None:
 
 main.add_command(recover)
 main.add_command(raft)
+main.add_command(registry_user)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,8 @@ import msgspec
 class Stored(msgspec.Struct, frozen=True):
     """A manifest or index as it was pushed.
 
-    ``blobs``: everything it refers to; ``subject``: the manifest it is about, empty for none.
+    ``blobs``: everything it refers to; ``subject``: the manifest it is about, empty for none;
+    ``annotations``: of one with a subject, for lists.
     """
 
     digest: str

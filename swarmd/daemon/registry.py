@@ -1,0 +1,157 @@
+"""The swarm's registry on this machine: on loopback for everybody here, on the LAN for users with a password.
+
+::
+
+    localhost:5000 (plain) ─┐
+    registry.listen (TLS)   ┴─► Registry ──► names: the swarm's
+                                        └──► blobs: the image store's, or fetched from whoever has them
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from swarmd.daemon.registry_config import RegistryConfig
+from swarmd.image.core.manifest import read_index
+from swarmd.image.port import Content
+from swarmd.image.registry.access import Guarded
+from swarmd.image.registry.blobs import Ensure
+from swarmd.image.registry.core.pushed import IMAGES, INDEXES
+from swarmd.image.registry.http_server import HttpServer
+from swarmd.image.registry.intake import Uploads
+from swarmd.image.registry.links import Links
+from swarmd.image.registry.mirror import Mirror, Upstream
+from swarmd.image.registry.port import Names, Stored
+from swarmd.image.registry.server import Registry
+from swarmd.image.store import ImageStore
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import NewId
+from swarmd.kit.supervise import Nursery, Report
+from swarmd.model.errors import Invalid, Unavailable
+
+_TIDY = 300.0
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+class RegistryDoor:
+    """Opens and closes it.  That an address cannot be had is a warning, no reason not to start."""
+
+    def __init__(
+        self,
+        config: RegistryConfig,
+        images: ImageStore,
+        clock: Clock,
+        new_id: NewId,
+        report: Report,
+        *,
+        names: Names,
+        ensure: Ensure,
+        upstream: Upstream,
+        state: Path,
+        arch: str,
+        changed: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._images = images
+        self._clock = clock
+        self._names = names
+        self._arch = arch
+        self._changed = changed
+        self._problems: list[str] = []
+        self._log = structlog.get_logger()
+        self._nursery = Nursery(report)
+        content: Content = images.content
+        self.mirror = Mirror(upstream, content, clock, state, config.mirror)
+        self._registry = Registry(
+            names,
+            content,
+            Uploads(content, clock, new_id),
+            Links(content, clock),
+            ensure=ensure,
+            mirror=self.mirror if config.mirror else None,
+            on_pushed=self._take,
+            may_delete=config.delete,
+        )
+        self._server = HttpServer(self._registry.handle)
+        self._outside: HttpServer | None = None
+
+    async def open(self) -> None:
+        """Listen where the settings say."""
+        if self._config.port:
+            for host in _LOOPBACK:
+                await self._listen(self._server, host, self._config.port, None)
+        if self._config.listen:
+            await self._open_outside()
+        self._nursery.start("registry's housekeeping", self._tidy())
+
+    async def close(self) -> None:
+        """End: what is under way has two seconds."""
+        await self._nursery.close()
+        await self._server.close()
+        if self._outside is not None:
+            await self._outside.close()
+        await self._registry.close()
+
+    def problems(self) -> list[str]:
+        """Sentences about what is not served, for a person."""
+        return list(self._problems)
+
+    async def _open_outside(self) -> None:
+        try:
+            handle = Guarded(self._registry.handle, Path(self._config.users_file))
+            context = _tls(self._config)
+        except Invalid as error:
+            self._warn(str(error))
+            return
+        host, port = self._config.address()
+        self._outside = HttpServer(handle)
+        await self._listen(self._outside, host, port, context)
+
+    async def _listen(self, server: HttpServer, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        try:
+            await server.open(host, port, context)
+        except Unavailable as error:
+            if host != "::1":  # a machine without IPv6 is no problem
+                self._warn(f"{error}; set registry.port (0: off) and start the daemon again")
+
+    def _warn(self, text: str) -> None:
+        self._problems.append(text)
+        self._log.warning("registry_not_served", reason=text)
+
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(_TIDY)
+            await self._registry.tidy()
+
+    async def _take(self, repository: str, stored: Stored, tags: tuple[str, ...]) -> None:
+        """A pushed image is one of this node's images too, if it is one for this machine."""
+        refs = tuple(f"localhost:{self._config.port}/{repository}:{tag}" for tag in tags)
+        if not refs or not self._config.port:
+            return
+        if stored.media_type in IMAGES:
+            await self._add(stored, refs, None)
+        elif stored.media_type in INDEXES:
+            for entry in read_index(stored.data).choose(self._arch)[:1]:
+                found = await self._names.find(repository, entry.digest)
+                if found is not None and found.media_type in IMAGES:
+                    await self._add(found, refs, stored.data)
+
+    async def _add(self, image: Stored, refs: tuple[str, ...], index: bytes | None) -> None:
+        if all(self._images.content.has(digest) for digest in image.blobs):
+            await self._images.add(image.data, refs, index=index)
+            self._changed()
+
+
+def _tls(config: RegistryConfig) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.certificate, config.key)
+    except OSError as error:  # ssl.SSLError is one
+        files = f"certificate {config.certificate!r} and key {config.key!r}"
+        raise Invalid(f"the registry's {files} cannot be used: {error}") from error
+    return context
