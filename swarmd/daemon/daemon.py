@@ -63,25 +63,11 @@ class Daemon:
             remap=config.remap,
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
+        parts = (config, clock, self._runtime, self._images)
         self._containers = Containers(
-            config,
-            clock,
-            self._runtime,
-            self._images,
-            self._volumes,
-            self._network,
-            lambda: self._swarm.member,
-            self._report,
+            *parts, self._volumes, self._network, lambda: self._swarm.member, self._report
         )
-        self._building = Building(
-            config,
-            clock,
-            self._runtime,
-            self._images,
-            self._network,
-            self._containers.images_changed,
-            self._report,
-        )
+        self._building = Building(*parts, self._network, self._containers.images_changed, self._report)
         disk = OnDisk(config.data)
         self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
