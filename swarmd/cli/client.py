@@ -14,6 +14,7 @@ import grpc
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
+from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
 from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
@@ -31,6 +32,10 @@ _UNLIMITED = (
     "SaveSnapshot",
     "RestoreSwarm",
     "ReadLogs",
+    "Build",
+    "ExportCache",
+    "ImportCache",
+    "PruneCache",
     "CopyOut",
     "CopyIn",
     "Stats",
@@ -58,6 +63,7 @@ class Client:
         self.control = cast(ControlStub, control)
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
         self.images = cast(ImagesStub, _Lane(ImagesStub(channel), host, NODE_SECONDS))
+        self.builder = cast(BuilderStub, _Lane(BuilderStub(channel), host, NODE_SECONDS))
         self._sessions = ContainersStub(channel)
         self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
 

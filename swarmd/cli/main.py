@@ -29,6 +29,8 @@ _COMMANDS = {
     "import": "swarmd.cli.commands.image_archive:import_",
     "commit": "swarmd.cli.commands.image_archive:commit",
     "system": "swarmd.cli.commands.disk:group",
+    "build": "swarmd.cli.commands.build:build",
+    "builder": "swarmd.cli.commands.builder:group",
     "volume": "swarmd.cli.commands.volume:group",
     "events": "swarmd.cli.commands.events:events",
     "run": "swarmd.cli.commands.container_run:run",

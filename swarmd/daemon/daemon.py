@@ -15,6 +15,7 @@ from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
+from swarmd.daemon.building import Building
 from swarmd.daemon.config import Config
 from swarmd.daemon.containers import Containers
 from swarmd.daemon.lock import take_lock
@@ -33,6 +34,7 @@ from swarmd.kit.sd_notify import notify
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.states import Role
 from swarmd.node.describe import describe
+from swarmd.node.network.port import NetworkPort
 from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
@@ -61,16 +63,11 @@ class Daemon:
             remap=config.remap,
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
+        parts = (config, clock, self._runtime, self._images)
         self._containers = Containers(
-            config,
-            clock,
-            self._runtime,
-            self._images,
-            self._volumes,
-            lambda: self._swarm.machine.network if self._swarm.machine else None,
-            lambda: self._swarm.member,
-            self._report,
+            *parts, self._volumes, self._network, lambda: self._swarm.member, self._report
         )
+        self._building = Building(*parts, self._network, self._containers.images_changed, self._report)
         disk = OnDisk(config.data)
         self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
@@ -98,6 +95,7 @@ class Daemon:
         await self._volumes.open()
         await self._runtime.start_up()
         await self._containers.open()
+        await self._building.open()
         await self._open_socket()
         await self._swarm.resume()
         await self._containers.keeper.begin()
@@ -111,6 +109,7 @@ class Daemon:
         await self._swarm.stop()
         if self._server is not None:
             await self._server.stop(0.5)
+        await self._building.close()
         await self._runtime.shut_down(stop_containers=False)
         self._config.socket.unlink(missing_ok=True)
         await self._audit.close()
@@ -128,6 +127,7 @@ class Daemon:
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
         images_pb2_grpc.add_ImagesServicer_to_server(self._containers.images_server(), server)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
+        self._building.serve(server)
         self._config.socket.unlink(missing_ok=True)
         try:
             server.add_insecure_port(f"unix:{self._config.socket}")
@@ -144,6 +144,9 @@ class Daemon:
             shutil.chown(self._config.socket, group=group)
         except (LookupError, OSError) as error:
             raise Invalid(f'socket_group "{group}" cannot be used: {error}') from error
+
+    def _network(self) -> NetworkPort | None:
+        return self._swarm.machine.network if self._swarm.machine else None
 
     async def _machine(self, node_id: str) -> Machine:
         network = Network(node_id, self._clock, self._report)

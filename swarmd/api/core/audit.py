@@ -92,6 +92,10 @@ SHOWN: Mapping[str, Shown] = {
         more=("all", "until", "labels", "without"), answer=("untagged", "deleted", "reclaimed")
     ),
     "Images/PruneContainers": Shown(more=("until", "labels", "without"), answer=("deleted", "reclaimed")),
+    "Builder/Build": Shown(answer=("done.digest", "done.refs")),
+    "Builder/PruneCache": Shown(more=("keep", "all"), answer=("reclaimed",)),
+    "Builder/ExportCache": Shown(),
+    "Builder/ImportCache": Shown(answer=("entries",)),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
     "Authority/Renew": Shown(answer=("role",)),
     "ClusterPort/Join": Shown(answer=("node_id", "role")),
@@ -115,6 +119,7 @@ QUIET = frozenset(
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
         "NodeApi/ListVolumes", "NodeApi/GetVolume",
         "Images/GetHistory", "Images/GetUsage",
+        "Builder/ListCache",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
     }

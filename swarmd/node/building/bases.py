@@ -1,0 +1,108 @@
+"""The images a build begins with, and the unpacked trees of any chain of layers.  Asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from swarmd.image.build.work import Begun, Chain
+from swarmd.image.core.catalog import ImageInfo
+from swarmd.image.core.config import ConfigDocument, ImageConfig, read_config, write_config
+from swarmd.image.core.manifest import read_manifest
+from swarmd.image.kernel import goarch
+from swarmd.image.port import Layer
+from swarmd.image.store import ImageStore
+from swarmd.model.errors import NotFound
+
+
+class Bases(Protocol):
+    """Where images come from."""
+
+    async def image(self, ref: str, platform: str, *, pull: bool) -> ImageInfo:
+        """One that is here, or is fetched; with ``pull`` whatever is newest.  Raises NotFound."""
+        ...
+
+
+class LocalBases:
+    """Only images that this node holds."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    async def image(self, ref: str, platform: str, *, pull: bool) -> ImageInfo:
+        """Raises NotFound: there is no registry to ask."""
+        return self._store.resolve(ref)
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """An image with what a build needs to know of it."""
+
+    info: ImageInfo
+    document: ConfigDocument
+    layers: tuple[Layer, ...]
+
+
+class Images:
+    """The images of one build, each resolved once."""
+
+    def __init__(self, store: ImageStore, bases: Bases, *, platform: str, pull: bool) -> None:
+        self._store = store
+        self._bases = bases
+        self._platform = platform
+        self._pull = pull
+        self._found: dict[tuple[str, str], Resolved] = {}
+        self._unpacking = asyncio.Lock()
+
+    async def resolved(self, ref: str, platform: str = "") -> Resolved:
+        """By name.  Raises NotFound, and what fetching fails with."""
+        name = (ref, platform or self._platform)
+        if name not in self._found:
+            info = await self._bases.image(ref, name[1], pull=self._pull)
+            self._found[name] = await asyncio.to_thread(self._read, info)
+        return self._found[name]
+
+    async def begun(self, ref: str, platform: str) -> Begun:
+        """What a stage begins with."""
+        found = await self.resolved(ref, platform)
+        return Begun(Chain(found.layers, found.document.created), found.info.digest)
+
+    def document(self, digest: str) -> ConfigDocument | None:
+        """The configuration of a resolved image."""
+        return next((one.document for one in self._found.values() if one.info.digest == digest), None)
+
+    async def lowers(self, chain: Chain) -> tuple[Path, ...]:
+        """The trees of a chain, topmost first; what is not unpacked yet is."""
+        diff_ids = tuple(layer.diff_id for layer in chain.layers)
+        try:
+            return self._store.tree(diff_ids)
+        except NotFound:
+            pass
+        async with self._unpacking:
+            for one in self._found.values():
+                if diff_ids[: len(one.layers)] == tuple(layer.diff_id for layer in one.layers):
+                    await self._store.prepare(one.info.digest)
+            try:
+                return self._store.tree(diff_ids)
+            except NotFound:
+                await self._unpack(chain, diff_ids)
+        return self._store.tree(diff_ids)
+
+    async def _unpack(self, chain: Chain, diff_ids: tuple[str, ...]) -> None:
+        """Layers that came with a cache were never unpacked: an image without a name has them unpacked."""
+        config = write_config(ImageConfig(), diff_ids=diff_ids, created=0.0, arch=goarch())
+        info = await self._store.compose(config, chain.layers)
+        await self._store.prepare(info.digest)
+        if not info.refs:
+            await self._store.remove(info.digest, in_use=lambda digest: (), force=True)
+
+    def _read(self, info: ImageInfo) -> Resolved:
+        manifest = read_manifest(self._store.manifest(info.digest))
+        document = read_config(self._store.blob_path(info.id).read_bytes())
+        layers = tuple(
+            Layer(layer.digest, diff_id, layer.size, layer.media_type)
+            for layer, diff_id in zip(manifest.layers, document.diff_ids, strict=True)
+        )
+        return Resolved(info, document, layers)
