@@ -21,7 +21,7 @@ _PLACE = "dockerfile parse error on line 1: "
 def apply_changes(config: ImageConfig, changes: tuple[str, ...]) -> ImageConfig:
     """``config`` after each instruction in turn, as in a build; raises :class:`Invalid` for a bad one."""
     state = StageState(config)
-    builder = StageBuilder(outline(parse(b"FROM scratch"), Options()), Options(), state)
+    builder = StageBuilder(outline(parse(b"FROM scratch"), Options()), 0, Options(), state)
     for change in changes:
         word, _, rest = change.strip().partition(" ")
         if word.upper() not in _KNOWN:
