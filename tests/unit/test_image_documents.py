@@ -10,7 +10,7 @@ import pytest
 from swarmd.image.core.archive import Contents, Found, Member, compression_of, find_images, link_name
 from swarmd.image.core.catalog import row_for
 from swarmd.image.core.changes import apply_changes
-from swarmd.image.core.config import History, ImageConfig, read_config, write_config
+from swarmd.image.core.config import Healthcheck, History, ImageConfig, read_config, write_config
 from swarmd.image.core.manifest import chain_ids, read_manifest, sha256, write_manifest
 from swarmd.model.errors import Invalid
 
@@ -142,10 +142,13 @@ def test_changes_are_applied_in_turn() -> None:
             "STOPSIGNAL SIGQUIT",
             'LABEL k="v w" l=',
             "VOLUME /a /b",
+            "ENV C=$B/z",
+            "HEALTHCHECK --interval=5s CMD true",
         ),
     )
     assert run == ImageConfig(
-        env=("A=two words", "B=x y"),
+        env=("A=two words", "B=x y", "C=x y/z"),
+        healthcheck=Healthcheck(("CMD-SHELL", "true"), interval=5_000_000_000),
         cmd=("nginx", "-g"),
         entrypoint=("/bin/sh", "-c", "run me"),
         user="www-data",
@@ -164,8 +167,11 @@ def test_changes_are_applied_in_turn() -> None:
         ("CMD", "requires an argument"),
         ("EXPOSE 70000", "invalid containerPort"),
         ("ENV A", "two arguments"),
-        ("LABEL 'open", "No closing quotation"),
-        ("ENV A=1 B", "'B' is not of the form name=value"),
+        ("LABEL 'open", "two arguments"),
+        ("ENV A=1 B", 'find = in "B"'),
+        ("CMD a\nRUN x", "a change of its own"),
+        ("STOPSIGNAL BOGUS", "invalid signal: BOGUS"),
+        ("HEALTHCHECK --interval=x CMD y", "invalid duration"),
     ],
 )
 def test_a_bad_change_is_named(change: str, words: str) -> None:
