@@ -115,3 +115,7 @@ def test_a_wrong_instruction_is_refused_with_its_line_in_known_words(line: str, 
     found = refused(f"FROM x\n{line}\n")
     assert found.startswith("dockerfile parse error on line 2: ")
     assert error in found
+
+
+def test_a_thousand_triggers_in_each_other_are_refused_as_two_are() -> None:
+    assert "Chaining ONBUILD via" in refused("FROM x\n" + "ONBUILD " * 8000 + "RUN x\n")

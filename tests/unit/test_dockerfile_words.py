@@ -141,3 +141,12 @@ def test_the_shortest_end_is_taken_from_the_right() -> None:
     pattern = wildcard.read(".*")
     assert wildcard.trim("a.tar.gz", pattern, suffix=True, longest=False) == "a.tar"
     assert wildcard.trim("a.tar.gz", pattern, suffix=True, longest=True) == "a"
+
+
+def test_many_stars_and_much_nesting_end_soon() -> None:
+    long = {"X": "a" * 20_000}
+    for form in ("#", "##", "%", "%%"):
+        assert expand(f"${{X{form}{'*a' * 40}*b}}", long).text == long["X"]
+    assert expand(f"${{X//{'*a' * 40}*b/c}}", long).text == long["X"]
+    with pytest.raises(Invalid, match="nested too deeply"):
+        expand("${a:-" * 5000 + "}" * 5000, {})

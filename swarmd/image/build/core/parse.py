@@ -93,7 +93,9 @@ def _instruction(text: str, line: Line, escape: str) -> Instruction:
     flags, tail = _flags(rest)
     made = Instruction(keyword=keyword, word=word, rest=rest, line=line, flags=flags)
     if keyword == "onbuild":
-        inner = _instruction(rest, line, escape) if rest else None
+        # One ONBUILD in another is refused later; a thousand are not to be gone through for that.
+        deeper = _head(rest)[0].lower() == "onbuild"
+        inner = made if deeper else _instruction(rest, line, escape) if rest else None
         return replace(made, inner=inner, flags=())
     if keyword in ("env", "label"):
         args, legacy = _pairs(tail, keyword.upper(), escape)

@@ -37,6 +37,8 @@ def expand(word: str, env: Mapping[str, str], *, escape: str = "\\", quotes: boo
         text, words = expander.until("", raw=False)
     except _Refused as error:
         raise Invalid(f'failed to process "{word}": {error}') from None
+    except RecursionError:
+        raise Invalid("failed to process a word: its substitutions are nested too deeply") from None
     return Expanded(text=text, words=tuple(words), unset=tuple(dict.fromkeys(expander.unset)))
 
 
@@ -223,7 +225,7 @@ class _Expander:
         value, _ = self._value(name)
         return wildcard.replace(value, pattern, new, everywhere=everywhere)
 
-    def _pattern(self, word: str) -> tuple[str, ...]:
+    def _pattern(self, word: str) -> wildcard.Pattern:
         try:
             return wildcard.read(word)
         except ValueError as error:
