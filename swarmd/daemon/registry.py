@@ -18,7 +18,7 @@ import structlog
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.image.core.manifest import read_index
 from swarmd.image.port import Content
-from swarmd.image.registry.access import Guarded
+from swarmd.image.registry.access import Guarded, Local
 from swarmd.image.registry.blobs import Ensure
 from swarmd.image.registry.core.pushed import IMAGES, INDEXES
 from swarmd.image.registry.http_server import HttpServer
@@ -76,7 +76,7 @@ class RegistryDoor:
             on_pushed=self._take,
             may_delete=config.delete,
         )
-        self._server = HttpServer(self._registry.handle)
+        self._server = HttpServer(Local(self._registry.handle))
         self._outside: HttpServer | None = None
 
     async def open(self) -> None:

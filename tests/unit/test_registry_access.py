@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from swarmd.daemon.main import main
-from swarmd.image.registry.access import hashed, is_right, read_users
+from swarmd.image.registry.access import Local, hashed, is_right, read_users
+from swarmd.image.registry.exchange import Reply, Request
 from swarmd.model.errors import Invalid
 
 SALT = bytes(16)
@@ -33,6 +34,28 @@ def test_comments_and_rights() -> None:
 def test_a_line_that_cannot_be_used_is_named(line: str) -> None:
     with pytest.raises(Invalid, match="users, line 2"):
         read_users(f"# x\n{line}\n", "users")
+
+
+async def answered(request: Request) -> Reply:
+    return Reply(200)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:5000", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1:5000", 200),
+        ("[::1]:5000", 200),
+        ("evil.example.com:5000", 403),
+        ("localhost.evil.example.com", 403),
+        ("", 403),
+    ],
+)
+async def test_on_loopback_only_those_who_call_it_so_are_answered(host: str, status: int) -> None:
+    headers = {"host": host} if host else {}
+    reply = await Local(answered)(Request(method="GET", path="/v2/", headers=headers))
+    assert reply.status == status
 
 
 @pytest.mark.parametrize("flags", [[], ["--pull-only"]])

@@ -1,4 +1,4 @@
-"""Who may use the registry where strangers can reach it: a file of users, by HTTP's basic scheme.
+"""Who may use the registry: on loopback whoever calls it by that name, elsewhere the users in a file.
 
 A line is ``NAME:HASH`` or ``NAME:HASH:pull`` (for one who may only read); ``#`` begins a comment.  The file
 is read again when it changes.
@@ -25,9 +25,28 @@ _N, _R, _P = 1 << 14, 8, 1
 _SCHEME = "scrypt"
 _CHALLENGE: Headers = (("WWW-Authenticate", 'Basic realm="swarm registry"'),)
 _READING = ("GET", "HEAD")
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _CHECKS = 1  # at a time: whoever guesses passwords has one core at most
 _KNOWN = 1000
 """Passwords that are remembered as right, by their digest: each check costs 50 ms of a core."""
+
+
+class Local:
+    """A handler that answers only to names of loopback.
+
+    A page in a browser on this machine can have a name of its own lead to 127.0.0.1; then the browser takes
+    the registry for the page's own server, and lets it read, push and delete.  The Host header betrays it.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer like the handler, or 403."""
+        name = request.header("host").lower().rpartition("]")[0] or request.header("host").partition(":")[0]
+        if name.lower().lstrip("[") in _LOCAL:
+            return await self._handle(request)
+        return _no(Refusal("DENIED", "this registry is for clients that call it localhost"))
 
 
 class User(msgspec.Struct, frozen=True):
@@ -86,8 +105,7 @@ class Guarded:
         try:
             await self._check(request)
         except Refusal as refusal:
-            headers: Headers = (("Content-Type", "application/json"), *refusal.headers)
-            return Reply(refusal.status, headers, refusal.body())
+            return _no(refusal)
         return await self._handle(request)
 
     async def _check(self, request: Request) -> None:
@@ -135,6 +153,11 @@ class Guarded:
         except OSError:
             return (0, 0, 0)
         return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+
+def _no(refusal: Refusal) -> Reply:
+    headers: Headers = (("Content-Type", "application/json"), *refusal.headers)
+    return Reply(refusal.status, headers, refusal.body())
 
 
 def _credentials(header: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from swarmd.image.registry.exchange import Handle, Reply, Request
 from swarmd.model.errors import Unavailable
 
 BATCH = 1 << 20
-_PIECE = 512 << 10
+_PIECE = 1 << 20
 _SILENCE = 120.0
 _KEEP_ALIVE = 75.0
 _LINGER = 2.0
