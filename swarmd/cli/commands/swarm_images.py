@@ -85,8 +85,9 @@ def preload(constraints: tuple[str, ...], detach: bool | None, ref: str) -> None
     ends: dict[str, control_pb2.PreloadImageResponse] = {}
     with session.open_client() as client:
         for news in client.control.PreloadImage(request):
-            ends[news.node_id] = news
-            click.echo(preload_line(news))
+            if news.state != "fetching" or _is_worth_a_line(ends.get(news.node_id), news):
+                click.echo(preload_line(news))
+                ends[news.node_id] = news
     failed = [news for news in ends.values() if news.state in ("failed", "away")]
     if failed:
         raise CliError(f"{len(failed)} of {len(ends)} nodes do not have the image")
@@ -108,6 +109,15 @@ def registry_rows(
         }
         for one in entries
     ]
+
+
+def _is_worth_a_line(
+    last: control_pb2.PreloadImageResponse | None, news: control_pb2.PreloadImageResponse
+) -> bool:
+    """The first of a node, and then each tenth of the image."""
+    if last is None or not news.total:
+        return last is None
+    return news.current - last.current >= max(news.total, 1 << 20) / 10
 
 
 def preload_line(news: control_pb2.PreloadImageResponse) -> str:
