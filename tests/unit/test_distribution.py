@@ -62,6 +62,14 @@ async def test_several_who_have_it_each_give_a_part(fleet: Fleet) -> None:
     assert sum(1 for holder in holders if holder.given) > 1
 
 
+async def test_a_node_of_an_earlier_version_gives_blobs_too(fleet: Fleet) -> None:
+    old, c = await fleet.node("a", BLOB, b"small"), await fleet.node("c")
+    old.is_old = True
+    for digest in (DIGEST, digest_of(b"small")):
+        await c.blobs.ensure_blob(digest)
+        assert c.content.has(digest)
+
+
 async def test_a_node_that_dies_in_the_middle_is_followed_by_another(fleet: Fleet) -> None:
     dying, other = await fleet.node("a", BLOB), await fleet.node("b", BLOB)
     dying.broken_after = PIECE // 2

@@ -69,7 +69,7 @@ async def _read(stream: Any, offset: int, length: int) -> Answer:
     if first.busy:
         raise Busy([provider_of(other) for other in first.others])
     if not first.size and first.data:
-        raise Unavailable("the node runs a version that gives no parts of blobs")
+        return await _read_to_the_end(stream, first.data, length, begins=not offset)
     wanted = min(length, first.size - offset)
     pieces, got = [first.data], len(first.data)
     while got < wanted:
@@ -81,6 +81,15 @@ async def _read(stream: Any, offset: int, length: int) -> Answer:
     if got > wanted:
         raise Unavailable("the node sent more than was asked for")
     return Answer(b"".join(pieces), first.size)
+
+
+async def _read_to_the_end(stream: Any, data: bytes, length: int, *, begins: bool) -> Answer:
+    """From a node of an earlier version, which gives all from the offset on and says not how much."""
+    kept, size = bytearray(data[:length]), len(data)
+    while (size < length or begins) and (message := await _next(stream)) is not None:
+        kept += message.data[: length - len(kept)]
+        size += len(message.data)
+    return Answer(bytes(kept), size if begins else 0)
 
 
 async def _next(stream: Any) -> agent_pb2.GetBlobResponse | None:
