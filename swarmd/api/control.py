@@ -10,17 +10,20 @@ import msgspec
 
 from swarmd.api import events, tokens
 from swarmd.api.authority_view import authority_view
-from swarmd.api.views import log_line, task_view
+from swarmd.api.control_images import ImageCalls
+from swarmd.api.views import log_line, task_view, tasks_of
 from swarmd.control import lookup
 from swarmd.control.authority import Authorities, NewRoot
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
+from swarmd.control.preload import Preloading
+from swarmd.control.registry import Registry
 from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import SwarmError
-from swarmd.model.objects import Node, Service, Task
+from swarmd.model.objects import Node, Service
 from swarmd.model.spec import ClusterSpec, ServiceSpec
 from swarmd.rpc import codec, errors, snapshot_file
 from swarmd.rpc.v1 import control_pb2 as pb
@@ -45,15 +48,18 @@ class UseCases(msgspec.Struct, frozen=True):
     services: Services
     logs: Logs
     snapshots: Snapshots
+    registry: Registry
+    preloading: Preloading
 
 
-class ControlServer(control_pb2_grpc.ControlServicer):
+class ControlServer(ImageCalls, control_pb2_grpc.ControlServicer):
     """What a leader answers; followers and workers never get here (``api.forward`` sees to it).
 
     ``cases``: those of the manager this node is now; a node may become one, or cease to be.
     """
 
     def __init__(self, cases: Callable[[], UseCases]) -> None:
+        super().__init__(cases)
         self._cases = cases
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
@@ -243,9 +249,8 @@ class ControlServer(control_pb2_grpc.ControlServicer):
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
         async def answer() -> pb.ListTasksResponse:
-            return pb.ListTasksResponse(
-                tasks=[task_view(self._cases().store, task) for task in self._tasks(request)]
-            )
+            store = self._cases().store
+            return pb.ListTasksResponse(tasks=[task_view(store, task) for task in tasks_of(store, request)])
 
         return await _answer(context, answer)
 
@@ -265,16 +270,6 @@ class ControlServer(control_pb2_grpc.ControlServicer):
     async def SaveSnapshot(self, request: Any, context: Any) -> AsyncIterator[pb.SaveSnapshotResponse]:
         for piece in snapshot_file.pieces(await self._cases().snapshots.take()):
             yield pb.SaveSnapshotResponse(data=piece)
-
-    def _tasks(self, request: pb.ListTasksRequest) -> list[Task]:
-        store = self._cases().store
-        if request.task_ref:
-            return [lookup.task(store, request.task_ref)]
-        if request.service_id:
-            return list(store.tasks_of_service(lookup.service(store, request.service_id).id))
-        if request.node_id:
-            return list(store.tasks_of_node(lookup.node(store, request.node_id).id))
-        return list(store.all(Task))
 
     def _node_view(self, node: Node) -> pb.NodeView:
         view = pb.NodeView(

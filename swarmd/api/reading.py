@@ -18,7 +18,7 @@ from swarmd.store.raft.port import NO_LEADER, RaftStatus
 
 CONTROL = "/swarmd.rpc.v1.Control/"
 READS = (CONTROL + "Get", CONTROL + "List")
-STREAMS = frozenset({CONTROL + "Logs", CONTROL + "SaveSnapshot"})
+STREAMS = frozenset({CONTROL + "Logs", CONTROL + "SaveSnapshot", CONTROL + "PreloadImage"})
 ANYWHERE = frozenset({CONTROL + "Watch"})
 """Answered by whichever manager is asked, as far as it is."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarmd.control import lookup
 from swarmd.control.logs import LogItem
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.states import TaskState
@@ -25,6 +26,17 @@ def task_view(store: Store, task: Task) -> pb.TaskView:
         if port.mode == "host":
             codec.fill(view.ports.add(), port)
     return view
+
+
+def tasks_of(store: Store, request: pb.ListTasksRequest) -> list[Task]:
+    """The tasks that a request asks for: one, a service's, a node's or all.  Raises NotFound, Invalid."""
+    if request.task_ref:
+        return [lookup.task(store, request.task_ref)]
+    if request.service_id:
+        return list(store.tasks_of_service(lookup.service(store, request.service_id).id))
+    if request.node_id:
+        return list(store.tasks_of_node(lookup.node(store, request.node_id).id))
+    return list(store.all(Task))
 
 
 def log_line(item: LogItem) -> pb.LogsResponse:

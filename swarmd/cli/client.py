@@ -30,6 +30,7 @@ _UNLIMITED = (
     "LoadImages",
     "ImportImage",
     "SaveSnapshot",
+    "PreloadImage",
     "RestoreSwarm",
     "ReadLogs",
     "Build",

@@ -31,6 +31,7 @@ _COMMANDS = {
     "system": "swarmd.cli.commands.disk:group",
     "build": "swarmd.cli.commands.build:build",
     "builder": "swarmd.cli.commands.builder:group",
+    "registry": "swarmd.cli.commands.swarm_images:registry",
     "volume": "swarmd.cli.commands.volume:group",
     "events": "swarmd.cli.commands.events:events",
     "run": "swarmd.cli.commands.container_run:run",

@@ -41,20 +41,40 @@ class Locator(Protocol):
     def __call__(self, ref: image_ref.ImageRef) -> str: ...
 
 
+class Keep(Protocol):
+    """Has a pinned image on enough managers; a warning to show when it is not there yet."""
+
+    async def __call__(self, ref: image_ref.ImageRef) -> str: ...
+
+
+async def kept_elsewhere(ref: image_ref.ImageRef) -> str:
+    """For whoever keeps no images."""
+    return ""
+
+
 class Services:
     """The use cases; runs on the leader."""
 
-    def __init__(self, store: Store, clock: Clock, new_id: NewId, locate: Callable[[], Locator]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        new_id: NewId,
+        locate: Callable[[], Locator],
+        keep: Keep = kept_elsewhere,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._locate = locate
+        self._keep = keep
 
     async def create(self, spec: ServiceSpec, *, resolve_image: bool) -> tuple[Service, list[str]]:
         """A new service; answers it and the warnings to show."""
         validate.service(spec)
         ports.check(spec.ports, self._allocations())
         spec, warnings = self._resolved(spec, resolve=resolve_image)
+        warnings += await self._kept(spec)
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
         await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
         return service, warnings
@@ -72,6 +92,7 @@ class Services:
             current.spec.template.container.image
         ):
             spec, warnings = self._resolved(spec, resolve=resolve_image)
+            warnings += await self._kept(spec)
         fresh = replace(
             current,
             spec=spec,
@@ -156,6 +177,12 @@ class Services:
             return spec, [NO_DIGEST.format(ref.familiar())]
         pinned = replace(container, image=ref.pinned(digest).familiar())
         return replace(spec, template=replace(spec.template, container=pinned)), []
+
+    async def _kept(self, spec: ServiceSpec) -> list[str]:
+        """So that the node it was made on may go: nobody else need have it yet."""
+        ref = image_ref.parse(spec.template.container.image)
+        warning = await self._keep(ref) if ref.digest else ""
+        return [warning] if warning else []
 
     def _allocations(self) -> Collection[PortAllocation]:
         return self._store.all(PortAllocation)

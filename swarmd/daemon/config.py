@@ -11,6 +11,7 @@ from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
 from swarmd.node.runtime.core.device_patterns import check_patterns
 
+REGISTRY_PORT = 5000
 _LEAST_USERS, _LAST_USER = 65_536, 0xFFFFFFFE  # nobody is 65534
 
 
@@ -72,6 +73,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if int(first) + int(size) > _LAST_USER:
             raise Invalid(f"userns_remap {self.userns_remap!r}: there are no users above {_LAST_USER}")
         return (int(first), int(size))
+
+    @property
+    def registry_domains(self) -> tuple[str, ...]:
+        """Of image names that mean the swarm's own registry."""
+        return (f"localhost:{REGISTRY_PORT}", f"127.0.0.1:{REGISTRY_PORT}")
 
     @property
     def run(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 
 import grpc
 import structlog
@@ -72,6 +72,7 @@ class Daemon:
         self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
+        self._images.protect(self._kept_images)
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()
@@ -165,6 +166,13 @@ class Daemon:
             containers=self._containers.local,
             others=self._containers.keeper.others,
         )
+
+    def _kept_images(self) -> Collection[str]:
+        if self._swarm.member is not None:
+            return self._swarm.member.kept_images()
+        if self._swarm.state != "inactive":
+            raise self._swarm.absence()
+        return ()
 
     # -- NodeActions -----------------------------------------------------------------------------
 

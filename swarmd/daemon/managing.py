@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 import grpc
@@ -15,14 +15,18 @@ from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.preload import Preloading
+from swarmd.control.registry import Registry
 from swarmd.control.services import Locator, Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
+from swarmd.daemon.keeping import Keeping
 from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
 from swarmd.daemon.tools.backups import BackupFolder, Saving
+from swarmd.image.port import Content
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, until
@@ -32,6 +36,7 @@ from swarmd.manager.term import Term
 from swarmd.model.errors import Unavailable
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Cluster, Node
+from swarmd.node.distribution.blobs import Blobs
 from swarmd.rpc import errors
 from swarmd.rpc.channels import Channels
 from swarmd.rpc.peer import OnJoin, OnRefused, PeerServer
@@ -69,6 +74,9 @@ class Managing:
         clock: Clock,
         new_id: NewId,
         backups: BackupFolder,
+        content: Content,
+        blobs: Blobs,
+        registry_domains: Collection[str],
         on_left: Callable[[], None],
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
@@ -132,6 +140,17 @@ class Managing:
             node_id, self.store, self.raft, clock, self._terms.hand_on, self.changed
         )
         self.authority = Authority(self.store, clock, new_id)
+        self.keeping = Keeping(
+            node_id=node_id,
+            store=self.store,
+            members=lambda: self.raft.status().members,
+            having=lambda digest: self.term.dispatcher.holdings.having(digest) if self.term else (),
+            content=content,
+            blobs=blobs,
+            channels=channels,
+            clock=clock,
+        )
+        self.registry = Registry(self.store, clock, domains=registry_domains, spread=self.keeping.spread)
         self._join_lane = JoinLane(
             self.authority, self._leader_channel, lambda: self.cases.clusters.get().root_ca, self.managers
         )
@@ -173,6 +192,7 @@ class Managing:
         self._nursery.start("open lanes", cut_those_who_may_not(self.store, self._cut))
         self._nursery.start("succession", self._succession.run())
         self._nursery.start("backups", self.saving.run())
+        self._nursery.start("keeping images", self.keeping.run())
 
     async def stop(self) -> None:
         """Stop taking part for now; when this manager leads, it hands leadership on first."""
@@ -234,6 +254,13 @@ class Managing:
                 raise Unavailable(problem) if problem else no_leader()
             await self.changed(min(left, 0.5))
 
+    async def leading_registry(self) -> Registry:
+        """The registry, as new as anybody's; raises Unavailable while this manager does not lead."""
+        if not self.raft.is_leader():
+            raise Unavailable("this manager does not lead the swarm at the moment")
+        await self.raft.read_index(timeout=LEADER_WAIT)
+        return self.registry
+
     async def changed(self, limit: float) -> None:
         """Until role, leader or members change, at most ``limit`` seconds."""
         await until(self._clock.sleep(limit), self._changed)
@@ -265,6 +292,7 @@ class Managing:
             members=lambda: self.raft.status().members,
             gossip=self._gossip,
             managers=self.managers,
+            registered=self.registry.digest_of,
         )
 
     def _on_change(self) -> None:
@@ -320,10 +348,16 @@ class Managing:
             tokens=Tokens(self.store, self._clock, self._new_id),
             authorities=Authorities(self.store, self._clock),
             nodes=Nodes(self.store, self._clock, self._group),
-            services=Services(self.store, self._clock, self._new_id, self._locator),
+            services=Services(self.store, self._clock, self._new_id, self._locator, self.keeping.keep_image),
             logs=Logs(self.store, self._read_log, self._report),
             snapshots=Snapshots(
                 self.store, self.raft.read_index, lambda: self.raft.status().epoch, self._clock
+            ),
+            registry=self.registry,
+            preloading=Preloading(
+                self.store,
+                preloads=lambda: self.term.dispatcher.holdings.preloads if self.term else None,
+                pin=lambda ref: self._locator()(ref),
             ),
         )
 
@@ -339,7 +373,7 @@ class Managing:
         term = self._terms.current
 
         def locate(ref: ImageRef) -> str:
-            return term.dispatcher.images.locate(ref, prefer=self._node_id)[0] if term else ""
+            return term.dispatcher.holdings.digest_of(ref, prefer=self._node_id) if term else ""
 
         return locate
 

@@ -8,7 +8,7 @@ is a manager.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader, not_manager
 from swarmd.api.open_calls import OpenCalls
 from swarmd.control.cluster import Founding
+from swarmd.control.registry import Registry
 from swarmd.daemon.certificate import OwnCertificate, Ways
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
@@ -31,6 +32,7 @@ from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.replace import replace
 from swarmd.model.states import Role
+from swarmd.node.distribution.core.choosing import Provider
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.channels import GRACE, Channels, host_port
 from swarmd.rpc.v1 import agent_pb2
@@ -163,6 +165,8 @@ class Member:
             redirect=self._redirect,
             authority=lambda: self._manager().authority,
             trusted=lambda: self._credentials.root,
+            keep=self._keep,
+            registry=self._leading_registry,
         )
         server, self._calls = node_port_server(parts)
         address = host_port(self._memory.listen)
@@ -174,6 +178,12 @@ class Member:
             ) from error
         await server.start()
         self._server = server
+
+    def kept_images(self) -> Collection[str]:
+        """Digests that stay on this node because the swarm keeps them.  Raises Unavailable while unknown."""
+        if is_manager(self._credentials) and self._managing is None:
+            raise Unavailable("this manager does not take part in the swarm yet")
+        return self._managing.keeping.roots() if self._managing is not None else ()
 
     # -- the managing half -----------------------------------------------------------------------
 
@@ -187,6 +197,12 @@ class Member:
 
     def use_cases(self) -> UseCases:
         return self._manager().cases
+
+    async def _keep(self, digests: Sequence[str], *, first: Sequence[Provider]) -> None:
+        await self._manager().keeping.keep(digests, first=first)
+
+    async def _leading_registry(self) -> Registry:
+        return await self._manager().leading_registry()
 
     async def _start_managing(self, *, bootstrap: bool = False) -> None:
         managing = Managing(
@@ -204,6 +220,9 @@ class Member:
             clock=self._machine.clock,
             new_id=self._new_id,
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
+            content=self._machine.images.content,
+            blobs=self.working.blobs,
+            registry_domains=self._machine.config.registry_domains,
             on_left=self._let_go,
             joins=self._machine.trail.joins,
             refused=self._machine.trail.refused_connection,

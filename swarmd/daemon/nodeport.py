@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -14,6 +14,8 @@ from swarmd.api.forward import Find, Forwarding
 from swarmd.api.guard import Guard, node_port_check
 from swarmd.api.open_calls import OpenCalls, certificate_check
 from swarmd.api.reading import Here
+from swarmd.api.registry_names import RegistryNamesServer
+from swarmd.control.registry import Registry
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
@@ -23,7 +25,7 @@ from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.server import DispatcherServer
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
-from swarmd.node.peer import NodePeerServer, TaskLogs
+from swarmd.node.peer import Keep, NodePeerServer, TaskLogs
 from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, containers_pb2_grpc, control_pb2_grpc
 from swarmd.store.store import Store
@@ -46,6 +48,8 @@ class NodePortParts(msgspec.Struct, frozen=True):
     dispatcher: Callable[[], Dispatcher | None]
     redirect: Callable[[], agent_pb2.Redirect]
     authority: Callable[[], Authority]
+    keep: Keep
+    registry: Callable[[], Awaitable[Registry]]
     trusted: Callable[[], bytes]
 
 
@@ -68,7 +72,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
         ],
         options=SERVER_OPTIONS,
     )
-    peer = NodePeerServer(parts.images, parts.logs, parts.cluster_id)
+    peer = NodePeerServer(parts.images, parts.logs, parts.cluster_id, clock=parts.clock, keep=parts.keep)
     agent_pb2_grpc.add_NodePeerServicer_to_server(peer, server)
     containers = ContainerServer(parts.containers, parts.clock, remote=True)
     containers_pb2_grpc.add_NodeContainersServicer_to_server(containers, server)
@@ -80,6 +84,8 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
         nursery=parts.nursery,
     )
     agent_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
+    names = RegistryNamesServer(parts.cluster_id, parts.registry)
+    agent_pb2_grpc.add_RegistryNamesServicer_to_server(names, server)
     authority = AuthorityServer(parts.cluster_id, parts.authority)
     agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
     return server, calls

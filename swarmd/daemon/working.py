@@ -11,6 +11,7 @@ import structlog
 from swarmd import __version__
 from swarmd.api.audit import Trail
 from swarmd.daemon.config import Config
+from swarmd.daemon.imaging import Imaging
 from swarmd.daemon.mesh_file import MeshFile, network_state
 from swarmd.daemon.state import NodeMemory
 from swarmd.image.store import ImageStore
@@ -24,7 +25,6 @@ from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
 from swarmd.node.agent.executor import Executor, Others
-from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
@@ -88,6 +88,15 @@ class Working:
         self._configured = 0
         self._session_task: asyncio.Task[object] | None = None
         self._mesh_file = MeshFile(machine.config.data / "mesh.json")
+        self._imaging = Imaging(
+            machine.images,
+            channels,
+            session=lambda: self.session,
+            memory=memory,
+            clock=machine.clock,
+            nursery=nursery,
+        )
+        self.blobs, fetcher = self._imaging.blobs, self._imaging.fetcher
         self.session = SessionClient(
             self._remotes,
             channels,
@@ -97,13 +106,14 @@ class Working:
                 network=self._network,
                 info=self._info,
                 hello=self._hello,
-                images=self._inventory,
+                images=self._imaging.inventory,
                 certificate=lambda: codec.to_proto(self._certificate()),
+                blobs=self._imaging.held,
+                preload=self._imaging.preload,
             ),
             machine.clock,
             nursery,
         )
-        fetcher = ImageFetcher(machine.images, channels, self.session.leader_channel, self._say)
         self._prober = Prober(machine.runtime, machine.clock)
         self._devices = DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir))
         executor = Executor(
@@ -219,13 +229,6 @@ class Working:
         codec.fill(hello.certificate, self._certificate())
         return hello
 
-    def _inventory(self) -> agent_pb2.ImageInventory:
-        inventory = agent_pb2.ImageInventory()
-        for image in self._machine.images.list():
-            for ref in image.refs or (image.digest,):
-                inventory.images.add(ref=ref, digest=image.digest)
-        return inventory
-
     def _news(self) -> None:
         self.session.news()
 
@@ -291,6 +294,3 @@ class Working:
             os=about.os,
             arch=about.arch,
         )
-
-    def _say(self, text: str) -> None:
-        self._log.info("image", what=text)

@@ -239,6 +239,10 @@ class ImageStore:
         """The exact bytes of an image's manifest."""
         return self._disk.read_blob(self._keeper.catalog.find(ref_or_digest).digest)
 
+    def held(self) -> frozenset[str]:
+        """Digests of all blobs that are here, of images or not."""
+        return frozenset(self._disk.blobs)
+
     def blob_path(self, digest: str) -> Path:
         """The file of a blob some image here has; raises :class:`NotFound` for any other."""
         if digest not in self._keeper.catalog.blobs():

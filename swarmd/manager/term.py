@@ -15,6 +15,7 @@ from swarmd.kit.ids import NewId, random_bytes
 from swarmd.kit.supervise import caught
 from swarmd.manager.allocator.allocating import AllocatorPlanner
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.manager.dispatcher.holdings import Registered
 from swarmd.manager.ending import EndingPlanner
 from swarmd.manager.gossip_keys import GossipKeyPlanner
 from swarmd.manager.loop import ControlLoop, Planner
@@ -41,6 +42,7 @@ class Term:
         members: Callable[[], Mapping[str, str]],
         gossip: Callable[[], Mapping[str, str]],
         managers: Callable[[], list[agent_pb2.ManagerPeer]],
+        registered: Registered = lambda ref: "",
     ) -> None:
         self._store = store
         self._clock = clock
@@ -52,6 +54,7 @@ class Term:
             gossip=gossip,
             managers=managers,
             wanted_issuer=self._rotation.wanted_issuer,
+            registered=registered,
         )
         self._roles = RoleLoop(store, group, clock, members=members, connected=self._connected)
 

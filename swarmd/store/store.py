@@ -20,6 +20,7 @@ from swarmd.model.objects import (
     Task,
     spec_version_id,
 )
+from swarmd.model.registry import RegistryManifest, RegistryTag
 from swarmd.store.core import transaction
 from swarmd.store.core.levels import fit
 from swarmd.store.core.tables import Event, Outcome, Tables
@@ -118,6 +119,19 @@ class Store:
 
     def token_by_hash(self, secret_hash: str) -> JoinToken | None:
         return next(iter(self._state.tables.where(JoinToken, "secret", secret_hash)), None)
+
+    def in_repository(self, repository: str) -> Collection[RegistryManifest]:
+        return self._state.tables.where(RegistryManifest, "repository", repository)
+
+    def manifests(self, digest: str) -> Collection[RegistryManifest]:
+        """By digest, in whichever repository."""
+        return self._state.tables.where(RegistryManifest, "digest", digest)
+
+    def referrers(self, repository: str, digest: str) -> Collection[RegistryManifest]:
+        return self._state.tables.where(RegistryManifest, "subject", f"{repository}@{digest}")
+
+    def tags_in(self, repository: str) -> Collection[RegistryTag]:
+        return self._state.tables.where(RegistryTag, "repository", repository)
 
     def cluster(self) -> Cluster | None:
         """The one cluster row, once the swarm is initialised."""

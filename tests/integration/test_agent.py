@@ -22,7 +22,7 @@ import pytest
 
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
-from swarmd.kit.ids import new_id
+from swarmd.kit.ids import new_id, random_fraction
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Unavailable
 from swarmd.model.spec import ContainerSpec, MountSpec, PortSpec, TaskTemplate
@@ -34,6 +34,7 @@ from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.node.agent.worker import Worker
+from swarmd.node.distribution.blobs import Blobs
 from swarmd.node.network.port import NodeView
 from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
@@ -279,7 +280,11 @@ class Daemon:
         self.network = Network("node1", clock, failed)
         self.images = ImageStore(base / "images", clock)
         channels = Channels(no_leader)
-        fetcher = ImageFetcher(self.images, channels, no_leader, lambda text: None)
+        blobs = Blobs(
+            self.images.content, channels, leader=no_leader, managers=list, own=lambda: ("node1", ""),
+            changed=lambda: None, clock=clock, fraction=random_fraction,
+        )  # fmt: skip
+        fetcher = ImageFetcher(self.images, blobs, no_leader, lambda text: None, arch="amd64")
         self.volumes = Volumes(base / "volumes", clock, new_id, lambda: mounted_by(self.runtime))
         executor = Executor(
             runtime=self.runtime,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -27,7 +27,8 @@ from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
 from swarmd.model.errors import Denied, Unavailable
 from swarmd.model.states import Role
-from swarmd.node.agent import fetch
+from swarmd.node.distribution import wire
+from swarmd.node.distribution.core.choosing import Provider
 from swarmd.rpc import channels as channels_module
 from swarmd.rpc import peer as peer_module
 from swarmd.rpc.admission import Admission
@@ -312,7 +313,7 @@ class Peer(agent_pb2_grpc.NodePeerServicer):
     async def GetBlob(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         for number in range(3):
             await self.go.acquire()
-            yield agent_pb2.GetBlobResponse(data=b"%d" % number)
+            yield agent_pb2.GetBlobResponse(data=b"%d" % number, size=3 - 3 * bool(number))
 
 
 class NodePort:
@@ -376,13 +377,14 @@ async def test_a_stream_that_never_ends_does_not_keep_its_channel_for_ever(node_
 async def test_a_holder_that_falls_silent_is_given_up(
     node_port: NodePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "SILENCE", 0.2)
-    stub = agent_pb2_grpc.NodePeerStub(node_port.channels.to("127.0.0.1", "holder"))
-    pieces = fetch._pieces(stub.GetBlob(agent_pb2.GetBlobRequest()))
+    monkeypatch.setattr(wire, "SILENCE", 0.2)
+    holder = Provider("holder", "127.0.0.1")
     node_port.peer.go.release()
-    assert await anext(pieces) == b"0"
-    with pytest.raises(Unavailable, match="sent nothing"):
-        await anext(pieces)
+    with pytest.raises(Unavailable, match="sent nothing for"):
+        await wire.fetch(node_port.channels, holder, "sha256:x", None)
+    for _ in range(3):
+        node_port.peer.go.release()
+    assert await wire.fetch(node_port.channels, holder, "sha256:x", None) == wire.Answer(b"012", 3)
 
 
 # -- a founder that crashes ----------------------------------------------------------------------
@@ -420,6 +422,9 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             gossip=dict,
             clock=SystemClock(),
             new_id=new_id,
+            content=cast("Any", None),
+            blobs=cast("Any", None),
+            registry_domains=(),
             on_left=lambda: None,
             recheck=lambda: None,
         )

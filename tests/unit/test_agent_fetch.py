@@ -1,4 +1,4 @@
-"""An image comes from another node, over real gRPC on loopback."""
+"""An image comes from other nodes, over real gRPC on loopback; what nobody has comes from its origin."""
 
 from __future__ import annotations
 
@@ -6,156 +6,177 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
-import grpc
+import msgspec
 import pytest
 
-from swarmd.model.errors import NotFound, Unavailable
-from swarmd.node import peer
+from swarmd.image.core.catalog import ImageInfo
+from swarmd.image.core.manifest import MANIFEST
+from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.rpc import errors
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
-from tests.unit.agent_managers import Manager, PlainChannels
+from swarmd.rpc.v1 import agent_pb2
+from tests.unit.distribution_rig import Files, Fleet, Peer, digest_of, without_certificates
+
+CONFIG, LAYER = b'{"config":1}', b"a layer"
+
+
+def descriptor(data: bytes, **more: object) -> dict[str, object]:
+    return {"mediaType": "x", "digest": digest_of(data), "size": len(data), **more}
+
+
+IMAGE = msgspec.json.encode(
+    {
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": descriptor(CONFIG), "layers": [descriptor(LAYER)],
+    }
+)  # fmt: skip
+INDEX = msgspec.json.encode(
+    {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            descriptor(b"of another machine", platform={"os": "linux", "architecture": "arm64"}),
+            descriptor(IMAGE, platform={"os": "linux", "architecture": "amd64"}),
+        ],
+    }
+)
 
 
 class Images:
-    """Stands for an image store: what :class:`ImageFetcher` and the peer server use of one."""
+    """Stands for an image store: what :class:`ImageFetcher` uses of one."""
 
-    def __init__(self, blob: Path | None = None) -> None:
-        self._blob = blob
-        self.received: list[tuple[bytes, bytes]] = []
+    def __init__(self, content: Files) -> None:
+        self.content = content
+        self.added: list[tuple[bytes, tuple[str, ...], bytes | None]] = []
 
-    def resolve(self, ref: str) -> None:
-        raise NotFound(f"No such image: {ref}")
+    def resolve(self, ref: str) -> ImageInfo:
+        if not self.added:
+            raise NotFound(f"No such image: {ref}")
+        return ImageInfo("", "", (), 0.0, 0)
 
-    def manifest(self, digest: str) -> bytes:
-        return b"manifest of " + digest.encode()
-
-    def blob_path(self, digest: str) -> Path:
-        if self._blob is None:
-            raise NotFound(f"No such blob: {digest}")
-        return self._blob
-
-    async def receive(
-        self, ref: str, digest: str, manifest: Callable[[], Any], blob: Callable[[str, int], Any]
-    ) -> None:
-        data = await manifest()
-        self.received.append((data, b"".join([chunk async for chunk in blob("sha256:b", 2)])))
+    async def add(
+        self, manifest: bytes, refs: tuple[str, ...] = (), *, index: bytes | None = None
+    ) -> ImageInfo:
+        self.added.append((manifest, refs, index))
+        return ImageInfo("", "", refs, 0.0, 0)
 
 
-class Leader(Manager):
+class Origin:
+    """An outside registry."""
+
+    def __init__(self, failure: SwarmError | None = None) -> None:
+        self.failure = failure
+        self.asked: list[str] = []
+
+    async def pull(self, ref: str, *, progress: Any) -> None:
+        self.asked.append(ref)
+        if self.failure is not None:
+            raise self.failure
+
+
+class Leader(Fleet):
     """Says who holds an image."""
 
-    def __init__(self) -> None:
-        super().__init__("leader")
-        self.answer = agent_pb2.LocateImageResponse(digest="sha256:m")
+    refusal: SwarmError | None = None
+    before: Callable[[], Any] | None = None
 
     async def LocateImage(  # noqa: N802
         self, request: agent_pb2.LocateImageRequest, context: Any
     ) -> agent_pb2.LocateImageResponse:
+        if self.before is not None:
+            await self.before()
         if self.refusal is not None:
             await errors.abort(context, self.refusal)
-        return self.answer
+        return self.image
 
-
-class Fetching:
-    """A fetcher, its leader, and nodes to fetch from, over loopback."""
-
-    def __init__(self) -> None:
-        self.leader = Leader()
-        self.images = Images()
-        self.channels = PlainChannels()
-        self.said: list[str] = []
-        self._servers: list[Any] = []
-        self._leader_port = ""
-
-    async def serve(self, add: Callable[[Any, Any], object], servicer: object) -> str:
-        server = grpc.aio.server()
-        add(servicer, server)
-        port = str(server.add_insecure_port("127.0.0.1:0"))
-        await server.start()
-        self._servers.append(server)
-        return port
-
-    async def open(self) -> ImageFetcher:
-        self._leader_port = await self.serve(agent_pb2_grpc.add_DispatcherServicer_to_server, self.leader)
-        return ImageFetcher(
-            cast("Any", self.images),
-            cast("Any", self.channels),
-            lambda: self.channels.to(self._leader_port, "leader"),
-            self.said.append,
+    async def fetcher(self, origin: Origin | None = None) -> tuple[ImageFetcher, Images, Peer]:
+        node = await self.node("me")
+        images = Images(node.content)
+        fetcher = ImageFetcher(
+            images,
+            node.blobs,
+            cast("Any", lambda: node.channels.to(self.address, "leader")),
+            lambda text: None,
+            arch="amd64",
+            origin=origin,
         )
+        return fetcher, images, node
 
-    async def holder(self, blob: Path | None) -> None:
-        server = peer.NodePeerServer(cast("Any", Images(blob)), cast("Any", None), lambda: "swarm")
-        port = await self.serve(agent_pb2_grpc.add_NodePeerServicer_to_server, server)
-        self.leader.answer.holders.add(node_id="holder", address=port)
-
-    async def close(self) -> None:
-        await self.channels.close()
-        for server in self._servers:
-            await server.stop(None)
+    async def holder(self, *blobs: bytes) -> None:
+        node = await self.node(f"holder {len(self.nodes)}", *blobs)
+        self.image.holders.add(node_id=node.name, address=node.address)
 
 
 @pytest.fixture
-async def fetching(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fetching]:
-    # Who calls is in a certificate; what is given to whom is tested where certificates are.
-    monkeypatch.setattr("swarmd.security.peer.require", lambda *given, **more: None)
-    fetching = Fetching()
-    yield fetching
-    await fetching.close()
+async def leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Leader]:
+    without_certificates(monkeypatch)
+    leader = Leader(tmp_path)
+    await leader.open()
+    yield leader
+    await leader.close()
 
 
-async def test_an_image_comes_from_a_node_that_has_it(fetching: Fetching, tmp_path: Path) -> None:
-    fetcher = await fetching.open()
-    (tmp_path / "blob").write_bytes(b"x" * (peer.CHUNK + 5))
-    await fetching.holder(tmp_path / "blob")
+async def test_an_image_comes_from_a_node_that_has_it(leader: Leader) -> None:
+    leader.image.digest = digest_of(IMAGE)
+    await leader.holder(CONFIG, LAYER, IMAGE)
+    fetcher, images, node = await leader.fetcher()
     await fetcher.ensure("demo:1")
-    assert fetching.images.received == [(b"manifest of sha256:m", b"x" * (peer.CHUNK + 3))]
+    assert images.added == [(IMAGE, ("demo:1",), None)]
+    assert node.content.has(digest_of(LAYER))
+    assert {digest_of(IMAGE), digest_of(CONFIG), digest_of(LAYER)} <= set(node.content.held)
 
 
-async def test_a_holder_that_lost_the_image_is_followed_by_the_next(
-    fetching: Fetching, tmp_path: Path
-) -> None:
-    fetcher = await fetching.open()
-    (tmp_path / "blob").write_bytes(b"xxyy")
-    await fetching.holder(None)
-    await fetching.holder(tmp_path / "swept")
-    await fetching.holder(tmp_path / "blob")
+async def test_of_an_index_comes_what_this_machine_runs(leader: Leader) -> None:
+    leader.image.digest = digest_of(INDEX)
+    await leader.holder(CONFIG, LAYER, IMAGE, INDEX)
+    fetcher, images, _ = await leader.fetcher()
+    await fetcher.ensure(f"demo@{digest_of(INDEX)}")
+    assert images.added == [(IMAGE, (f"demo@{digest_of(INDEX)}",), INDEX)]
+
+
+async def test_parts_come_from_different_nodes(leader: Leader) -> None:
+    leader.image.digest = digest_of(IMAGE)
+    await leader.holder(CONFIG, IMAGE)
+    await leader.holder(LAYER)
+    fetcher, images, _ = await leader.fetcher()
     await fetcher.ensure("demo:1")
-    assert [blob for _, blob in fetching.images.received] == [b"yy"]
-    assert len(fetching.said) == 3
+    assert len(images.added) == 1
 
 
-async def test_an_image_nobody_holds_is_not_found_by_its_name(fetching: Fetching) -> None:
-    fetcher = await fetching.open()
+async def test_an_image_nobody_holds_is_not_found_by_its_name(leader: Leader) -> None:
+    fetcher, _, _ = await leader.fetcher()
     with pytest.raises(NotFound, match="No such image: demo:1"):
         await fetcher.ensure("demo:1")
 
 
-async def test_when_no_holder_can_give_it_the_reasons_are_told(fetching: Fetching, tmp_path: Path) -> None:
-    fetcher = await fetching.open()
-    await fetching.holder(None)
-    await fetching.holder(tmp_path / "swept")
-    with pytest.raises(Unavailable, match=r"could not be fetched: .*No such blob.*swept cannot be read"):
+async def test_an_image_nobody_holds_comes_from_its_origin(leader: Leader) -> None:
+    origin = Origin()
+    fetcher, _, _ = await leader.fetcher(origin)
+    await fetcher.ensure("demo:1")
+    assert origin.asked == ["demo:1"]
+
+
+async def test_an_image_of_which_a_part_is_gone_is_unavailable_for_now(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarmd.node.distribution.blobs.ASKED", 1)
+    leader.image.digest = digest_of(IMAGE)
+    await leader.holder(CONFIG, IMAGE)
+    fetcher, images, _ = await leader.fetcher()
+    with pytest.raises(Unavailable, match="demo:1 could not be fetched: No such blob"):
         await fetcher.ensure("demo:1")
+    assert images.added == []
 
 
-async def test_a_manager_that_does_not_lead_makes_the_task_wait(fetching: Fetching) -> None:
-    fetcher = await fetching.open()
-    fetching.leader.refusal = Unavailable("this manager does not lead the swarm at the moment")
+async def test_a_manager_that_does_not_lead_makes_the_task_wait(leader: Leader) -> None:
+    fetcher, _, _ = await leader.fetcher()
+    leader.refusal = Unavailable("this manager does not lead the swarm at the moment")
     with pytest.raises(Unavailable, match="does not lead"):
         await fetcher.ensure("demo:1")
 
 
-async def test_a_channel_closed_under_a_call_is_unavailable_and_no_cancellation(fetching: Fetching) -> None:
-    fetcher = await fetching.open()
-    original = fetching.leader.LocateImage
-
-    async def closing(request: agent_pb2.LocateImageRequest, context: Any) -> agent_pb2.LocateImageResponse:
-        await fetching.channels.close()
-        return await original(request, context)
-
-    fetching.leader.LocateImage = closing  # type: ignore[method-assign]
-    fetcher = await fetching.open()
+async def test_a_channel_closed_under_a_call_is_unavailable_and_no_cancellation(leader: Leader) -> None:
+    fetcher, _, node = await leader.fetcher()
+    leader.before = node.channels.close
     with pytest.raises(Unavailable):
         await fetcher.ensure("demo:1")

@@ -12,6 +12,7 @@ from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.preload import Preloading
 from swarmd.control.snapshots import Snapshots, unpack
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused, SwarmError
@@ -40,6 +41,8 @@ class Leader(Bed):
             services=self.services,
             logs=Logs(self.store, self.read, lambda name, error: None),
             snapshots=Snapshots(self.store, self.confirmed, lambda: 3, self.clock),
+            registry=self.registry,
+            preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
         )
 
     async def confirmed(self) -> None:

@@ -84,7 +84,7 @@ def test_what_is_listed_exists() -> None:
 
 
 def test_every_call_that_changes_something_is_recorded() -> None:
-    reads = ("Get", "List", "Read", "Info", "Logs", "TaskLogs", "Session", "LocateImage", "Leave",
+    reads = ("Get", "List", "Read", "Info", "Logs", "TaskLogs", "Session", "Locate", "Leave", "Find", "Holds",
              "StatPath", "Diff", "Top", "Stats", "Wait")  # fmt: skip
     for path in methods():
         name = audit.short_name(path)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from swarmd.control.registry import Registry
 from swarmd.control.services import Locator, Services
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Row, Service, Task, TaskStatus
@@ -88,11 +89,18 @@ class Bed:
         self.store = Store(self.state, self.proposer, self.clock)
         self.images: ImageRefs = {}
         self.services = Services(self.store, self.clock, self.new_id, self._locator)
+        self.registry = Registry(
+            self.store, self.clock, domains=("localhost:5000", "127.0.0.1:5000"), spread=self._spread
+        )
+        self.spread: list[tuple[list[str], str]] = []
         self._ids = 0
 
     def new_id(self) -> str:
         self._ids += 1
         return f"id{self._ids:03d}"
+
+    async def _spread(self, digests: Sequence[str], *, holder: str) -> None:
+        self.spread.append((list(digests), holder))
 
     def _locator(self) -> Locator:
         def locate(ref: ImageRef) -> str:

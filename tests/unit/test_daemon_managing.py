@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -71,6 +71,9 @@ class Rig:
             clock=self.clock,
             new_id=new_id,
             backups=BackupFolder(directory, Backup()),
+            content=cast("Any", None),
+            blobs=cast("Any", None),
+            registry_domains=(),
             on_left=lambda: None,
             recheck=lambda: None,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import pytest
@@ -72,7 +73,7 @@ class Rig:
         machine = Machine(
             trail=Trail(lambda line: None, self.clock, new_id, lambda: ""),
             config=Config(data_dir=str(directory), run_dir=str(directory)),
-            clock=self.clock, runtime=nothing, network=nothing, images=nothing,
+            clock=self.clock, runtime=nothing, network=nothing, images=mock.Mock(),
             volumes=nothing,
             containers=nothing,
         )  # fmt: skip

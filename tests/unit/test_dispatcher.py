@@ -374,10 +374,10 @@ async def test_images_are_known_as_long_as_their_node_is_connected(term: Term) -
     inventory.images.add(ref="nginx:1", digest="sha256:1")
     term.dispatcher.receive(agent.session, agent_pb2.AgentMessage(images=inventory))
     reference = image_ref.parse("nginx:1")
-    assert term.dispatcher.images.locate(reference) == ("sha256:1", ["n1"])
-    assert [one.address for one in term.dispatcher.holders(["n1", "gone"])] == ["10.0.0.1"]
+    assert term.dispatcher.holdings.images.locate(reference) == ("sha256:1", ["n1"])
+    assert [one.address for one in term.dispatcher.holdings.holders(["n1", "gone"])] == ["10.0.0.1"]
     term.dispatcher.close(agent.session)
-    assert term.dispatcher.images.locate(reference) == ("", [])
+    assert term.dispatcher.holdings.images.locate(reference) == ("", [])
 
 
 # -- liveness ------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters
 from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.preload import Preloading
+from swarmd.control.registry import Registry
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
@@ -63,7 +65,11 @@ class Images:
     def manifest(self, digest: str) -> bytes:
         raise self.trouble or NotFound(f"No such image: {digest}")
 
-    def blob_path(self, digest: str) -> object:
+    @property
+    def content(self) -> Images:
+        return self
+
+    def path(self, digest: str) -> object:
         raise NotFound(f"No such blob: {digest}")
 
 
@@ -113,6 +119,8 @@ class Port(Bed):
             services=self.services,
             logs=Logs(self.store, cast("Any", no_logs), lambda name, error: None),
             snapshots=Snapshots(self.store, lambda: asyncio.sleep(0), lambda: 1, self.clock),
+            registry=self.registry,
+            preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
         )
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(
@@ -131,7 +139,12 @@ class Port(Bed):
             redirect=agent_pb2.Redirect,
             authority=lambda: authority,
             trusted=lambda: self.root,
+            keep=cast("Any", None),
+            registry=self.leading_registry,
         )
+
+    async def leading_registry(self) -> Registry:
+        return self.registry
 
     async def here(self) -> Leader:
         return Leader(None, asyncio.Event())

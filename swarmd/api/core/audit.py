@@ -66,6 +66,12 @@ SHOWN: Mapping[str, Shown] = {
     "Control/RollbackService": Shown("ref"),
     "Control/RemoveService": Shown("ref"),
     "Control/SaveSnapshot": Shown(),
+    "Control/PreloadImage": Shown("ref", ("constraints", "detach")),
+    "Control/RemoveFromRegistry": Shown("ref", answer=("untagged", "deleted")),
+    "NodePeer/KeepBlobs": Shown(more=("digests", "holder.node_id")),
+    "RegistryNames/PutManifest": Shown("repository", ("manifest.digest", "tags")),
+    "RegistryNames/DeleteTag": Shown("repository", ("tag",), ("found",)),
+    "RegistryNames/DeleteManifest": Shown("repository", ("digest",), ("found",)),
     **{f"{service}/{call}": shown for service in _CONTAINERS for call, shown in _OPERATING.items()},
     "Containers/CreateContainer": Shown(
         "name", ("spec.image", "spec.privileged", "network", "restart", "auto_remove"), ("id",)
@@ -115,13 +121,15 @@ QUIET = frozenset(
         ),
         "Control/ListNodes", "Control/GetNode", "Control/ListServices", "Control/GetService",
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
-        "Control/GetAuthority",
+        "Control/GetAuthority", "Control/ListRegistry",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
         "NodeApi/ListVolumes", "NodeApi/GetVolume",
         "Images/GetHistory", "Images/GetUsage",
         "Builder/ListCache",
-        "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/Leave",
+        "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/LocateBlobs", "Dispatcher/Leave",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
+        "RegistryNames/FindManifest", "RegistryNames/ListTags", "RegistryNames/ListReferrers",
+        "RegistryNames/ListRepositories", "RegistryNames/HoldsBlob",
     }
 )  # fmt: skip
 """Reads that tell no secret, and what nodes say to each other all the time: recorded only when refused."""

@@ -8,6 +8,7 @@ import click
 
 from swarmd.cli import session
 from swarmd.cli.commands import image_archive
+from swarmd.cli.commands.swarm_images import preload
 from swarmd.cli.errors import CliError, DaemonError
 from swarmd.cli.grammar import Command, Group, switch
 from swarmd.cli.units import format_decimal, parse_since
@@ -30,6 +31,7 @@ def group() -> None:
 
 
 group.aliases = {"list": "ls", "remove": "rm"}
+group.add_command(preload)
 
 
 @group.command("ls", cls=Command)

@@ -14,7 +14,7 @@ from swarmd.kit.clock import Clock
 from swarmd.manager.dispatcher.certificates import Certificates
 from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
-from swarmd.manager.dispatcher.images import ImageIndex
+from swarmd.manager.dispatcher.holdings import Holdings, Registered
 from swarmd.manager.dispatcher.judging import Judging
 from swarmd.manager.dispatcher.reporting import Reporting
 from swarmd.manager.dispatcher.session import Session
@@ -52,12 +52,13 @@ class Dispatcher:
         gossip: Callable[[], Mapping[str, str]],
         managers: Callable[[], list[agent_pb2.ManagerPeer]],
         wanted_issuer: Callable[[str], str] = lambda node_id: "",
+        registered: Registered = lambda ref: "",
     ) -> None:
         """``wanted_issuer(node id)``: the key its certificate is to be signed by, "" when any will do."""
         self._store = store
         self._managers = managers
         self._wanted_issuer = wanted_issuer
-        self.images = ImageIndex()
+        self.holdings = Holdings(store, self._tell_preload, registered)
         self._sessions: dict[str, Session] = {}
         self._judging = Judging(store, clock, gossip)
         self._reporting = Reporting(store)
@@ -126,7 +127,7 @@ class Dispatcher:
         if self._sessions.get(session.node_id) is not session:
             return
         del self._sessions[session.node_id]
-        self.images.forget(session.node_id)
+        self.holdings.forget(session.node_id)
         self._judging.closed(session.node_id)
 
     def receive(self, session: Session, message: agent_pb2.AgentMessage) -> None:
@@ -137,24 +138,20 @@ class Dispatcher:
         kind = message.WhichOneof("body")
         if kind == "statuses":
             self._reporting.take(session, message.statuses)
-        elif kind == "images":
-            held = {image.ref: image.digest for image in message.images.images}
-            self.images.report(session.node_id, held)
         elif kind == "certificate":
             self._certificates.take(session.node_id, message.certificate)
+        else:
+            self.holdings.take(session.node_id, message)
 
     def node_left(self, node_id: str) -> None:
         """The node said it leaves the swarm: no need to wait for its silence."""
         self._judging.left(node_id)
 
-    def holders(self, digest_holders: Iterable[str]) -> list[agent_pb2.ImageHolder]:
-        """Addresses of the nodes that hold an image."""
-        found: list[agent_pb2.ImageHolder] = []
-        for node_id in digest_holders:
-            node = self._store.get(Node, node_id)
-            if node is not None:
-                found.append(agent_pb2.ImageHolder(node_id=node_id, address=node.status.address))
-        return found
+    def _tell_preload(self, node_id: str, order: agent_pb2.Preload) -> bool:
+        session = self._sessions.get(node_id)
+        if session is not None:
+            session.preload(order)
+        return session is not None
 
     def wake(self, nodes: Iterable[str]) -> None:
         """What these nodes have to know may have changed."""
@@ -244,7 +241,7 @@ class Dispatcher:
         for node_id in gone:
             self._sessions.pop(node_id).dismiss()
             self._judging.removed(node_id)
-            self.images.forget(node_id)
+            self.holdings.forget(node_id)
 
     def _built(self) -> Mesh:
         return build(self._store.all(Node), self._store.all(Service), self._store.all(Task))

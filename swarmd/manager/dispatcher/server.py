@@ -72,10 +72,19 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
         try:
             peer.require(context, self._cluster_id())
             dispatcher = self._leading()
-            digest, nodes = dispatcher.images.locate(image_ref.parse(request.ref))
+            digest, nodes = dispatcher.holdings.locate(image_ref.parse(request.ref))
         except SwarmError as error:
             await errors.abort(context, error)
-        return agent_pb2.LocateImageResponse(digest=digest, holders=dispatcher.holders(nodes))
+        return agent_pb2.LocateImageResponse(digest=digest, holders=dispatcher.holdings.holders(nodes))
+
+    async def LocateBlobs(  # noqa: N802
+        self, request: agent_pb2.LocateBlobsRequest, context: Any
+    ) -> agent_pb2.LocateBlobsResponse:
+        try:
+            peer.require(context, self._cluster_id())
+            return self._leading().holdings.blob_holders(request.digests)
+        except SwarmError as error:
+            await errors.abort(context, error)
 
     async def Leave(self, request: agent_pb2.LeaveRequest, context: Any) -> agent_pb2.LeaveResponse:  # noqa: N802
         try:

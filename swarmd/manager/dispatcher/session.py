@@ -13,7 +13,7 @@ from swarmd.rpc.v1 import agent_pb2
 
 
 class Session:
-    """The outbox of one connected node.  Nothing is queued: when it is woken it looks at the present."""
+    """The outbox of one connected node: when it is woken it looks at the present; only orders are queued."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Session:
         self._info_sent = b""
         self._acked = 0
         self._ack_due = 0
+        self._preloads: list[agent_pb2.Preload] = []
         self._news = asyncio.Event()
         self._ended = False
         self._dismissed = False
@@ -48,6 +49,11 @@ class Session:
     def acknowledge(self, sequence: int) -> None:
         """The statuses of that batch are stored."""
         self._ack_due = max(self._ack_due, sequence)
+        self.wake()
+
+    def preload(self, order: agent_pb2.Preload) -> None:
+        """The node is to fetch an image ahead.  Said once: who is lost meanwhile is not told again."""
+        self._preloads.append(order)
         self.wake()
 
     def end(self) -> None:
@@ -85,6 +91,8 @@ class Session:
         if self._ack_due > self._acked:
             self._acked = self._ack_due
             due.append(agent_pb2.ManagerMessage(ack=agent_pb2.StatusAck(sequence=self._acked)))
+        due += [agent_pb2.ManagerMessage(preload=order) for order in self._preloads]
+        self._preloads.clear()
         return due
 
     def _info_due(self) -> list[agent_pb2.ManagerMessage]:

@@ -1,22 +1,27 @@
-"""An image that this node lacks comes from a node that has it, verified by digest."""
+"""An image that this node lacks comes from nodes that have it, else from where its name says.
+
+leader: what does the name mean, who has it ──► manifest ──► configuration and layers, some at once
+            └─ nobody ──► the origin: an outside registry
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import grpc
 
-from swarmd.image.store import ImageStore
+from swarmd.image.core.catalog import ImageInfo, kept_name
+from swarmd.image.core.manifest import read_manifest
+from swarmd.image.port import Content, Progress
 from swarmd.model import image_ref
-from swarmd.model.errors import NotFound, SwarmError, Unavailable
-from swarmd.rpc.channels import Channels
+from swarmd.model.errors import NotFound, Unavailable
+from swarmd.node.distribution import parts
+from swarmd.node.distribution.blobs import Blobs, silent
+from swarmd.node.distribution.core.choosing import Provider
+from swarmd.node.distribution.wire import provider_of
 from swarmd.rpc.errors import calling
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
-
-SILENCE = 20.0
-"""Seconds in which a holder must send the next piece of a blob."""
 
 
 class LeaderChannel(Protocol):
@@ -25,41 +30,84 @@ class LeaderChannel(Protocol):
     def __call__(self) -> grpc.aio.Channel: ...
 
 
+class Images(Protocol):
+    """What is asked of the image store."""
+
+    @property
+    def content(self) -> Content: ...
+
+    def resolve(self, ref_or_id: str) -> ImageInfo: ...
+
+    async def add(
+        self, manifest: bytes, refs: tuple[str, ...] = (), *, index: bytes | None = None
+    ) -> ImageInfo: ...
+
+
+class Origin(Protocol):
+    """Outside registries; raises NotFound, Denied, Unavailable."""
+
+    async def pull(self, ref: str, *, progress: Progress) -> object: ...
+
+
 class ImageFetcher:
-    """Finds holders through the leader and copies from one of them."""
+    """Has images here.  ``arch``: of this machine; ``origin``: asked when nobody in the swarm has one."""
 
     def __init__(
-        self, store: ImageStore, channels: Channels, leader: LeaderChannel, said: Callable[[str], None]
+        self,
+        images: Images,
+        blobs: Blobs,
+        leader: LeaderChannel,
+        said: Callable[[str], None],
+        *,
+        arch: str,
+        changed: Callable[[], None] = lambda: None,
+        origin: Origin | None = None,
     ) -> None:
-        self._store = store
-        self._channels = channels
+        self._images = images
+        self._blobs = blobs
         self._leader = leader
         self._said = said
+        self._arch = arch
+        self._changed = changed
+        self._origin = origin
 
-    async def ensure(self, ref: str) -> None:
+    async def ensure(self, ref: str, *, progress: Progress = silent) -> None:
         """Have the image here.
 
         Raises NotFound ("No such image: X") when no node has it, Unavailable when nobody can be asked now.
         """
         try:
-            self._store.resolve(ref)
+            self._images.resolve(ref)
         except NotFound:
-            await self._fetch(ref)
+            await self._fetch(ref, progress)
+            self._changed()
 
-    async def _fetch(self, ref: str) -> None:
+    async def _fetch(self, ref: str, progress: Progress) -> None:
         located = await self._locate(ref)
-        if not located.holders:
-            raise NotFound(f"No such image: {image_ref.parse(ref).familiar()}")
-        failures: list[str] = []
-        for holder in located.holders:
-            self._said(f"fetching image from {holder.address}")
-            try:
-                await self._copy(ref, located.digest, holder)
-            except SwarmError as error:
-                failures.append(f"{holder.address}: {error}")
-                continue
+        if not located.digest:
+            await self._from_origin(ref, progress)
             return
-        raise Unavailable(f"image {ref} could not be fetched: {'; '.join(failures)}")
+        holders = [provider_of(holder) for holder in located.holders]
+        self._said(f"fetching image {image_ref.parse(ref).familiar()} from {_names(holders)}")
+        try:
+            await self._copy(ref, located.digest, holders, progress)
+        except NotFound as error:
+            # It is known, and was somewhere: a task that gave up for good now would be wrong a moment later.
+            raise Unavailable(f"image {ref} could not be fetched: {error}") from error
+
+    async def _from_origin(self, ref: str, progress: Progress) -> None:
+        if self._origin is None:
+            raise NotFound(f"No such image: {image_ref.parse(ref).familiar()}")
+        self._said(f"pulling image {ref}")
+        await self._origin.pull(ref, progress=progress)
+
+    async def _copy(self, ref: str, digest: str, holders: list[Provider], progress: Progress) -> None:
+        content = self._images.content
+        found = await parts.manifest_for(self._blobs, content, digest, self._arch, first=holders)
+        digests = [blob.digest for blob in read_manifest(found.manifest).blobs()]
+        with content.holding((digest, *digests)):
+            await self._blobs.ensure_blobs(digests, first=holders, progress=progress)
+            await self._images.add(found.manifest, (kept_name(ref),), index=found.index)
 
     async def _locate(self, ref: str) -> agent_pb2.LocateImageResponse:
         stub = agent_pb2_grpc.DispatcherStub(self._leader())
@@ -69,38 +117,6 @@ class ImageFetcher:
             )
         return answer
 
-    async def _copy(self, ref: str, digest: str, holder: agent_pb2.ImageHolder) -> None:
-        with self._channels.using(holder.address, holder.node_id) as channel:
-            stub = agent_pb2_grpc.NodePeerStub(channel)
 
-            async def manifest() -> bytes:
-                with calling():
-                    answer = await stub.GetManifest(agent_pb2.GetManifestRequest(digest=digest), timeout=10)
-                return bytes(answer.data)
-
-            def blob(blob_digest: str, offset: int) -> AsyncIterator[bytes]:
-                return _pieces(stub.GetBlob(agent_pb2.GetBlobRequest(digest=blob_digest, offset=offset)))
-
-            await self._store.receive(ref, digest, manifest, blob)
-
-
-async def _pieces(stream: Any) -> AsyncIterator[bytes]:
-    """A blob as it comes; raises Unavailable for a holder that breaks off or is silent for too long."""
-    try:
-        while True:
-            with calling():
-                piece = await _next(stream)
-            if piece is None:
-                return
-            yield piece
-    finally:
-        stream.cancel()
-
-
-async def _next(stream: Any) -> bytes | None:
-    try:
-        async with asyncio.timeout(SILENCE):
-            message = await stream.read()
-    except TimeoutError:
-        raise Unavailable(f"the node sent nothing for {SILENCE:.0f} seconds") from None
-    return message.data if isinstance(message, agent_pb2.GetBlobResponse) else None
+def _names(holders: Iterable[Provider]) -> str:
+    return ", ".join(holder.address for holder in holders) or "the managers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
 import grpc
@@ -41,6 +41,10 @@ class Handlers(msgspec.Struct, frozen=True):
     hello: Callable[[], agent_pb2.AgentHello]
     images: Callable[[], agent_pb2.ImageInventory]
     certificate: Callable[[], types_pb2.NodeCertificate]
+    blobs: Callable[[], Collection[bytes]] = tuple
+    """Of all blobs this node holds, the plain bytes of their digests."""
+    preload: Callable[[agent_pb2.Preload], None] = lambda order: None
+    """An image is to be fetched ahead; answers come by :meth:`SessionClient.say`."""
 
 
 class SessionClient:
@@ -65,6 +69,8 @@ class SessionClient:
         self._news = asyncio.Event()
         self._images_due = True
         self._certificate_due = False
+        self._told_blobs: set[bytes] | None = None
+        self._words: dict[str, agent_pb2.PreloadStatus] = {}
         self._heartbeat = 1.0
         self._connected: Remote | None = None
         self.problem = ""
@@ -86,6 +92,11 @@ class SessionClient:
     def images_changed(self) -> None:
         """The node's image inventory is to be told again."""
         self._images_due = True
+        self._news.set()
+
+    def say(self, status: agent_pb2.PreloadStatus) -> None:
+        """How the fetching of an image goes; of what is not said yet only the newest is."""
+        self._words[status.id] = status
         self._news.set()
 
     def certificate_changed(self) -> None:
@@ -190,6 +201,8 @@ class SessionClient:
         elif kind == "ack":
             self._reporter().acknowledged(message.ack.sequence)
             self._news.set()
+        elif kind == "preload":
+            self._handlers.preload(message.preload)
         elif kind == "session":
             self._beat_every(message.session.heartbeat or 1.0)
             self._remotes.learn(remote_of(peer) for peer in message.session.managers)
@@ -206,16 +219,12 @@ class SessionClient:
         yield hello
         reporter = self._reporter()
         reporter.restart()
-        self._images_due = True
+        self._images_due, self._told_blobs = True, None
         while not ended.is_set():
             self._news.clear()
             if self._connected is not None:
-                if self._images_due:
-                    self._images_due = False
-                    yield agent_pb2.AgentMessage(images=self._handlers.images())
-                if self._certificate_due:
-                    self._certificate_due = False
-                    yield agent_pb2.AgentMessage(certificate=self._handlers.certificate())
+                for message in self._due():
+                    yield message
                 batch = reporter.batch()
                 if batch is not None:
                     yield _status_batch(*batch)
@@ -224,6 +233,29 @@ class SessionClient:
                     await self._news.wait()
             except TimeoutError:
                 yield agent_pb2.AgentMessage(heartbeat=agent_pb2.Heartbeat())
+
+    def _due(self) -> list[agent_pb2.AgentMessage]:
+        """What is new of this node besides the statuses of its tasks."""
+        due: list[agent_pb2.AgentMessage] = []
+        if self._images_due:
+            self._images_due = False
+            due.append(agent_pb2.AgentMessage(images=self._handlers.images()))
+            due += self._blobs_due()
+        if self._certificate_due:
+            self._certificate_due = False
+            due.append(agent_pb2.AgentMessage(certificate=self._handlers.certificate()))
+        words, self._words = self._words, {}
+        return [*due, *(agent_pb2.AgentMessage(preload=status) for status in words.values())]
+
+    def _blobs_due(self) -> list[agent_pb2.AgentMessage]:
+        held, told = set(self._handlers.blobs()), self._told_blobs
+        if held == told:
+            return []
+        self._told_blobs = held
+        message = agent_pb2.BlobInventory(
+            complete=told is None, added=held - (told or set()), removed=(told or set()) - held
+        )
+        return [agent_pb2.AgentMessage(blobs=message)]
 
 
 def remote_of(peer: agent_pb2.ManagerPeer) -> Remote:

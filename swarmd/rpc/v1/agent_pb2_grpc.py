@@ -45,6 +45,11 @@ class DispatcherStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageResponse.FromString,
                 _registered_method=True)
+        self.LocateBlobs = channel.unary_unary(
+                '/swarmd.rpc.v1.Dispatcher/LocateBlobs',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsResponse.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/swarmd.rpc.v1.Dispatcher/Leave',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveRequest.SerializeToString,
@@ -68,6 +73,12 @@ class DispatcherServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LocateBlobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Leave(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,6 +97,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.LocateImage,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageResponse.SerializeToString,
+            ),
+            'LocateBlobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.LocateBlobs,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsResponse.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -148,6 +164,33 @@ class Dispatcher:
             '/swarmd.rpc.v1.Dispatcher/LocateImage',
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LocateBlobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Dispatcher/LocateBlobs',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.LocateBlobsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -326,6 +369,11 @@ class NodePeerStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetBlobRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetBlobResponse.FromString,
                 _registered_method=True)
+        self.KeepBlobs = channel.unary_unary(
+                '/swarmd.rpc.v1.NodePeer/KeepBlobs',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsResponse.FromString,
+                _registered_method=True)
         self.TaskLogs = channel.unary_stream(
                 '/swarmd.rpc.v1.NodePeer/TaskLogs',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.TaskLogsRequest.SerializeToString,
@@ -349,6 +397,13 @@ class NodePeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepBlobs(self, request, context):
+        """Of a manager: have these blobs, whoever of the swarm they come from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TaskLogs(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -367,6 +422,11 @@ def add_NodePeerServicer_to_server(servicer, server):
                     servicer.GetBlob,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetBlobRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetBlobResponse.SerializeToString,
+            ),
+            'KeepBlobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepBlobs,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsResponse.SerializeToString,
             ),
             'TaskLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.TaskLogs,
@@ -440,6 +500,33 @@ class NodePeer:
             _registered_method=True)
 
     @staticmethod
+    def KeepBlobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.NodePeer/KeepBlobs',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.KeepBlobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TaskLogs(request,
             target,
             options=(),
@@ -456,6 +543,382 @@ class NodePeer:
             '/swarmd.rpc.v1.NodePeer/TaskLogs',
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.TaskLogsRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.TaskLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class RegistryNamesStub:
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.FindManifest = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/FindManifest',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestResponse.FromString,
+                _registered_method=True)
+        self.PutManifest = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/PutManifest',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestResponse.FromString,
+                _registered_method=True)
+        self.DeleteTag = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/DeleteTag',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagResponse.FromString,
+                _registered_method=True)
+        self.DeleteManifest = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/DeleteManifest',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestResponse.FromString,
+                _registered_method=True)
+        self.ListTags = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/ListTags',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsResponse.FromString,
+                _registered_method=True)
+        self.ListReferrers = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/ListReferrers',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersResponse.FromString,
+                _registered_method=True)
+        self.ListRepositories = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/ListRepositories',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesResponse.FromString,
+                _registered_method=True)
+        self.HoldsBlob = channel.unary_unary(
+                '/swarmd.rpc.v1.RegistryNames/HoldsBlob',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobResponse.FromString,
+                _registered_method=True)
+
+
+class RegistryNamesServicer:
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py.
+    """
+
+    def FindManifest(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutManifest(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTag(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteManifest(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTags(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReferrers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRepositories(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldsBlob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_RegistryNamesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'FindManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindManifest,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestResponse.SerializeToString,
+            ),
+            'PutManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutManifest,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestResponse.SerializeToString,
+            ),
+            'DeleteTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTag,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagResponse.SerializeToString,
+            ),
+            'DeleteManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteManifest,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestResponse.SerializeToString,
+            ),
+            'ListTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTags,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsResponse.SerializeToString,
+            ),
+            'ListReferrers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReferrers,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersResponse.SerializeToString,
+            ),
+            'ListRepositories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRepositories,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesResponse.SerializeToString,
+            ),
+            'HoldsBlob': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldsBlob,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'swarmd.rpc.v1.RegistryNames', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('swarmd.rpc.v1.RegistryNames', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class RegistryNames:
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py.
+    """
+
+    @staticmethod
+    def FindManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/FindManifest',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.FindManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/PutManifest',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.PutManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/DeleteTag',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteTagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/DeleteManifest',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.DeleteManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/ListTags',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReferrers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/ListReferrers',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListReferrersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRepositories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/ListRepositories',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ListRepositoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldsBlob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.RegistryNames/HoldsBlob',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.HoldsBlobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,7 @@ class DispatcherStub:
     def __new__(cls, channel: _aio.Channel) -> DispatcherAsyncStub: ...
     Session: _grpc.StreamStreamMultiCallable[_agent_pb2.AgentMessage, _agent_pb2.ManagerMessage]
     LocateImage: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LocateImageRequest, _agent_pb2.LocateImageResponse]
+    LocateBlobs: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LocateBlobsRequest, _agent_pb2.LocateBlobsResponse]
     Leave: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LeaveRequest, _agent_pb2.LeaveResponse]
 
 @_typing.type_check_only
@@ -44,6 +45,7 @@ class DispatcherAsyncStub(DispatcherStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_agent_pb2.AgentMessage, _agent_pb2.ManagerMessage]  # type: ignore[assignment]
     LocateImage: _aio.UnaryUnaryMultiCallable[_agent_pb2.LocateImageRequest, _agent_pb2.LocateImageResponse]  # type: ignore[assignment]
+    LocateBlobs: _aio.UnaryUnaryMultiCallable[_agent_pb2.LocateBlobsRequest, _agent_pb2.LocateBlobsResponse]  # type: ignore[assignment]
     Leave: _aio.UnaryUnaryMultiCallable[_agent_pb2.LeaveRequest, _agent_pb2.LeaveResponse]  # type: ignore[assignment]
 
 class DispatcherServicer(metaclass=_abc_1.ABCMeta):
@@ -62,6 +64,13 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.LocateImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.LocateImageResponse, _abc.Awaitable[_agent_pb2.LocateImageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def LocateBlobs(
+        self,
+        request: _agent_pb2.LocateBlobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.LocateBlobsResponse, _abc.Awaitable[_agent_pb2.LocateBlobsResponse]]: ...
 
     @_abc_1.abstractmethod
     def Leave(
@@ -124,6 +133,8 @@ class NodePeerStub:
     def __new__(cls, channel: _aio.Channel) -> NodePeerAsyncStub: ...
     GetManifest: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetManifestRequest, _agent_pb2.GetManifestResponse]
     GetBlob: _grpc.UnaryStreamMultiCallable[_agent_pb2.GetBlobRequest, _agent_pb2.GetBlobResponse]
+    KeepBlobs: _grpc.UnaryUnaryMultiCallable[_agent_pb2.KeepBlobsRequest, _agent_pb2.KeepBlobsResponse]
+    """Of a manager: have these blobs, whoever of the swarm they come from."""
     TaskLogs: _grpc.UnaryStreamMultiCallable[_agent_pb2.TaskLogsRequest, _agent_pb2.TaskLogsResponse]
 
 @_typing.type_check_only
@@ -133,6 +144,8 @@ class NodePeerAsyncStub(NodePeerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetManifest: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetManifestRequest, _agent_pb2.GetManifestResponse]  # type: ignore[assignment]
     GetBlob: _aio.UnaryStreamMultiCallable[_agent_pb2.GetBlobRequest, _agent_pb2.GetBlobResponse]  # type: ignore[assignment]
+    KeepBlobs: _aio.UnaryUnaryMultiCallable[_agent_pb2.KeepBlobsRequest, _agent_pb2.KeepBlobsResponse]  # type: ignore[assignment]
+    """Of a manager: have these blobs, whoever of the swarm they come from."""
     TaskLogs: _aio.UnaryStreamMultiCallable[_agent_pb2.TaskLogsRequest, _agent_pb2.TaskLogsResponse]  # type: ignore[assignment]
 
 class NodePeerServicer(metaclass=_abc_1.ABCMeta):
@@ -153,6 +166,14 @@ class NodePeerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.GetBlobResponse], _abc.AsyncIterator[_agent_pb2.GetBlobResponse]]: ...
 
     @_abc_1.abstractmethod
+    def KeepBlobs(
+        self,
+        request: _agent_pb2.KeepBlobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.KeepBlobsResponse, _abc.Awaitable[_agent_pb2.KeepBlobsResponse]]:
+        """Of a manager: have these blobs, whoever of the swarm they come from."""
+
+    @_abc_1.abstractmethod
     def TaskLogs(
         self,
         request: _agent_pb2.TaskLogsRequest,
@@ -160,3 +181,94 @@ class NodePeerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.TaskLogsResponse], _abc.AsyncIterator[_agent_pb2.TaskLogsResponse]]: ...
 
 def add_NodePeerServicer_to_server(servicer: NodePeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class RegistryNamesStub:
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> RegistryNamesAsyncStub: ...
+    FindManifest: _grpc.UnaryUnaryMultiCallable[_agent_pb2.FindManifestRequest, _agent_pb2.FindManifestResponse]
+    PutManifest: _grpc.UnaryUnaryMultiCallable[_agent_pb2.PutManifestRequest, _agent_pb2.PutManifestResponse]
+    DeleteTag: _grpc.UnaryUnaryMultiCallable[_agent_pb2.DeleteTagRequest, _agent_pb2.DeleteTagResponse]
+    DeleteManifest: _grpc.UnaryUnaryMultiCallable[_agent_pb2.DeleteManifestRequest, _agent_pb2.DeleteManifestResponse]
+    ListTags: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListTagsRequest, _agent_pb2.ListTagsResponse]
+    ListReferrers: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListReferrersRequest, _agent_pb2.ListReferrersResponse]
+    ListRepositories: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListRepositoriesRequest, _agent_pb2.ListRepositoriesResponse]
+    HoldsBlob: _grpc.UnaryUnaryMultiCallable[_agent_pb2.HoldsBlobRequest, _agent_pb2.HoldsBlobResponse]
+
+@_typing.type_check_only
+class RegistryNamesAsyncStub(RegistryNamesStub):
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    FindManifest: _aio.UnaryUnaryMultiCallable[_agent_pb2.FindManifestRequest, _agent_pb2.FindManifestResponse]  # type: ignore[assignment]
+    PutManifest: _aio.UnaryUnaryMultiCallable[_agent_pb2.PutManifestRequest, _agent_pb2.PutManifestResponse]  # type: ignore[assignment]
+    DeleteTag: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteTagRequest, _agent_pb2.DeleteTagResponse]  # type: ignore[assignment]
+    DeleteManifest: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteManifestRequest, _agent_pb2.DeleteManifestResponse]  # type: ignore[assignment]
+    ListTags: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListTagsRequest, _agent_pb2.ListTagsResponse]  # type: ignore[assignment]
+    ListReferrers: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListReferrersRequest, _agent_pb2.ListReferrersResponse]  # type: ignore[assignment]
+    ListRepositories: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListRepositoriesRequest, _agent_pb2.ListRepositoriesResponse]  # type: ignore[assignment]
+    HoldsBlob: _aio.UnaryUnaryMultiCallable[_agent_pb2.HoldsBlobRequest, _agent_pb2.HoldsBlobResponse]  # type: ignore[assignment]
+
+class RegistryNamesServicer(metaclass=_abc_1.ABCMeta):
+    """Leader: what the swarm's registry holds, by repository.  The port is image/registry/port.py."""
+
+    @_abc_1.abstractmethod
+    def FindManifest(
+        self,
+        request: _agent_pb2.FindManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.FindManifestResponse, _abc.Awaitable[_agent_pb2.FindManifestResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutManifest(
+        self,
+        request: _agent_pb2.PutManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.PutManifestResponse, _abc.Awaitable[_agent_pb2.PutManifestResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteTag(
+        self,
+        request: _agent_pb2.DeleteTagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.DeleteTagResponse, _abc.Awaitable[_agent_pb2.DeleteTagResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteManifest(
+        self,
+        request: _agent_pb2.DeleteManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.DeleteManifestResponse, _abc.Awaitable[_agent_pb2.DeleteManifestResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTags(
+        self,
+        request: _agent_pb2.ListTagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ListTagsResponse, _abc.Awaitable[_agent_pb2.ListTagsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListReferrers(
+        self,
+        request: _agent_pb2.ListReferrersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ListReferrersResponse, _abc.Awaitable[_agent_pb2.ListReferrersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRepositories(
+        self,
+        request: _agent_pb2.ListRepositoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ListRepositoriesResponse, _abc.Awaitable[_agent_pb2.ListRepositoriesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def HoldsBlob(
+        self,
+        request: _agent_pb2.HoldsBlobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.HoldsBlobResponse, _abc.Awaitable[_agent_pb2.HoldsBlobResponse]]: ...
+
+def add_RegistryNamesServicer_to_server(servicer: RegistryNamesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

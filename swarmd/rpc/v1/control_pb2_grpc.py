@@ -154,6 +154,21 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
                 _registered_method=True)
+        self.PreloadImage = channel.unary_stream(
+                '/swarmd.rpc.v1.Control/PreloadImage',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageResponse.FromString,
+                _registered_method=True)
+        self.ListRegistry = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/ListRegistry',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryResponse.FromString,
+                _registered_method=True)
+        self.RemoveFromRegistry = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/RemoveFromRegistry',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/swarmd.rpc.v1.Control/Watch',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.WatchRequest.SerializeToString,
@@ -308,6 +323,26 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreloadImage(self, request, context):
+        """All nodes, or those that meet the constraints, fetch an image now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRegistry(self, request, context):
+        """The swarm's own registry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveFromRegistry(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Answered by any manager from what it has applied itself.
         """
@@ -437,6 +472,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.SaveSnapshot,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.SerializeToString,
+            ),
+            'PreloadImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.PreloadImage,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageResponse.SerializeToString,
+            ),
+            'ListRegistry': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRegistry,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryResponse.SerializeToString,
+            ),
+            'RemoveFromRegistry': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveFromRegistry,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -1092,6 +1142,87 @@ class Control:
             '/swarmd.rpc.v1.Control/SaveSnapshot',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreloadImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/PreloadImage',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.PreloadImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRegistry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/ListRegistry',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveFromRegistry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/RemoveFromRegistry',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveFromRegistryResponse.FromString,
             options,
             channel_credentials,
             insecure,

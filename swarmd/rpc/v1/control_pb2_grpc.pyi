@@ -57,6 +57,11 @@ class ControlStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]
     SaveSnapshot: _grpc.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]
+    PreloadImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PreloadImageRequest, _control_pb2.PreloadImageResponse]
+    """All nodes, or those that meet the constraints, fetch an image now."""
+    ListRegistry: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRegistryRequest, _control_pb2.ListRegistryResponse]
+    """The swarm's own registry."""
+    RemoveFromRegistry: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveFromRegistryRequest, _control_pb2.RemoveFromRegistryResponse]
     Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]
     """Answered by any manager from what it has applied itself."""
 
@@ -87,6 +92,11 @@ class ControlAsyncStub(ControlStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]  # type: ignore[assignment]
     SaveSnapshot: _aio.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]  # type: ignore[assignment]
+    PreloadImage: _aio.UnaryStreamMultiCallable[_control_pb2.PreloadImageRequest, _control_pb2.PreloadImageResponse]  # type: ignore[assignment]
+    """All nodes, or those that meet the constraints, fetch an image now."""
+    ListRegistry: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRegistryRequest, _control_pb2.ListRegistryResponse]  # type: ignore[assignment]
+    """The swarm's own registry."""
+    RemoveFromRegistry: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveFromRegistryRequest, _control_pb2.RemoveFromRegistryResponse]  # type: ignore[assignment]
     Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]  # type: ignore[assignment]
     """Answered by any manager from what it has applied itself."""
 
@@ -258,6 +268,29 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.SaveSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.SaveSnapshotResponse], _abc.AsyncIterator[_control_pb2.SaveSnapshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PreloadImage(
+        self,
+        request: _control_pb2.PreloadImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.PreloadImageResponse], _abc.AsyncIterator[_control_pb2.PreloadImageResponse]]:
+        """All nodes, or those that meet the constraints, fetch an image now."""
+
+    @_abc_1.abstractmethod
+    def ListRegistry(
+        self,
+        request: _control_pb2.ListRegistryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListRegistryResponse, _abc.Awaitable[_control_pb2.ListRegistryResponse]]:
+        """The swarm's own registry."""
+
+    @_abc_1.abstractmethod
+    def RemoveFromRegistry(
+        self,
+        request: _control_pb2.RemoveFromRegistryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveFromRegistryResponse, _abc.Awaitable[_control_pb2.RemoveFromRegistryResponse]]: ...
 
     @_abc_1.abstractmethod
     def Watch(
