@@ -30,6 +30,7 @@ def group() -> None:
 
 
 group.aliases = {"list": "ls", "remove": "rm"}
+group.lazy["build"] = "swarmd.cli.commands.build:build"
 
 
 @group.command("ls", cls=Command)
