@@ -15,6 +15,7 @@ from swarmd.cli.client import connect
 from swarmd.cli.errors import DaemonError, Unreachable
 from swarmd.cli.main import run
 from swarmd.rpc.v1 import (
+    build_pb2_grpc,
     containers_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
@@ -55,6 +56,9 @@ class FakeDaemon:
         )
         images_pb2_grpc.add_ImagesServicer_to_server(
             self._servicer(images_pb2_grpc.ImagesServicer), self._server
+        )
+        build_pb2_grpc.add_BuilderServicer_to_server(
+            self._servicer(build_pb2_grpc.BuilderServicer), self._server
         )
         containers_pb2_grpc.add_ContainersServicer_to_server(
             self._servicer(containers_pb2_grpc.ContainersServicer), self._server

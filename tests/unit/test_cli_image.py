@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from swarmd.cli.rows_image import go_match
-from swarmd.rpc.v1 import containers_pb2, images_pb2, node_pb2
+from swarmd.rpc.v1 import build_pb2, containers_pb2, images_pb2, node_pb2
 from tests.unit.test_cli_fake import Cli, FakeDaemon, Refusal, command_line, fake_daemon
 
 DAY = 86400.0
@@ -370,11 +370,18 @@ def test_system_prune_says_what_goes_and_sums_up(
         "",
         "Are you sure you want to continue? [y/N] ",
     ]
+    daemon.answers["PruneCache"] = build_pb2.PruneCacheResponse(deleted=["k"], reclaimed=4)
     assert cli("system", "prune", "-f", "--volumes")[1] == (
         "Deleted Containers:\nc1\n\nDeleted Volumes:\nv\n\n"
-        f"Deleted Images:\ndeleted: {BARE}\n\nTotal reclaimed space: 123B\n"
+        f"Deleted Images:\ndeleted: {BARE}\n\nDeleted build cache objects:\nk\n\nTotal reclaimed space: 127B\n"
     )
-    assert daemon.asked("PruneImages") == [images_pb2.PruneImagesRequest()]
+    cli("system", "prune", "-f", "-a")
+    cli("system", "prune", "-f", "-a", "--filter", "until=24h")
+    cli("system", "prune", "-f", "-a", "--filter", "label=x")
+    assert [(request.before / DAY, request.all) for request in daemon.asked("PruneCache")] == [
+        (2993, False), (2993, True), (2999, False),
+    ]  # fmt: skip
+    assert daemon.asked("PruneImages")[0] == images_pb2.PruneImagesRequest()
     assert (
         "not supported with '--volumes'"
         in cli("system", "prune", "-f", "--volumes", "--filter", "until=1h")[2]

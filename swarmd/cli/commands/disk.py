@@ -17,7 +17,11 @@ from swarmd.kit.template import TemplateError, render, unescape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from swarmd.cli.client import Client
     from swarmd.cli.listing import Row
+
+
+_WEEK = 7 * 86400.0
 
 
 @click.group(
@@ -70,7 +74,7 @@ def _filled(template: str, found: dict[str, list[Row]]) -> str:
 def prune(
     everything: bool | None, filters: tuple[str, ...], force: bool | None, volumes: bool | None
 ) -> None:
-    """Remove what this node does not use: stopped single containers and dangling images."""
+    """Remove what this node does not use: stopped single containers, dangling images, old build cache."""
     from swarmd.rpc.v1 import images_pb2, node_pb2
 
     limits = prune_limits(filters)
@@ -98,7 +102,21 @@ def prune(
         answer = client.images.PruneImages(request)
         session.print_lines(pruned_lines(answer))
         freed += answer.reclaimed
+        if not (limits.labels or limits.without):  # what a build remembers has no labels
+            freed += _prune_cache(client, limits.until, everything=bool(everything))
     click.echo(f"Total reclaimed space: {format_decimal(freed, 4)}")
+
+
+def _prune_cache(client: Client, until: float, *, everything: bool) -> int:
+    """Forget old steps of builds, or all of them; answers the bytes freed."""
+    from swarmd.rpc.v1 import build_pb2
+
+    request = build_pb2.PruneCacheRequest(
+        before=until or session.now() - _WEEK, keep=-1, all=everything and not until
+    )
+    answer = client.builder.PruneCache(request)
+    _tell("Deleted build cache objects:", answer.deleted)
+    return answer.reclaimed
 
 
 def warning_lines(filters: tuple[str, ...], *, everything: bool, volumes: bool) -> list[str]:
@@ -110,6 +128,8 @@ def warning_lines(filters: tuple[str, ...], *, everything: bool, volumes: bool) 
         if everything
         else "  - all dangling images"
     )
+    if not any(each.startswith("label") for each in filters):
+        lines.append("  - all build cache" if everything else "  - build cache not used for a week")
     if filters:
         lines += ["", "  Items to be pruned will be filtered with:", *(f"  - {each}" for each in filters)]
     return [*lines, ""]
