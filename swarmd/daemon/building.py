@@ -21,6 +21,7 @@ from swarmd.node.building.running import Runner
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.network.port import NetworkPort
 from swarmd.node.runtime.port import Runtime
+from swarmd.rpc.v1 import images_pb2
 
 
 class Building:
@@ -58,6 +59,10 @@ class Building:
     async def close(self) -> None:
         """Nothing is built from now on."""
         await self.builder.close()
+
+    async def cache(self) -> list[images_pb2.CacheUsage]:
+        """What ``system df`` says of the build cache."""
+        return await build.cache_usage(self.builder)
 
     def serve(self, server: grpc.aio.Server) -> None:
         """Add the Builder service to the daemon's socket."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from swarmd import __version__
 from swarmd.api.containers import ContainersHandlers, Metadata
-from swarmd.api.images import ImagesServer
+from swarmd.api.images import Cache, ImagesServer
 from swarmd.api.own_containers import OwnContainers
 from swarmd.daemon.config import Config
 from swarmd.daemon.finding import Finder
@@ -30,7 +30,6 @@ from swarmd.node.solo.keeper import Keeper
 from swarmd.node.solo.maker import Maker
 from swarmd.node.solo.shelf import Shelf
 from swarmd.node.volume.volumes import Volumes
-from swarmd.rpc.v1 import images_pb2
 
 
 class Containers:
@@ -97,12 +96,8 @@ class Containers:
         own = OwnContainers(self.local, self._clock, self.keeper, self._images, new_id)
         return ContainersHandlers(own, Finder(self.local, self._member).find, passing_on)
 
-    def images_server(self) -> ImagesServer:
+    def images_server(self, cache: Cache) -> ImagesServer:
         """The Images service of the daemon's socket."""
-
-        async def cache() -> tuple[images_pb2.CacheUsage, ...]:
-            return ()
-
         return ImagesServer(self._images, self.local, self.keeper, self._volumes, self, cache)
 
     async def abandon(self) -> None:

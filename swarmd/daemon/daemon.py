@@ -126,7 +126,9 @@ class Daemon:
         )
         node_pb2_grpc.add_NodeApiServicer_to_server(NodeServer(self, self._images, self._volumes), server)
         control_pb2_grpc.add_ControlServicer_to_server(ControlServer(self._use_cases), server)
-        images_pb2_grpc.add_ImagesServicer_to_server(self._containers.images_server(), server)
+        images_pb2_grpc.add_ImagesServicer_to_server(
+            self._containers.images_server(self._building.cache), server
+        )
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._config.socket.unlink(missing_ok=True)

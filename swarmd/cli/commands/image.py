@@ -32,6 +32,7 @@ def group() -> None:
 
 group.aliases = {"list": "ls", "remove": "rm"}
 group.add_command(preload)
+group.lazy["build"] = "swarmd.cli.commands.build:build"
 
 
 @group.command("ls", cls=Command)
