@@ -18,6 +18,7 @@ from swarmd.image.build.core.context import Told, read_listing
 from swarmd.image.build.core.excerpt import excerpt
 from swarmd.image.build.core.graph import Warned
 from swarmd.image.build.core.options import Options
+from swarmd.image.build.core.platform import normal_platform
 from swarmd.image.build.work import Failed
 from swarmd.image.kernel import goarch
 from swarmd.kit.clock import Clock
@@ -222,14 +223,15 @@ def request_of(options: pb.BuildOptions) -> Request:
     """What the builder is asked for.  Raises Invalid."""
     if options.network not in ("", "default", "none", "host"):
         raise Invalid(f'invalid network "{options.network}": a build has default, none or host')
+    here = f"linux/{goarch()}"
     return Request(
         dockerfile=options.dockerfile,
         options=Options(
             target=options.target,
             build_args=dict(options.build_args),
             labels=dict(options.labels),
-            platform=options.platform or f"linux/{goarch()}",
-            build_platform=f"linux/{goarch()}",
+            platform=normal_platform(options.platform or here, here),
+            build_platform=here,
             ignore=tuple(options.ignore),
         ),
         tags=tuple(options.tags),

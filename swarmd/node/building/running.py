@@ -131,7 +131,7 @@ class Runner:
             id=self._new_id(),
             lower_dirs=tuple(str(lower) for lower in place.lowers),
             args=step.args,
-            env=(*env, *place.env),
+            env=(*env, *step.proxy, *place.env),
             cwd=step.workdir or "/",
             user=step.user,
             hostname=hostname,
