@@ -259,9 +259,9 @@ async def cache_usage(builder: Builder) -> list[images_pb2.CacheUsage]:
     usage = await builder.usage()
     found: dict[str, images_pb2.CacheUsage] = {}
     for row in await asyncio.to_thread(builder.cache.rows):
-        name = row.outcome.layer.digest if row.outcome.layer is not None else row.key
+        digest = row.outcome.layer.digest if row.outcome.layer is not None else ""
         one = found.setdefault(
-            name,
+            digest or row.key,
             images_pb2.CacheUsage(
                 id=row.key[:12],
                 kind="regular",
@@ -269,6 +269,7 @@ async def cache_usage(builder: Builder) -> list[images_pb2.CacheUsage]:
                 size=row.size,
                 created_at=row.outcome.created,
                 used_at=row.used,
+                digest=digest,
             ),
         )
         one.count += 1

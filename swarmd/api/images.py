@@ -167,7 +167,16 @@ class ImagesServer(images_pb2_grpc.ImagesServicer):
             users = mounted.get(volume.name, ())
             found.volumes.append(await volume_view(self._volumes, volume, users, measured=True))
         found.cache.extend(await self._cache())
+        for cached in found.cache:
+            cached.shared = bool(cached.digest) and self._is_in_an_image(cached.digest)
         return found
+
+    def _is_in_an_image(self, digest: str) -> bool:
+        try:
+            self._images.blob_path(digest)
+        except NotFound:
+            return False
+        return True
 
     async def _size(self, container_id: str) -> int:
         try:

@@ -58,6 +58,16 @@ def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -
     trio.ask("cp", f"{slot}:/tmp/here/.", str(tmp_path / "back"))
     assert (tmp_path / "back/data").read_bytes() == (here / "data").read_bytes()
     assert "A /tmp/here/data" in trio.ask("diff", slot)
+    made = trio.ask("commit", "-m", "with data", slot, "made:1")
+    assert made == trio.ask("images", "-q", "--no-trunc", "made:1", node="node3")
+    assert "No such image: made:1" in trio.refusal("history", "made:1", node="node2")
+    command = ("sh", "-c", "wc -c </tmp/here/data; exec sleep 1000")
+    trio.ask(
+        "service", "create", "-d", "--name", "two", "--constraint", "node.hostname==node2", "made:1", *command
+    )
+    eventually("it runs elsewhere", lambda: trio.on("node1", "service", "logs", "--raw", "two").out.strip(),
+               lambda said: said == "5000000")  # fmt: skip
+    assert "made" in trio.ask("images", "--format", "{{.Repository}}", node="node2").split()
     assert "nginx: master process" in trio.ask("top", slot)
     form = ("--no-stream", "--format", "{{.Name}} {{.PIDs}}")
     shown = trio.ask("stats", *form, "web").splitlines()

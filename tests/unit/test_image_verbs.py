@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -196,13 +197,18 @@ class NoVolumes:
 
 
 class Nothing:
-    """A store without images."""
+    """A store without images, but for a blob of one."""
 
     def list(self) -> Any:
         return []
 
     def resolve(self, ref: str) -> ImageInfo:
         raise NotFound(f"No such image: {ref}")
+
+    def blob_path(self, digest: str) -> Path:
+        if digest != DIGEST:
+            raise NotFound(f"No such blob: {digest}")
+        return Path()
 
     def image_users(self, digest: str) -> list[str]:
         return []
@@ -243,7 +249,11 @@ def server(keeper: Kept) -> ImagesServer:
     here = local_containers(runtime, cast("Any", Sizes()))
 
     async def cache() -> tuple[pb.CacheUsage, ...]:
-        return (pb.CacheUsage(id="k", size=3),)
+        return (
+            pb.CacheUsage(size=3),
+            pb.CacheUsage(size=4, digest=DIGEST),
+            pb.CacheUsage(size=5, digest=INDEX),
+        )
 
     return ImagesServer(nothing, here, cast("Any", keeper), cast("Any", NoVolumes()), nothing, cache)
 
@@ -265,7 +275,7 @@ async def test_usage_has_every_container_and_the_build_cache() -> None:
         ("ended", 10),
         ("running", 10),
     ]
-    assert [each.size for each in answer.cache] == [3]
+    assert [(each.size, each.shared) for each in answer.cache] == [(3, False), (4, True), (5, False)]
 
 
 async def test_the_history_of_an_image_that_is_not_here_is_refused_in_docker_s_words() -> None:

@@ -368,7 +368,9 @@ Global___ContainerDiskUsage: _TypeAlias = ContainerDiskUsage  # noqa: Y015
 
 @_typing.final
 class CacheUsage(_message.Message):
-    """Of the build cache.  kind: what made it, as "regular" or "exec.cachemount"."""
+    """Of the build cache.  kind: what made it, as "regular" or "exec.cachemount".  digest: of its layer, if it has one;
+    shared: an image has that as well.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -381,6 +383,7 @@ class CacheUsage(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     SHARED_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: _builtins.str
     description: _builtins.str
@@ -390,6 +393,7 @@ class CacheUsage(_message.Message):
     count: _builtins.int
     shared: _builtins.bool
     in_use: _builtins.bool
+    digest: _builtins.str
     def __init__(
         self,
         *,
@@ -402,10 +406,11 @@ class CacheUsage(_message.Message):
         count: _builtins.int = ...,
         shared: _builtins.bool = ...,
         in_use: _builtins.bool = ...,
+        digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "created_at", b"created_at", "description", b"description", "id", b"id", "in_use", b"in_use", "kind", b"kind", "shared", b"shared", "size", b"size", "used_at", b"used_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "created_at", b"created_at", "description", b"description", "digest", b"digest", "id", b"id", "in_use", b"in_use", "kind", b"kind", "shared", b"shared", "size", b"size", "used_at", b"used_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
