@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +14,8 @@ import grpc
 import pytest
 
 from swarmd.control.cluster import Founding
-from swarmd.daemon import daemon as daemon_module
 from swarmd.daemon import managing as managing_module
-from swarmd.daemon.config import Backup, Config
-from swarmd.daemon.daemon import Daemon
+from swarmd.daemon.config import Backup
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
 from swarmd.daemon.registry_config import RegistryConfig
@@ -50,13 +46,6 @@ from swarmd.security.identity import (
 from swarmd.security.vault import Vault
 
 GREETING = 0.5
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A directory whose name leaves room for those of sockets."""
-    with tempfile.TemporaryDirectory(prefix="edge", dir="/var/tmp") as directory:
-        yield Path(directory)
 
 
 class Authority:
@@ -441,61 +430,3 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
         assert (await again.found(founding)).id == "c1", "done already"
     finally:
         await again.stop()
-
-
-# -- a real daemon -------------------------------------------------------------------------------
-
-
-class NoNetwork:
-    """In place of this machine's own."""
-
-    cleaned = False
-
-    async def start(self) -> Any:
-        return type("Found", (), {"missing": ()})()
-
-    async def stop(self, *, clean: bool) -> None:
-        self.cleaned = clean
-
-
-def mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-async def test_nobody_but_root_gets_at_what_a_daemon_keeps(short_path: Path) -> None:
-    data, run = short_path / "data", short_path / "run"
-    data.mkdir(mode=0o755)
-    daemon = Daemon(Config(data_dir=str(data), run_dir=str(run)), SystemClock())
-    await daemon.start()
-    try:
-        assert mode(data) == 0o700, "also one that was there before, with another mode"
-        assert mode(run / "swarmd.sock") == 0o660
-        assert mode(run / "spawnd.sock") == 0o600
-        assert daemon.info().swarm_state == "inactive"
-    finally:
-        await daemon.stop()
-    assert not (run / "swarmd.sock").exists()
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-async def test_a_daemon_whose_membership_is_damaged_starts_says_so_and_can_leave(
-    short_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = NoNetwork()
-    monkeypatch.setattr(daemon_module, "Network", lambda *_: network)
-    (short_path / "data").mkdir(mode=0o700)
-    (short_path / "data" / "node.json").write_bytes(b"{")
-    daemon = Daemon(Config(data_dir=str(short_path / "data"), run_dir=str(short_path / "run")), SystemClock())
-    await daemon.start()
-    try:
-        info = daemon.info()
-        assert (info.swarm_state, info.error.count("node.json is damaged")) == ("error", 1)
-        await daemon.leave_swarm(force=True)
-        assert (daemon.info().swarm_state, daemon.info().error) == ("inactive", "")
-        assert not (short_path / "data" / "node.json").exists()
-        assert network.cleaned
-    finally:
-        await daemon.stop()

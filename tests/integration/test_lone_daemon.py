@@ -1,0 +1,76 @@
+"""A real daemon by itself: what others may see of it, and a membership that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmd.daemon import daemon as daemon_module
+from swarmd.daemon.config import Config
+from swarmd.daemon.daemon import Daemon
+from swarmd.kit.clock import SystemClock
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose name leaves room for those of sockets."""
+    with tempfile.TemporaryDirectory(prefix="edge", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+class NoNetwork:
+    """In place of this machine's own."""
+
+    cleaned = False
+
+    async def start(self) -> Any:
+        return type("Found", (), {"missing": ()})()
+
+    async def stop(self, *, clean: bool) -> None:
+        self.cleaned = clean
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+async def test_nobody_but_root_gets_at_what_a_daemon_keeps(short_path: Path) -> None:
+    data, run = short_path / "data", short_path / "run"
+    data.mkdir(mode=0o755)
+    daemon = Daemon(Config(data_dir=str(data), run_dir=str(run)), SystemClock())
+    await daemon.start()
+    try:
+        assert mode(data) == 0o700, "also one that was there before, with another mode"
+        assert mode(run / "swarmd.sock") == 0o660
+        assert mode(run / "spawnd.sock") == 0o600
+        assert daemon.info().swarm_state == "inactive"
+    finally:
+        await daemon.stop()
+    assert not (run / "swarmd.sock").exists()
+
+
+async def test_a_daemon_whose_membership_is_damaged_starts_says_so_and_can_leave(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = NoNetwork()
+    monkeypatch.setattr(daemon_module, "Network", lambda *_: network)
+    (short_path / "data").mkdir(mode=0o700)
+    (short_path / "data" / "node.json").write_bytes(b"{")
+    daemon = Daemon(Config(data_dir=str(short_path / "data"), run_dir=str(short_path / "run")), SystemClock())
+    await daemon.start()
+    try:
+        info = daemon.info()
+        assert (info.swarm_state, info.error.count("node.json is damaged")) == ("error", 1)
+        await daemon.leave_swarm(force=True)
+        assert (daemon.info().swarm_state, daemon.info().error) == ("inactive", "")
+        assert not (short_path / "data" / "node.json").exists()
+        assert network.cleaned
+    finally:
+        await daemon.stop()
