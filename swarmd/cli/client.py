@@ -19,6 +19,7 @@ from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
 from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub, TrustStub
 
 CONTROL_SECONDS = 30.0
@@ -48,6 +49,8 @@ _UNLIMITED = (
     "PruneImages",
     "PruneContainers",
     "GetUsage",
+    "Pull",
+    "Push",
 )
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -69,6 +72,7 @@ class Client:
         self.builder = cast(BuilderStub, _Lane(BuilderStub(channel), host, NODE_SECONDS))
         self.trust = cast(TrustStub, _Lane(TrustStub(channel), host, CONTROL_SECONDS, warn_of_age))
         self.scanner = cast(ScannerStub, _Lane(ScannerStub(channel), host, SCAN_SECONDS))
+        self.registry = cast(RegistryStub, _Lane(RegistryStub(channel), host, NODE_SECONDS))
         self._sessions = ContainersStub(channel)
         self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from swarmd.control import lookup
@@ -35,10 +35,8 @@ NO_DIGEST = (
 )
 
 
-class Locator(Protocol):
-    """Finds the digest of an image name among the nodes; "" when nobody has it."""
-
-    def __call__(self, ref: image_ref.ImageRef) -> str: ...
+Pin = Callable[[image_ref.ImageRef], Awaitable[str]]
+"""The digest of what an image's name means now; "" when nobody knows."""
 
 
 class Keep(Protocol):
@@ -70,14 +68,14 @@ class Services:
         store: Store,
         clock: Clock,
         new_id: NewId,
-        locate: Callable[[], Locator],
+        pin: Pin,
         keep: Keep = kept_elsewhere,
         admit: Admit = admit_all,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
-        self._locate = locate
+        self._pin = pin
         self._keep = keep
         self._admit = admit
 
@@ -85,7 +83,7 @@ class Services:
         """A new service; answers it and the warnings to show."""
         validate.service(spec)
         ports.check(spec.ports, self._allocations())
-        spec, warnings = self._resolved(spec, resolve=resolve_image)
+        spec, warnings = await self._resolved(spec, resolve=resolve_image)
         await self._admit(_image(spec))
         warnings += await self._kept(spec)
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
@@ -103,7 +101,7 @@ class Services:
         warnings: list[str] = []
         moves = _image(spec) != _image(current.spec)
         if moves:
-            spec, warnings = self._resolved(spec, resolve=resolve_image)
+            spec, warnings = await self._resolved(spec, resolve=resolve_image)
         if spec.template != current.spec.template:
             await self._admit(_image(spec))
         if moves:
@@ -183,12 +181,12 @@ class Services:
                 changes.append(Put(replace(row, template=fresh.spec.template)))
         await self._store.commit(changes)
 
-    def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
+    async def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
         container = spec.template.container
         ref = image_ref.parse(container.image)
         if not resolve or ref.digest:
             return spec, []
-        digest = self._locate()(ref)
+        digest = await self._pin(ref)
         if not digest:
             return spec, [NO_DIGEST.format(ref.familiar())]
         pinned = replace(container, image=ref.pinned(digest).familiar())

@@ -13,7 +13,7 @@ import msgspec
 
 from swarmd.control.again import insist
 from swarmd.control.core import trust as rules
-from swarmd.control.services import Locator
+from swarmd.control.pinning import Locator
 from swarmd.image.core.manifest import MANIFEST, sha256
 from swarmd.image.trust.core import artifact, patterns, simple_signing
 from swarmd.image.trust.core.artifact import Signature

@@ -19,6 +19,11 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     may.  ``read_through``: other registries that may be read through this one (``*``: all, empty: none).
     ``keep_untagged_days``: manifests without a tag that nothing needs are deleted after as many; 0: never.
     What leads the swarm goes by its own.
+
+    Of other registries: ``mirrors``: by the host of an image (``docker.io`` for names without one), what is
+    asked first for it.  ``insecure``: hosts, ``host:port`` or networks whose certificate does not matter and
+    that may speak plain HTTP, as those on loopback always may.  ``ca``: a directory with
+    ``<host:port>/ca.crt``, ``client.cert`` and ``client.key``.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = REGISTRY_PORT
@@ -29,6 +34,9 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     delete: bool = True
     read_through: tuple[str, ...] = ("*",)
     keep_untagged_days: Annotated[float, msgspec.Meta(ge=0.0)] = 14.0
+    mirrors: dict[str, tuple[str, ...]] = {}
+    insecure: tuple[str, ...] = ()
+    ca: str = "/etc/swarmd/certs.d"
 
     def address(self) -> tuple[str, int]:
         """Host and port of ``listen``; raises Invalid."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from swarmd.api.trust import evidence
-from swarmd.control.services import Locator
+from swarmd.control.pinning import Locator
 from swarmd.control.trust import Trusts
 from swarmd.image.port import Content
 from swarmd.image.store import ImageStore

@@ -25,7 +25,12 @@ _DANGLING = "WARNING! This will remove all dangling images."
 _UNUSED = "WARNING! This will remove all images without at least one container associated to them."
 
 
-_ELSEWHERE = {"sbom": "swarmd.cli.commands.scan:sbom", "scan": "swarmd.cli.commands.scan:scan"}
+_ELSEWHERE = {
+    "pull": "swarmd.cli.commands.registry:pull",
+    "push": "swarmd.cli.commands.registry:push",
+    "sbom": "swarmd.cli.commands.scan:sbom",
+    "scan": "swarmd.cli.commands.scan:scan",
+}
 
 
 @click.group("image", cls=Group, lazy=_ELSEWHERE)
