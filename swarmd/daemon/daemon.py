@@ -42,13 +42,7 @@ from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import (
-    control_pb2_grpc,
-    images_pb2_grpc,
-    node_pb2,
-    node_pb2_grpc,
-    trust_pb2_grpc,
-)
+from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc, trust_pb2_grpc
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
