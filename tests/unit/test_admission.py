@@ -48,7 +48,7 @@ class Node:
         except KeyError:
             raise NotFound(f"No such image: {ref_or_id}") from None
 
-    async def ensure(self, ref: str) -> None:
+    async def ensure(self, ref: str, *, progress: object = None) -> None:
         self.log.append(f"fetched {ref}")
 
     async def ask(self, ref: ImageRef) -> Evidence:
