@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -263,8 +266,28 @@ def test_an_import_says_where_it_came_from_unless_told_otherwise(
     (first, _), (second, _) = daemon.asked("ImportImage")
     assert (first.ref, first.message) == ("made:1", f"Imported from {path}")
     assert (second.ref, second.message, second.platform) == ("", "by hand", "linux/arm64")
-    code, _, err = cli("import", "http://127.0.0.1:1/x.tar")
-    assert (code, err.startswith("cannot download http://127.0.0.1:1/x.tar: ")) == (1, True)
+
+
+def test_an_import_fetches_a_page(
+    daemon: FakeDaemon, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    (tmp_path / "root.tar").write_bytes(b"tar")
+    daemon.answers["ImportImage"] = node_pb2.ImportImageResponse(id=MADE)
+    page = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), page) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert cli("import", f"{url}/root.tar", "made:1")[1] == f"{MADE}\n"
+            code, _, err = cli("import", f"{url}/none.tar")
+        finally:
+            server.shutdown()
+            serving.join()
+    ((first, second),) = daemon.asked("ImportImage")
+    assert (first.message, second.data) == (f"Imported from {url}/root.tar", b"tar")
+    assert (code, err.splitlines()[-1]) == (1, f"cannot download {url}/none.tar: File not found")
 
 
 def test_commit_names_the_image_and_says_what_is_changed(daemon: FakeDaemon, cli: Cli) -> None:
