@@ -11,10 +11,12 @@ import msgspec
 from swarmd.api import events, tokens
 from swarmd.api.authority_view import authority_view
 from swarmd.api.control_images import ImageCalls
+from swarmd.api.logins import LoginCalls
 from swarmd.api.views import log_line, task_view, tasks_of
 from swarmd.control import lookup
 from swarmd.control.authority import Authorities, NewRoot
 from swarmd.control.cluster import Clusters
+from swarmd.control.logins import Logins
 from swarmd.control.logs import LogOptions, Logs
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.preload import Preloading
@@ -46,13 +48,14 @@ class UseCases(msgspec.Struct, frozen=True):
     authorities: Authorities
     nodes: Nodes
     services: Services
+    logins: Logins
     logs: Logs
     snapshots: Snapshots
     registry: Registry
     preloading: Preloading
 
 
-class ControlServer(ImageCalls, control_pb2_grpc.ControlServicer):
+class ControlServer(ImageCalls, LoginCalls, control_pb2_grpc.ControlServicer):
     """What a leader answers; followers and workers never get here (``api.forward`` sees to it).
 
     ``cases``: those of the manager this node is now; a node may become one, or cease to be.
@@ -60,6 +63,7 @@ class ControlServer(ImageCalls, control_pb2_grpc.ControlServicer):
 
     def __init__(self, cases: Callable[[], UseCases]) -> None:
         super().__init__(cases)
+        self._login_cases = cases
         self._cases = cases
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:

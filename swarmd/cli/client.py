@@ -19,6 +19,7 @@ from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
 
 CONTROL_SECONDS = 30.0
 NODE_SECONDS = 90.0
@@ -46,6 +47,8 @@ _UNLIMITED = (
     "PruneImages",
     "PruneContainers",
     "GetUsage",
+    "Pull",
+    "Push",
 )
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -65,6 +68,7 @@ class Client:
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
         self.images = cast(ImagesStub, _Lane(ImagesStub(channel), host, NODE_SECONDS))
         self.builder = cast(BuilderStub, _Lane(BuilderStub(channel), host, NODE_SECONDS))
+        self.registry = cast(RegistryStub, _Lane(RegistryStub(channel), host, NODE_SECONDS))
         self._sessions = ContainersStub(channel)
         self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
 

@@ -47,7 +47,7 @@ def save_context(name: str, host: str, description: str = "") -> None:
         "Metadata": {"Description": description},
         "Endpoints": {"swarmd": {"Host": host}},
     }
-    _write(_meta_file(name), meta)
+    write_settings(_meta_file(name), meta)
 
 
 def remove_context(name: str) -> None:
@@ -82,18 +82,18 @@ def list_contexts() -> list[Context]:
 
 def current_context() -> str:
     """The context chosen with ``context use``, or ``default``."""
-    return str(_read(config_dir() / "config.json").get("currentContext") or DEFAULT)
+    return str(read_settings(config_dir() / "config.json").get("currentContext") or DEFAULT)
 
 
 def use_context(name: str) -> None:
     """Make a context the current one.  Raises CliError when it does not exist."""
     get_context(name)
     path = config_dir() / "config.json"
-    settings = _read(path)
+    settings = read_settings(path)
     settings.pop("currentContext", None)
     if name != DEFAULT:
         settings["currentContext"] = name
-    _write(path, settings)
+    write_settings(path, settings)
 
 
 def storage_path(name: str) -> str:
@@ -142,7 +142,7 @@ def _meta_file(name: str) -> Path:
 
 
 def _read_context(path: Path) -> Context:
-    meta = _read(path)
+    meta = read_settings(path)
     try:
         return Context(
             meta["Name"], meta["Endpoints"]["swarmd"]["Host"], meta["Metadata"].get("Description", "")
@@ -151,7 +151,8 @@ def _read_context(path: Path) -> Context:
         raise CliError(f"context file {path} lacks {error}: remove its directory") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """A file of settings; empty when there is none.  Raises CliError when it is damaged."""
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -163,7 +164,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _write(path: Path, data: Mapping[str, Any]) -> None:
+def write_settings(path: Path, data: Mapping[str, Any]) -> None:
     """Whole or not at all: a crash leaves the old file."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from swarmd.control import lookup
@@ -35,10 +35,8 @@ NO_DIGEST = (
 )
 
 
-class Locator(Protocol):
-    """Finds the digest of an image name among the nodes; "" when nobody has it."""
-
-    def __call__(self, ref: image_ref.ImageRef) -> str: ...
+Pin = Callable[[image_ref.ImageRef], Awaitable[str]]
+"""The digest of what an image's name means now; "" when nobody knows."""
 
 
 class Keep(Protocol):
@@ -56,24 +54,19 @@ class Services:
     """The use cases; runs on the leader."""
 
     def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        new_id: NewId,
-        locate: Callable[[], Locator],
-        keep: Keep = kept_elsewhere,
+        self, store: Store, clock: Clock, new_id: NewId, pin: Pin, keep: Keep = kept_elsewhere
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
-        self._locate = locate
+        self._pin = pin
         self._keep = keep
 
     async def create(self, spec: ServiceSpec, *, resolve_image: bool) -> tuple[Service, list[str]]:
         """A new service; answers it and the warnings to show."""
         validate.service(spec)
         ports.check(spec.ports, self._allocations())
-        spec, warnings = self._resolved(spec, resolve=resolve_image)
+        spec, warnings = await self._resolved(spec, resolve=resolve_image)
         warnings += await self._kept(spec)
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
         await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
@@ -91,7 +84,7 @@ class Services:
         if image_ref.parse(spec.template.container.image) != image_ref.parse(
             current.spec.template.container.image
         ):
-            spec, warnings = self._resolved(spec, resolve=resolve_image)
+            spec, warnings = await self._resolved(spec, resolve=resolve_image)
             warnings += await self._kept(spec)
         fresh = replace(
             current,
@@ -167,12 +160,12 @@ class Services:
                 changes.append(Put(replace(row, template=fresh.spec.template)))
         await self._store.commit(changes)
 
-    def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
+    async def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
         container = spec.template.container
         ref = image_ref.parse(container.image)
         if not resolve or ref.digest:
             return spec, []
-        digest = self._locate()(ref)
+        digest = await self._pin(ref)
         if not digest:
             return spec, [NO_DIGEST.format(ref.familiar())]
         pinned = replace(container, image=ref.pinned(digest).familiar())

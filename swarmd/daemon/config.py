@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
 from swarmd.node.runtime.core.device_patterns import check_patterns
@@ -49,6 +50,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device_allow: tuple[str, ...] = ()
     runtime: str = "local"
     backup: Backup = Backup()
+    registry: RegistryConfig = RegistryConfig()
 
     @property
     def data(self) -> Path:
@@ -95,6 +97,7 @@ def load(path: Path | None) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check_patterns(config.device_allow)
+        config.registry.check()
     except FileNotFoundError as error:
         raise Invalid(f"the configuration file {path} does not exist") from error
     except msgspec.ValidationError as error:

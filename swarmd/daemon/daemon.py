@@ -21,6 +21,7 @@ from swarmd.daemon.containers import Containers
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
+from swarmd.daemon.pulling import Registries
 from swarmd.daemon.swarm import Swarm
 from swarmd.daemon.telling import about_joining, group_view
 from swarmd.daemon.tools.anew import Recovery
@@ -39,7 +40,7 @@ from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc, registry_pb2_grpc
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
@@ -67,7 +68,11 @@ class Daemon:
         self._containers = Containers(
             *parts, self._volumes, self._network, lambda: self._swarm.member, self._report
         )
-        self._building = Building(*parts, self._network, self._containers.images_changed, self._report)
+        changed = self._containers.images_changed
+        self._building = Building(*parts, self._network, changed, self._report)
+        self._registries = Registries(
+            config, self._images, clock, lambda: self._swarm.member, changed, self._report
+        )
         disk = OnDisk(config.data)
         self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
@@ -106,6 +111,7 @@ class Daemon:
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._registries.close()
         await self._containers.stop()
         await self._swarm.stop()
         if self._server is not None:
@@ -129,6 +135,7 @@ class Daemon:
         images_pb2_grpc.add_ImagesServicer_to_server(
             self._containers.images_server(self._building.cache), server
         )
+        registry_pb2_grpc.add_RegistryServicer_to_server(self._registries.calls(), server)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._config.socket.unlink(missing_ok=True)
@@ -167,6 +174,8 @@ class Daemon:
             trail=self._trail,
             containers=self._containers.local,
             others=self._containers.keeper.others,
+            origin=self._registries.origin,
+            ask=self._registries.digest,
         )
 
     def _kept_images(self) -> Collection[str]:

@@ -13,11 +13,13 @@ from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
 from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
+from swarmd.control.logins import Logins
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
+from swarmd.control.pinning import Ask, Locator, Pinning, nobody_knows
 from swarmd.control.preload import Preloading
 from swarmd.control.registry import Registry
-from swarmd.control.services import Locator, Services
+from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.keeping import Keeping
@@ -80,6 +82,7 @@ class Managing:
         on_left: Callable[[], None],
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
+        ask: Ask = nobody_knows,
         refused: OnRefused = lambda address, who, why: None,
     ) -> None:
         self._node_id = node_id
@@ -92,6 +95,7 @@ class Managing:
         self._data_dir = data_dir / "raft"
         self._clock = clock
         self._new_id = new_id
+        self._pinning = Pinning(self._locator, ask, own=registry_domains)
         self._on_left = on_left
         self._recheck = recheck
         self._takes_part = False
@@ -348,7 +352,10 @@ class Managing:
             tokens=Tokens(self.store, self._clock, self._new_id),
             authorities=Authorities(self.store, self._clock),
             nodes=Nodes(self.store, self._clock, self._group),
-            services=Services(self.store, self._clock, self._new_id, self._locator, self.keeping.keep_image),
+            services=Services(
+                self.store, self._clock, self._new_id, self._pinning.digest, self.keeping.keep_image
+            ),
+            logins=Logins(self.store),
             logs=Logs(self.store, self._read_log, self._report),
             snapshots=Snapshots(
                 self.store, self.raft.read_index, lambda: self.raft.status().epoch, self._clock

@@ -219,6 +219,7 @@ class Member:
             gossip=lambda: self.working.gossip_view(),
             clock=self._machine.clock,
             new_id=self._new_id,
+            ask=self._machine.ask,
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             content=self._machine.images.content,
             blobs=self.working.blobs,

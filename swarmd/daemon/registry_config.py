@@ -15,6 +15,10 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ``port``: on loopback, in plain HTTP; 0: not served.  ``listen``: ``ADDRESS:PORT`` to serve TLS at
     besides, with ``certificate`` and ``key``, for the users in ``users_file``.  ``delete``: whether clients
     may.  ``mirror``: registries that are read through this one (``*``: all, empty: none).
+    ``mirrors``: by the host of an image (``docker.io`` for names without one), what is asked first for it.
+    ``insecure``: hosts, ``host:port`` or networks whose certificate does not matter and that may speak plain
+    HTTP, as those on loopback always may.  ``ca``: a directory with ``<host:port>/ca.crt``, ``client.cert``
+    and ``client.key``.
     """
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 5000
@@ -24,6 +28,9 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     users_file: str = ""
     delete: bool = True
     mirror: tuple[str, ...] = ("*",)
+    mirrors: dict[str, tuple[str, ...]] = {}
+    insecure: tuple[str, ...] = ()
+    ca: str = "/etc/swarmd/certs.d"
 
     def address(self) -> tuple[str, int]:
         """Host and port of ``listen``; raises Invalid."""

@@ -10,6 +10,7 @@ import structlog
 
 from swarmd import __version__
 from swarmd.api.audit import Trail
+from swarmd.control.pinning import Ask, nobody_knows
 from swarmd.daemon.config import Config
 from swarmd.daemon.imaging import Imaging
 from swarmd.daemon.mesh_file import MeshFile, network_state
@@ -25,6 +26,7 @@ from swarmd.model.replace import replace
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.remotes import Remotes
 from swarmd.node.agent.executor import Executor, Others
+from swarmd.node.agent.fetch import Origin
 from swarmd.node.agent.mounting import Mounting
 from swarmd.node.agent.prober import Prober
 from swarmd.node.agent.session import Handlers, SessionClient, remote_of
@@ -45,7 +47,7 @@ from swarmd.security.sealing import Sealer
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What a node can do with or without a swarm."""
+    """What a node can do with or without a swarm.  ``origin``, ``ask``: registries."""
 
     config: Config
     clock: Clock
@@ -56,6 +58,8 @@ class Machine(msgspec.Struct, frozen=True):
     trail: Trail
     containers: LocalContainers
     others: Others = dict
+    origin: Origin | None = None
+    ask: Ask = nobody_knows
 
 
 class Working:
@@ -95,6 +99,7 @@ class Working:
             memory=memory,
             clock=machine.clock,
             nursery=nursery,
+            origin=machine.origin,
         )
         self.blobs, fetcher = self._imaging.blobs, self._imaging.fetcher
         self.session = SessionClient(
@@ -129,7 +134,7 @@ class Working:
             others=machine.others,
         )
         self._database = TaskDatabase(machine.config.data / "tasks.db", sealer)
-        self.worker = Worker(self._database, executor, machine.clock, nursery, self._news)
+        self.worker = Worker(self._database, executor, machine.clock, nursery, self.session.news)
 
     async def start(self) -> None:
         """Go on from disk first: tasks and mesh do not wait for a manager."""
@@ -228,9 +233,6 @@ class Working:
         codec.fill(hello.description, about)
         codec.fill(hello.certificate, self._certificate())
         return hello
-
-    def _news(self) -> None:
-        self.session.news()
 
     # -- network and gossip ----------------------------------------------------------------------
 

@@ -130,3 +130,27 @@ async def race(*works: Coroutine[Any, Any, T]) -> T:
     if first.cancelled():
         raise Interrupted("the work was cancelled from inside")
     return first.result()
+
+
+async def together(*works: Coroutine[Any, Any, T]) -> list[T]:
+    """The results of all; the first failure ends the others, and is raised as it is.
+
+    When the caller is cancelled all have ended before this does.  A TaskGroup would cancel the caller for a
+    moment to tell it of a failure, which counts in :func:`cancellations` ever after (CPython 3.11).
+    """
+    tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+    if not tasks:
+        return []
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done and task.cancelled():
+            raise Interrupted("the work was cancelled from inside")
+        error = task.exception() if task in done else None
+        if error is not None:
+            raise error
+    return [task.result() for task in tasks]

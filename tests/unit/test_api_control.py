@@ -10,6 +10,7 @@ import pytest
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
+from swarmd.control.logins import Logins
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.preload import Preloading
@@ -39,6 +40,7 @@ class Leader(Bed):
             authorities=Authorities(self.store, self.clock),
             nodes=Nodes(self.store, self.clock, lambda: self.group),
             services=self.services,
+            logins=Logins(self.store),
             logs=Logs(self.store, self.read, lambda name, error: None),
             snapshots=Snapshots(self.store, self.confirmed, lambda: 3, self.clock),
             registry=self.registry,

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Sequence
 
 from swarmd.control.registry import Registry
-from swarmd.control.services import Locator, Services
+from swarmd.control.services import Services
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Row, Service, Task, TaskStatus
 from swarmd.model.replace import replace
@@ -88,7 +88,7 @@ class Bed:
         self.proposer = Interposing(self.state)
         self.store = Store(self.state, self.proposer, self.clock)
         self.images: ImageRefs = {}
-        self.services = Services(self.store, self.clock, self.new_id, self._locator)
+        self.services = Services(self.store, self.clock, self.new_id, self._pin)
         self.registry = Registry(
             self.store, self.clock, domains=("localhost:5000", "127.0.0.1:5000"), spread=self._spread
         )
@@ -102,11 +102,8 @@ class Bed:
     async def _spread(self, digests: Sequence[str], *, holder: str) -> None:
         self.spread.append((list(digests), holder))
 
-    def _locator(self) -> Locator:
-        def locate(ref: ImageRef) -> str:
-            return self.images.get(ref.familiar(), "")
-
-        return locate
+    async def _pin(self, ref: ImageRef) -> str:
+        return self.images.get(ref.familiar(), "")
 
     async def put(self, *rows: Row) -> None:
         await self.store.commit([Put(row) for row in rows])

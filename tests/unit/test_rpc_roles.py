@@ -20,6 +20,7 @@ from swarmd.api.forward import Leader
 from swarmd.api.guard import INTERNAL
 from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters
+from swarmd.control.logins import Logins
 from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.preload import Preloading
@@ -117,6 +118,7 @@ class Port(Bed):
             authorities=Authorities(self.store, self.clock),
             nodes=Nodes(self.store, self.clock, lambda: Group(("manager",), {"manager"}, "manager")),
             services=self.services,
+            logins=Logins(self.store),
             logs=Logs(self.store, cast("Any", no_logs), lambda name, error: None),
             snapshots=Snapshots(self.store, lambda: asyncio.sleep(0), lambda: 1, self.clock),
             registry=self.registry,

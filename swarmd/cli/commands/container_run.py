@@ -11,6 +11,7 @@ import click
 
 from swarmd.cli import keys, session, terminal
 from swarmd.cli.commands.container_session import NO_TERMINAL, attach_to
+from swarmd.cli.commands.registry import have_image
 from swarmd.cli.commands.service_create import new_spec
 from swarmd.cli.errors import BAD_USAGE, CliError, DaemonError
 from swarmd.cli.grammar import Command, F, Parsed, switch
@@ -48,6 +49,14 @@ def _making(command: F) -> F:
         click.option(
             "-p", "--publish", multiple=True, metavar="list", help="Refused: services publish ports"
         ),
+        click.option(
+            "--pull",
+            "policy",
+            metavar="always|missing|never",
+            default="missing",
+            help="When the image is pulled (missing)",
+        ),
+        click.option("--platform", default="", help="Of a platform such as linux/arm64 (this node's)"),
         click.option("--name", default="", help="Name of the container"),
     ):
         command = decorate(command)
@@ -158,6 +167,7 @@ def _make(client: Client, given: dict[str, Any], *, auto_remove: bool) -> pb.Cre
         apply_run(spec, given)
     except ValueError as error:
         raise RunFailed(str(error)) from None
+    have_image(client, given["image"], given["policy"], given["platform"])
     template = spec.template
     request = pb.CreateContainerRequest(
         name=given["name"] or _random_name(),

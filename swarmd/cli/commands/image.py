@@ -25,7 +25,14 @@ _DANGLING = "WARNING! This will remove all dangling images."
 _UNUSED = "WARNING! This will remove all images without at least one container associated to them."
 
 
-@click.group("image", cls=Group)
+@click.group(
+    "image",
+    cls=Group,
+    lazy={
+        "pull": "swarmd.cli.commands.registry:pull",
+        "push": "swarmd.cli.commands.registry:push",
+    },
+)
 def group() -> None:
     """Manage images of this node."""
 

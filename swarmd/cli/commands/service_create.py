@@ -14,6 +14,7 @@ from swarmd.cli.service_flags import apply_create, create_options
 from swarmd.cli.spec_text import env_file_lines
 
 if TYPE_CHECKING:
+    from swarmd.cli.client import Client
     from swarmd.rpc.v1 import types_pb2
 
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @create_options
 @click.option("--env-file", "env_files", metavar="list", multiple=True, help="Read variables from a file")
 @switch("--no-resolve-image", text="Do not ask what the image's digest is")
+@switch("--with-registry-auth", text="Give the swarm your log-in to the image's registry")
 @switch("-d", "--detach", text="Exit at once instead of waiting for the service to converge")
 @switch("-q", "--quiet", text="Suppress progress output")
 @click.argument("image")
@@ -32,6 +34,7 @@ def create(
     mode: str,
     env_files: tuple[str, ...],
     no_resolve_image: bool | None,
+    with_registry_auth: bool | None,
     detach: bool | None,
     quiet: bool | None,
     image: str,
@@ -49,6 +52,8 @@ def create(
     except ValueError as error:
         raise CliError(str(error)) from None
     with session.open_client() as client:
+        if with_registry_auth:
+            give_login(client, image)
         request = control_pb2.CreateServiceRequest(spec=spec, resolve_image=not no_resolve_image)
         answer = client.control.CreateService(request)
         for warning in answer.warnings:
@@ -68,6 +73,15 @@ def new_spec(name: str, mode: str, image: str, args: tuple[str, ...]) -> types_p
     template = TaskTemplate(container=ContainerSpec(image=image, args=args))
     spec: types_pb2.ServiceSpec = to_proto(ServiceSpec(name=name, mode=mode, template=template))
     return spec
+
+
+def give_login(client: Client, image: str) -> None:
+    """The swarm logs in to the image's registry as this user from now on, if this user does."""
+    from swarmd.cli import logins
+    from swarmd.rpc.v1 import control_pb2
+
+    for login in logins.as_messages(logins.host_of_image(image)):
+        client.control.SaveRegistryLogin(control_pb2.SaveRegistryLoginRequest(host=login.host, login=login))
 
 
 def _random_name() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarmd.cli import session
+from swarmd.cli.commands.service_create import give_login
 from swarmd.cli.errors import CliError, DaemonError
 from swarmd.cli.flag_table import WORDS
 from swarmd.cli.grammar import Command, switch
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 @switch("--force", text="Replace the tasks even if nothing else changes")
 @switch("back", "--rollback", text="Go back to the specification before")
 @switch("--no-resolve-image", text="Do not ask what the image's digest is")
+@switch("--with-registry-auth", text="Give the swarm your log-in to the image's registry")
 @switch("-d", "--detach", text="Exit at once instead of waiting for the service to converge")
 @switch("-q", "--quiet", text="Suppress progress output")
 @click.argument("ref", metavar="SERVICE")
 def update(
-    ref: str, back: bool | None, no_resolve_image: bool | None, detach: bool | None, quiet: bool | None,
-    **given: Any,
+    ref: str, back: bool | None, no_resolve_image: bool | None, with_registry_auth: bool | None,
+    detach: bool | None, quiet: bool | None, **given: Any,
 ) -> None:  # fmt: skip
     """Update a service."""
     with session.open_client() as client:
@@ -44,6 +46,8 @@ def update(
             change(service.spec, given)
         except ValueError as error:
             raise CliError(str(error)) from None
+        if with_registry_auth:
+            give_login(client, service.spec.template.container.image)
         resolve = given["image"] is not None and not no_resolve_image
         for warning in put_service(client, service, resolve):
             session.warn(warning)

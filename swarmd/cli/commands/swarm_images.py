@@ -33,9 +33,9 @@ REGISTRY = Layout(
 _SHORT = len("sha256:") + 12
 
 
-@click.group("registry", cls=Group)
+@click.group("registry", cls=Group, lazy={"credential": "swarmd.cli.commands.registry:credential"})
 def registry() -> None:
-    """Manage the swarm's own registry."""
+    """Manage the swarm's own registry, and how the swarm logs in to others."""
 
 
 registry.aliases = {"list": "ls", "remove": "rm"}

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from swarmd.kit.clock import Clock
+from swarmd.manager.dispatcher import logins
 from swarmd.manager.dispatcher.certificates import Certificates
 from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
@@ -30,6 +31,7 @@ from swarmd.model.objects import (
     Service,
     Task,
 )
+from swarmd.model.registry import RegistryCredential
 from swarmd.model.replace import replace
 from swarmd.model.states import Availability, NodeState
 from swarmd.rpc import codec
@@ -152,6 +154,10 @@ class Dispatcher:
         if session is not None:
             session.preload(order)
         return session is not None
+
+    def login_for(self, node_id: str, host: str) -> RegistryCredential | None:
+        """See :func:`swarmd.manager.dispatcher.logins.for_node`."""
+        return logins.for_node(self._store, node_id, host)
 
     def wake(self, nodes: Iterable[str]) -> None:
         """What these nodes have to know may have changed."""

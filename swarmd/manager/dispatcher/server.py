@@ -94,6 +94,20 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
             await errors.abort(context, error)
         return agent_pb2.LeaveResponse()
 
+    async def GetRegistryLogin(  # noqa: N802
+        self, request: agent_pb2.GetRegistryLoginRequest, context: Any
+    ) -> agent_pb2.GetRegistryLoginResponse:
+        try:
+            identity = peer.require(context, self._cluster_id())
+            row = self._leading().login_for(identity.node_id, request.host)
+        except SwarmError as error:
+            await errors.abort(context, error)
+        response = agent_pb2.GetRegistryLoginResponse()
+        if row is not None:
+            response.login.username, response.login.password = row.username, row.password
+            response.login.identity_token = row.identity_token
+        return response
+
     def _leading(self) -> Dispatcher:
         dispatcher = self._current()
         if dispatcher is None:

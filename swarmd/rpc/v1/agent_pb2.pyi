@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from swarmd.rpc.v1 import peer_pb2 as _peer_pb2
+from swarmd.rpc.v1 import registry_pb2 as _registry_pb2
 from swarmd.rpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -854,6 +855,47 @@ class LocateBlobsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LocateBlobsResponse: _TypeAlias = LocateBlobsResponse  # noqa: Y015
+
+@_typing.final
+class GetRegistryLoginRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRegistryLoginRequest: _TypeAlias = GetRegistryLoginRequest  # noqa: Y015
+
+@_typing.final
+class GetRegistryLoginResponse(_message.Message):
+    """login: absent when the swarm has none for that host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def login(self) -> _registry_pb2.RegistryLogin: ...
+    def __init__(
+        self,
+        *,
+        login: _registry_pb2.RegistryLogin | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["login", b"login"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["login", b"login"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRegistryLoginResponse: _TypeAlias = GetRegistryLoginResponse  # noqa: Y015
 
 @_typing.final
 class LeaveRequest(_message.Message):

@@ -55,6 +55,11 @@ class DispatcherStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveResponse.FromString,
                 _registered_method=True)
+        self.GetRegistryLogin = channel.unary_unary(
+                '/swarmd.rpc.v1.Dispatcher/GetRegistryLogin',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServicer:
@@ -85,6 +90,13 @@ class DispatcherServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRegistryLogin(self, request, context):
+        """How to log in to a registry that images of this node's tasks come from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +119,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.Leave,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveResponse.SerializeToString,
+            ),
+            'GetRegistryLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRegistryLogin,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +235,33 @@ class Dispatcher:
             '/swarmd.rpc.v1.Dispatcher/Leave',
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_agent__pb2.LeaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRegistryLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Dispatcher/GetRegistryLogin',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.GetRegistryLoginResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class DispatcherStub:
     LocateImage: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LocateImageRequest, _agent_pb2.LocateImageResponse]
     LocateBlobs: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LocateBlobsRequest, _agent_pb2.LocateBlobsResponse]
     Leave: _grpc.UnaryUnaryMultiCallable[_agent_pb2.LeaveRequest, _agent_pb2.LeaveResponse]
+    GetRegistryLogin: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetRegistryLoginRequest, _agent_pb2.GetRegistryLoginResponse]
+    """How to log in to a registry that images of this node's tasks come from."""
 
 @_typing.type_check_only
 class DispatcherAsyncStub(DispatcherStub):
@@ -47,6 +49,8 @@ class DispatcherAsyncStub(DispatcherStub):
     LocateImage: _aio.UnaryUnaryMultiCallable[_agent_pb2.LocateImageRequest, _agent_pb2.LocateImageResponse]  # type: ignore[assignment]
     LocateBlobs: _aio.UnaryUnaryMultiCallable[_agent_pb2.LocateBlobsRequest, _agent_pb2.LocateBlobsResponse]  # type: ignore[assignment]
     Leave: _aio.UnaryUnaryMultiCallable[_agent_pb2.LeaveRequest, _agent_pb2.LeaveResponse]  # type: ignore[assignment]
+    GetRegistryLogin: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetRegistryLoginRequest, _agent_pb2.GetRegistryLoginResponse]  # type: ignore[assignment]
+    """How to log in to a registry that images of this node's tasks come from."""
 
 class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     """Leader: one stream per node, incremental assignments down, batched status up."""
@@ -78,6 +82,14 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.LeaveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.LeaveResponse, _abc.Awaitable[_agent_pb2.LeaveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetRegistryLogin(
+        self,
+        request: _agent_pb2.GetRegistryLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.GetRegistryLoginResponse, _abc.Awaitable[_agent_pb2.GetRegistryLoginResponse]]:
+        """How to log in to a registry that images of this node's tasks come from."""
 
 def add_DispatcherServicer_to_server(servicer: DispatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

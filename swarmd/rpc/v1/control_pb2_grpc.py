@@ -89,6 +89,21 @@ class ControlStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.FromString,
                 _registered_method=True)
+        self.SaveRegistryLogin = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/SaveRegistryLogin',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginResponse.FromString,
+                _registered_method=True)
+        self.ListRegistryLogins = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/ListRegistryLogins',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsResponse.FromString,
+                _registered_method=True)
+        self.RemoveRegistryLogin = channel.unary_unary(
+                '/swarmd.rpc.v1.Control/RemoveRegistryLogin',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/swarmd.rpc.v1.Control/ListNodes',
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
@@ -240,6 +255,25 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveRegistryLogin(self, request, context):
+        """How the swarm logs in to outside registries.  Passwords are never told again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRegistryLogins(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveRegistryLogin(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -407,6 +441,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveToken,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.SerializeToString,
+            ),
+            'SaveRegistryLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveRegistryLogin,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginResponse.SerializeToString,
+            ),
+            'ListRegistryLogins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRegistryLogins,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsResponse.SerializeToString,
+            ),
+            'RemoveRegistryLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveRegistryLogin,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -791,6 +840,87 @@ class Control:
             '/swarmd.rpc.v1.Control/RemoveToken',
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveRegistryLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/SaveRegistryLogin',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.SaveRegistryLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRegistryLogins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/ListRegistryLogins',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.ListRegistryLoginsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveRegistryLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Control/RemoveRegistryLogin',
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_control__pb2.RemoveRegistryLoginResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class ControlStub:
     ListTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]
     GetToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]
     RemoveToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveTokenRequest, _control_pb2.RemoveTokenResponse]
+    SaveRegistryLogin: _grpc.UnaryUnaryMultiCallable[_control_pb2.SaveRegistryLoginRequest, _control_pb2.SaveRegistryLoginResponse]
+    """How the swarm logs in to outside registries.  Passwords are never told again."""
+    ListRegistryLogins: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRegistryLoginsRequest, _control_pb2.ListRegistryLoginsResponse]
+    RemoveRegistryLogin: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveRegistryLoginRequest, _control_pb2.RemoveRegistryLoginResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]
@@ -79,6 +83,10 @@ class ControlAsyncStub(ControlStub):
     ListTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTokensRequest, _control_pb2.ListTokensResponse]  # type: ignore[assignment]
     GetToken: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTokenRequest, _control_pb2.GetTokenResponse]  # type: ignore[assignment]
     RemoveToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveTokenRequest, _control_pb2.RemoveTokenResponse]  # type: ignore[assignment]
+    SaveRegistryLogin: _aio.UnaryUnaryMultiCallable[_control_pb2.SaveRegistryLoginRequest, _control_pb2.SaveRegistryLoginResponse]  # type: ignore[assignment]
+    """How the swarm logs in to outside registries.  Passwords are never told again."""
+    ListRegistryLogins: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRegistryLoginsRequest, _control_pb2.ListRegistryLoginsResponse]  # type: ignore[assignment]
+    RemoveRegistryLogin: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveRegistryLoginRequest, _control_pb2.RemoveRegistryLoginResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesResponse]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.GetNodeResponse]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.UpdateNodeResponse]  # type: ignore[assignment]
@@ -177,6 +185,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RemoveTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.RemoveTokenResponse, _abc.Awaitable[_control_pb2.RemoveTokenResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SaveRegistryLogin(
+        self,
+        request: _control_pb2.SaveRegistryLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SaveRegistryLoginResponse, _abc.Awaitable[_control_pb2.SaveRegistryLoginResponse]]:
+        """How the swarm logs in to outside registries.  Passwords are never told again."""
+
+    @_abc_1.abstractmethod
+    def ListRegistryLogins(
+        self,
+        request: _control_pb2.ListRegistryLoginsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListRegistryLoginsResponse, _abc.Awaitable[_control_pb2.ListRegistryLoginsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveRegistryLogin(
+        self,
+        request: _control_pb2.RemoveRegistryLoginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveRegistryLoginResponse, _abc.Awaitable[_control_pb2.RemoveRegistryLoginResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListNodes(
