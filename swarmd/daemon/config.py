@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
 from swarmd.node.runtime.core.device_patterns import check_patterns
 
-REGISTRY_PORT = 5000
 _LEAST_USERS, _LAST_USER = 65_536, 0xFFFFFFFE  # nobody is 65534
 
 
@@ -49,6 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device_allow: tuple[str, ...] = ()
     runtime: str = "local"
     backup: Backup = Backup()
+    registry: RegistryConfig = RegistryConfig()
 
     @property
     def data(self) -> Path:
@@ -75,11 +76,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return (int(first), int(size))
 
     @property
-    def registry_domains(self) -> tuple[str, ...]:
-        """Of image names that mean the swarm's own registry."""
-        return (f"localhost:{REGISTRY_PORT}", f"127.0.0.1:{REGISTRY_PORT}")
-
-    @property
     def run(self) -> Path:
         return Path(self.run_dir)
 
@@ -95,6 +91,7 @@ def load(path: Path | None) -> Config:
     try:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check_patterns(config.device_allow)
+        config.registry.check()
     except FileNotFoundError as error:
         raise Invalid(f"the configuration file {path} does not exist") from error
     except msgspec.ValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Collection
 
@@ -21,6 +20,7 @@ from swarmd.daemon.containers import Containers
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
+from swarmd.daemon.registry import swarm_registry
 from swarmd.daemon.swarm import Swarm
 from swarmd.daemon.telling import about_joining, group_view
 from swarmd.daemon.tools.anew import Recovery
@@ -73,6 +73,7 @@ class Daemon:
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._images.protect(self._kept_images)
+        self._registry = swarm_registry(config, self._images, clock, self._member, self.images_changed)
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Daemon:
         await self._containers.open()
         await self._building.open()
         await self._open_socket()
+        await self._registry.open()
         await self._swarm.resume()
         await self._containers.keeper.begin()
         notify("READY=1")
@@ -106,6 +108,7 @@ class Daemon:
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._registry.close()
         await self._containers.stop()
         await self._swarm.stop()
         if self._server is not None:
@@ -190,6 +193,7 @@ class Daemon:
             warnings=[*self._warnings, *self._images.warnings, *self._audit.problems()],
             error=self._swarm.problem,
         )
+        response.warnings.extend(self._registry.problems())
         if member is not None:
             self._describe_member(member, response)
         return response
@@ -276,13 +280,3 @@ class Daemon:
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, reason=str(error), exc_info=error)
-
-
-async def run(config: Config, clock: Clock, stop: asyncio.Event) -> None:
-    """From start to the stop signal."""
-    daemon = Daemon(config, clock)
-    await daemon.start()
-    try:
-        await stop.wait()
-    finally:
-        await daemon.stop()

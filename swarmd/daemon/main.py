@@ -18,10 +18,10 @@ import structlog
 
 from swarmd import __version__
 from swarmd.daemon import config as settings
-from swarmd.daemon.daemon import run
+from swarmd.daemon.daemon import Daemon
 from swarmd.daemon.tools.commands import raft, recover
 from swarmd.daemon.tools.registry_user import registry_user
-from swarmd.kit.clock import SystemClock
+from swarmd.kit.clock import Clock, SystemClock
 from swarmd.model.errors import SwarmError
 from swarmd.model.replace import replace
 from swarmd.telemetry import logging
@@ -96,6 +96,16 @@ async def _main(config: settings.Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await run(config, SystemClock(), stop)
+
+
+async def run(config: settings.Config, clock: Clock, stop: asyncio.Event) -> None:
+    """From start to the stop signal."""
+    daemon = Daemon(config, clock)
+    await daemon.start()
+    try:
+        await stop.wait()
+    finally:
+        await daemon.stop()
 
 
 main.add_command(recover)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -23,6 +23,7 @@ from swarmd.control.tokens import Tokens
 from swarmd.daemon.keeping import Keeping
 from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
+from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
 from swarmd.daemon.tools.backups import BackupFolder, Saving
@@ -76,7 +77,7 @@ class Managing:
         backups: BackupFolder,
         content: Content,
         blobs: Blobs,
-        registry_domains: Collection[str],
+        registry: RegistryConfig,
         on_left: Callable[[], None],
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
@@ -150,7 +151,8 @@ class Managing:
             channels=channels,
             clock=clock,
         )
-        self.registry = Registry(self.store, clock, domains=registry_domains, spread=self.keeping.spread)
+        self._keep_untagged = registry.keep_untagged
+        self.registry = Registry(self.store, clock, domains=registry.domains, spread=self.keeping.spread)
         self._join_lane = JoinLane(
             self.authority, self._leader_channel, lambda: self.cases.clusters.get().root_ca, self.managers
         )
@@ -293,6 +295,7 @@ class Managing:
             gossip=self._gossip,
             managers=self.managers,
             registered=self.registry.digest_of,
+            keep_untagged=self._keep_untagged,
         )
 
     def _on_change(self) -> None:

@@ -222,7 +222,7 @@ class Member:
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             content=self._machine.images.content,
             blobs=self.working.blobs,
-            registry_domains=self._machine.config.registry_domains,
+            registry=self._machine.config.registry,
             on_left=self._let_go,
             joins=self._machine.trail.joins,
             refused=self._machine.trail.refused_connection,

@@ -15,8 +15,12 @@ from pathlib import Path
 
 import structlog
 
+from swarmd.daemon.config import Config
+from swarmd.daemon.member import Member
+from swarmd.daemon.names import SwarmNames
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.image.core.manifest import read_index
+from swarmd.image.kernel import goarch
 from swarmd.image.port import Content
 from swarmd.image.registry.access import Guarded, Local
 from swarmd.image.registry.blobs import Ensure
@@ -29,12 +33,46 @@ from swarmd.image.registry.port import Names, Stored
 from swarmd.image.registry.server import Registry
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
-from swarmd.kit.ids import NewId
+from swarmd.kit.ids import NewId, new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Invalid, Unavailable
 
 _TIDY = 300.0
 _LOOPBACK = ("127.0.0.1", "::1")
+
+
+def swarm_registry(
+    config: Config,
+    images: ImageStore,
+    clock: Clock,
+    member: Callable[[], Member],
+    changed: Callable[[], None],
+    upstream: Upstream | None = None,
+) -> RegistryDoor:
+    """That of a daemon.  ``member`` raises SwarmError while this node is in no swarm: so does the registry.
+
+    ``changed``: told when there are other images here.
+    """
+
+    async def ensure(digest: str) -> None:
+        await member().working.blobs.ensure_blob(digest)
+
+    def report(name: str, error: BaseException) -> None:
+        structlog.get_logger().error("background_failed", what=name, reason=str(error), exc_info=error)
+
+    return RegistryDoor(
+        config.registry,
+        images,
+        clock,
+        new_id,
+        report,
+        names=SwarmNames(member, images.content, clock),
+        ensure=ensure,
+        upstream=upstream,
+        state=config.data / "registry-mirror.json",
+        arch=goarch(),
+        changed=changed,
+    )
 
 
 class RegistryDoor:
@@ -50,7 +88,7 @@ class RegistryDoor:
         *,
         names: Names,
         ensure: Ensure,
-        upstream: Upstream,
+        upstream: Upstream | None,
         state: Path,
         arch: str,
         changed: Callable[[], None],
@@ -65,14 +103,17 @@ class RegistryDoor:
         self._log = structlog.get_logger()
         self._nursery = Nursery(report)
         content: Content = images.content
-        self.mirror = Mirror(upstream, content, clock, state, config.mirror)
+        mirror = None
+        if upstream is not None and config.read_through:
+            mirror = Mirror(upstream, content, clock, state, config.read_through)
+            images.protect(mirror.roots)
         self._registry = Registry(
             names,
             content,
             Uploads(content, clock, new_id),
             Links(content, clock),
             ensure=ensure,
-            mirror=self.mirror if config.mirror else None,
+            mirror=mirror,
             on_pushed=self._take,
             may_delete=config.delete,
         )

@@ -25,6 +25,7 @@ from swarmd.manager.orchestrator.services import ServicePlanner
 from swarmd.manager.roles.loop import Group, RoleLoop
 from swarmd.manager.rotation.loop import RotationLoop
 from swarmd.manager.scheduler.scheduling import SchedulerPlanner
+from swarmd.manager.untagged import UntaggedPlanner
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.store import Store
 
@@ -43,10 +44,12 @@ class Term:
         gossip: Callable[[], Mapping[str, str]],
         managers: Callable[[], list[agent_pb2.ManagerPeer]],
         registered: Registered = lambda ref: "",
+        keep_untagged: float = 0.0,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self._untagged = ControlLoop(store, clock, UntaggedPlanner(store, keep_untagged))
         self._rotation = RotationLoop(store, clock, self._wake)
         self.dispatcher = Dispatcher(
             store,
@@ -64,6 +67,7 @@ class Term:
             group.create_task(_lasting("dispatcher", self.dispatcher.run()), name="dispatcher")
             group.create_task(_lasting("roles", self._roles.run()), name="roles")
             group.create_task(_lasting("rotation", self._rotation.run()), name="rotation")
+            group.create_task(_lasting("untagged", self._untagged.run()), name="untagged")
             for name, loop in control_loops(self._store, self._clock, self._new_id).items():
                 group.create_task(_lasting(name, loop.run()), name=name)
 

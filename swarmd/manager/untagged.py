@@ -36,8 +36,8 @@ class UntaggedPlanner:
         return agenda({key: self._plan(key, named, now) for key in keys})
 
     def _plan(self, repository: str, named: Collection[str], now: float) -> Plan:
-        manifests = [row for row in self._store.all(RegistryManifest) if row.repository == repository]
-        tagged = [row.digest for row in self._store.all(RegistryTag) if row.repository == repository]
+        manifests = self._store.in_repository(repository)
+        tagged = [row.digest for row in self._store.tags_in(repository)]
         return plan_untagged(manifests, tagged, named, now=now, keep=self._keep)
 
     def _named(self) -> set[str]:
