@@ -6,6 +6,7 @@ push that was acknowledged before.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -74,12 +75,16 @@ class SwarmNames:
 
     async def delete_tag(self, repository: str, tag: str) -> bool:
         """Whether it was there."""
-        return bool((await self._ask("DeleteTag", pb.DeleteTagRequest(repository=repository, tag=tag))).found)
+        answer = await self._ask("DeleteTag", pb.DeleteTagRequest(repository=repository, tag=tag))
+        await self._catch_up()
+        return bool(answer.found)
 
     async def delete(self, repository: str, digest: str) -> bool:
         """A manifest with all its tags; whether it was there."""
         request = pb.DeleteManifestRequest(repository=repository, digest=digest)
-        return bool((await self._ask("DeleteManifest", request)).found)
+        answer = await self._ask("DeleteManifest", request)
+        await self._catch_up()
+        return bool(answer.found)
 
     async def tags(self, repository: str) -> list[str] | None:
         """Sorted; None when there is no such repository."""
@@ -119,6 +124,13 @@ class SwarmNames:
             pb.HoldsBlobRequest(repository=repository, digest=digest),
             lambda answer: bool(answer.holds),
         )
+
+    async def _catch_up(self) -> None:
+        """What is deleted is not found here any more, though digests are looked up without asking anybody."""
+        managing = self._member().managing
+        if managing is not None:
+            with contextlib.suppress(Unavailable):  # it is deleted all the same
+                await managing.raft.read_index(timeout=READ_LIMIT)
 
     def _own(self) -> Registry | None:
         managing = self._member().managing

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from swarmd.daemon.config import Config
@@ -21,7 +22,6 @@ from swarmd.daemon.names import SwarmNames
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.image.core.manifest import read_index
 from swarmd.image.kernel import goarch
-from swarmd.image.port import Content
 from swarmd.image.registry.access import Guarded, Local
 from swarmd.image.registry.blobs import Ensure
 from swarmd.image.registry.core.pushed import IMAGES, INDEXES
@@ -60,59 +60,60 @@ def swarm_registry(
     def report(name: str, error: BaseException) -> None:
         structlog.get_logger().error("background_failed", what=name, reason=str(error), exc_info=error)
 
-    return RegistryDoor(
-        config.registry,
-        images,
-        clock,
-        new_id,
-        report,
+    behind = Behind(
+        images=images,
         names=SwarmNames(member, images.content, clock),
         ensure=ensure,
         upstream=upstream,
         state=config.data / "registry-mirror.json",
         arch=goarch(),
         changed=changed,
+        clock=clock,
+        new_id=new_id,
+        report=report,
     )
+    return RegistryDoor(config.registry, behind)
+
+
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry stands on.
+
+    ``state``: the file that keeps what was read from other registries, by ``upstream`` (None: nothing is).
+    ``arch``: of this machine.  ``changed``: told when there are other images here.
+    """
+
+    images: ImageStore
+    names: Names
+    ensure: Ensure
+    upstream: Upstream | None
+    state: Path
+    arch: str
+    changed: Callable[[], None]
+    clock: Clock
+    new_id: NewId
+    report: Report
 
 
 class RegistryDoor:
     """Opens and closes it.  That an address cannot be had is a warning, no reason not to start."""
 
-    def __init__(
-        self,
-        config: RegistryConfig,
-        images: ImageStore,
-        clock: Clock,
-        new_id: NewId,
-        report: Report,
-        *,
-        names: Names,
-        ensure: Ensure,
-        upstream: Upstream | None,
-        state: Path,
-        arch: str,
-        changed: Callable[[], None],
-    ) -> None:
+    def __init__(self, config: RegistryConfig, behind: Behind) -> None:
         self._config = config
-        self._images = images
-        self._clock = clock
-        self._names = names
-        self._arch = arch
-        self._changed = changed
+        self._behind = behind
         self._problems: list[str] = []
         self._log = structlog.get_logger()
-        self._nursery = Nursery(report)
-        content: Content = images.content
+        self._nursery = Nursery(behind.report)
+        content, clock = behind.images.content, behind.clock
         mirror = None
-        if upstream is not None and config.read_through:
-            mirror = Mirror(upstream, content, clock, state, config.read_through)
-            images.protect(mirror.roots)
+        if behind.upstream is not None and config.read_through:
+            mirror = Mirror(behind.upstream, content, clock, behind.state, config.read_through)
+            behind.images.protect(mirror.roots)
         self._registry = Registry(
-            names,
+            behind.names,
             content,
-            Uploads(content, clock, new_id),
+            Uploads(content, clock, behind.new_id),
             Links(content, clock),
-            ensure=ensure,
+            ensure=behind.ensure,
             mirror=mirror,
             on_pushed=self._take,
             may_delete=config.delete,
@@ -165,7 +166,7 @@ class RegistryDoor:
 
     async def _tidy(self) -> None:
         while True:
-            await self._clock.sleep(_TIDY)
+            await self._behind.clock.sleep(_TIDY)
             await self._registry.tidy()
 
     async def _take(self, repository: str, stored: Stored, tags: tuple[str, ...]) -> None:
@@ -176,15 +177,15 @@ class RegistryDoor:
         if stored.media_type in IMAGES:
             await self._add(stored, refs, None)
         elif stored.media_type in INDEXES:
-            for entry in read_index(stored.data).choose(self._arch)[:1]:
-                found = await self._names.find(repository, entry.digest)
+            for entry in read_index(stored.data).choose(self._behind.arch)[:1]:
+                found = await self._behind.names.find(repository, entry.digest)
                 if found is not None and found.media_type in IMAGES:
                     await self._add(found, refs, stored.data)
 
     async def _add(self, image: Stored, refs: tuple[str, ...], index: bytes | None) -> None:
-        if all(self._images.content.has(digest) for digest in image.blobs):
-            await self._images.add(image.data, refs, index=index)
-            self._changed()
+        if all(self._behind.images.content.has(digest) for digest in image.blobs):
+            await self._behind.images.add(image.data, refs, index=index)
+            self._behind.changed()
 
 
 def _tls(config: RegistryConfig) -> ssl.SSLContext:

@@ -22,6 +22,7 @@ from swarmd.daemon.config import Backup, Config
 from swarmd.daemon.daemon import Daemon
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
+from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
@@ -424,7 +425,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             new_id=new_id,
             content=cast("Any", None),
             blobs=cast("Any", None),
-            registry_domains=(),
+            registry=RegistryConfig(),
             on_left=lambda: None,
             recheck=lambda: None,
         )

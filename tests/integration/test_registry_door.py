@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.daemon.registry import RegistryDoor
+from swarmd.daemon.registry import Behind, RegistryDoor
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.image.kernel import goarch
 from swarmd.image.registry.access import hashed
@@ -73,16 +73,18 @@ class Bed:
         self.failures: list[BaseException] = []
         self.door = RegistryDoor(
             RegistryConfig(port=self.port, **settings),  # type: ignore[arg-type]
-            self.images,
-            self.clock,
-            new_id,
-            lambda _, error: self.failures.append(error),
-            names=self.names,
-            ensure=nowhere,
-            upstream=Hub(),
-            state=root / "mirror.json",
-            arch=goarch(),
-            changed=self._changed,
+            Behind(
+                images=self.images,
+                names=self.names,
+                ensure=nowhere,
+                upstream=Hub(),
+                state=root / "mirror.json",
+                arch=goarch(),
+                changed=self._changed,
+                clock=self.clock,
+                new_id=new_id,
+                report=lambda _, error: self.failures.append(error),
+            ),
         )
 
     def _changed(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 from swarmd.daemon.config import Backup
 from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import LEADER_WAIT, Managing
+from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
@@ -73,7 +74,7 @@ class Rig:
             backups=BackupFolder(directory, Backup()),
             content=cast("Any", None),
             blobs=cast("Any", None),
-            registry_domains=(),
+            registry=RegistryConfig(),
             on_left=lambda: None,
             recheck=lambda: None,
         )
