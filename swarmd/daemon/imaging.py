@@ -64,6 +64,7 @@ class Imaging:
             lambda: session().leader_channel(),
             lambda text: self._log.info("image", what=text),
             arch=goarch(),
+            clock=clock,
             changed=self._changed,
             origin=origin,
         )

@@ -8,6 +8,7 @@ collection of garbage ──► roots: none of it is thrown away
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from swarmd.image.port import Content
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import until
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, SwarmError, Unavailable
+from swarmd.model.errors import Invalid, NotFound, SwarmError, Unavailable
 from swarmd.model.objects import Node, Service, SpecVersion
 from swarmd.model.registry import RegistryManifest
 from swarmd.model.spec import TaskTemplate
@@ -113,12 +114,15 @@ class Keeping:
         self._complete &= wanted.keys()
         self._failed = {digest: why for digest, why in self._failed.items() if digest in wanted}
         for digest, known in wanted.items():
-            if digest not in self._complete or not all(map(self._content.has, known)):
-                await self._fetch(digest)
+            if digest not in self._complete or not self._content.has(digest):
+                await self._fetch(digest, known)
 
-    async def _fetch(self, digest: str) -> None:
+    async def _fetch(self, digest: str, known: tuple[str, ...]) -> None:
         try:
             await parts.everything(self._blobs, self._content, digest, patience=1)
+            for blob in known:  # what is to be had elsewhere was pushed all the same, or was not
+                with contextlib.suppress(NotFound):
+                    await self._blobs.ensure_blob(blob, patience=1)
         except SwarmError as error:
             if self._failed.get(digest) != str(error):
                 self._log.info("image_not_kept_yet", digest=digest, reason=str(error))

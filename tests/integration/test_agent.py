@@ -284,7 +284,7 @@ class Daemon:
             self.images.content, channels, leader=no_leader, managers=list, own=lambda: ("node1", ""),
             changed=lambda: None, clock=clock, fraction=random_fraction,
         )  # fmt: skip
-        fetcher = ImageFetcher(self.images, blobs, no_leader, lambda text: None, arch="amd64")
+        fetcher = ImageFetcher(self.images, blobs, no_leader, lambda text: None, arch="amd64", clock=clock)
         self.volumes = Volumes(base / "volumes", clock, new_id, lambda: mounted_by(self.runtime))
         executor = Executor(
             runtime=self.runtime,

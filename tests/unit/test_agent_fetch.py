@@ -15,6 +15,7 @@ from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.rpc import errors
 from swarmd.rpc.v1 import agent_pb2
+from tests.unit.agent_fakes import StillClock
 from tests.unit.distribution_rig import Files, Fleet, Peer, digest_of, without_certificates
 
 CONFIG, LAYER = b'{"config":1}', b"a layer"
@@ -78,11 +79,14 @@ class Leader(Fleet):
     """Says who holds an image."""
 
     refusal: SwarmError | None = None
+    clock = StillClock()
+    failed = 0
     before: Callable[[], Any] | None = None
 
     async def LocateImage(  # noqa: N802
         self, request: agent_pb2.LocateImageRequest, context: Any
     ) -> agent_pb2.LocateImageResponse:
+        self.failed += request.failed
         if self.before is not None:
             await self.before()
         if self.refusal is not None:
@@ -98,6 +102,7 @@ class Leader(Fleet):
             cast("Any", lambda: node.channels.to(self.address, "leader")),
             lambda text: None,
             arch="amd64",
+            clock=self.clock,
             origin=origin,
         )
         return fetcher, images, node
@@ -151,6 +156,38 @@ async def test_an_image_nobody_holds_is_not_found_by_its_name(leader: Leader) ->
 
 async def test_an_image_nobody_holds_comes_from_its_origin(leader: Leader) -> None:
     origin = Origin()
+    fetcher, _, _ = await leader.fetcher(origin)
+    await fetcher.ensure("demo:1")
+    assert origin.asked == ["demo:1"]
+
+
+async def test_who_could_not_get_it_says_so_and_why(leader: Leader) -> None:
+    fetcher, _, _ = await leader.fetcher(Origin(NotFound("pull access denied for demo")))
+    with pytest.raises(NotFound, match="pull access denied"):
+        await fetcher.ensure("demo:1")
+    assert leader.failed == 1
+
+
+async def test_while_others_get_it_from_outside_they_are_waited_for(leader: Leader) -> None:
+    origin, answers = Origin(), 0
+
+    async def later() -> None:
+        nonlocal answers
+        answers += 1
+        leader.image.wait = answers < 3
+        if answers == 3:
+            leader.image.digest = digest_of(IMAGE)
+
+    await leader.holder(CONFIG, LAYER, IMAGE)
+    leader.before = later
+    fetcher, images, _ = await leader.fetcher(origin)
+    await fetcher.ensure("demo:1")
+    assert (origin.asked, len(images.added)) == ([], 1)
+
+
+async def test_others_who_never_get_it_are_not_waited_for_for_ever(leader: Leader) -> None:
+    origin = Origin()
+    leader.image.wait = True
     fetcher, _, _ = await leader.fetcher(origin)
     await fetcher.ensure("demo:1")
     assert origin.asked == ["demo:1"]

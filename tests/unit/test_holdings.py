@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from swarmd.manager.dispatcher.blobs import BlobIndex
+from swarmd.manager.dispatcher.core.pullers import PULL_LIMIT
 from swarmd.manager.dispatcher.holdings import Holdings
 from swarmd.manager.dispatcher.preloads import ABSENT, LOST, Preloads
 from swarmd.model import image_ref
@@ -49,7 +50,9 @@ def test_only_some_holders_are_named() -> None:
 async def test_a_name_means_what_the_registry_says_before_what_nodes_have() -> None:
     bed = Bed()
     registered = {"localhost:5000/app:1": ONE}
-    holdings = Holdings(bed.store, lambda node, order: True, lambda ref: registered.get(ref.familiar(), ""))
+    holdings = Holdings(
+        bed.store, bed.clock, lambda node, order: True, lambda ref: registered.get(ref.familiar(), "")
+    )
     await bed.put(
         Node(id="n1", role=Role.MANAGER, status=NodeStatus(address="10.0.0.1")),
         RegistryManifest(id=f"app@{ONE}", repository="app", digest=ONE),
@@ -69,6 +72,25 @@ async def test_a_name_means_what_the_registry_says_before_what_nodes_have() -> N
     holdings.take("n1", agent_pb2.AgentMessage(blobs=blobs(ONE, complete=True)))
     found = holdings.blob_holders([ONE, TWO]).blobs
     assert [(one.digest, len(one.holders)) for one in found] == [(ONE, 1), (TWO, 0)]
+
+
+async def test_few_nodes_get_an_image_from_outside_and_the_others_wait_for_them() -> None:
+    bed = Bed()
+    holdings = Holdings(bed.store, bed.clock, lambda node, order: True, lambda ref: "")
+    ref = image_ref.parse("outside.example.com/app:1")
+    waits = {name: holdings.answer(ref, name).wait for name in ("n1", "n2", "n3", "n1")}
+    assert waits == {"n1": False, "n2": False, "n3": True}
+    bed.clock.advance(PULL_LIMIT + 1)
+    assert not holdings.answer(ref, "n3").wait, "those before have failed, it seems"
+    assert holdings.answer(ref, "n4").wait is False
+    assert holdings.answer(ref, "n5").wait
+    holdings.not_pulled(ref)
+    assert not holdings.answer(ref, "n5").wait, "it will get its own error"
+    inventory = agent_pb2.ImageInventory()
+    inventory.images.add(ref=ref.familiar(), digest=ONE)
+    holdings.take("n1", agent_pb2.AgentMessage(images=inventory))
+    answer = holdings.answer(ref, "n4")
+    assert (answer.digest, answer.wait) == (ONE, False)
 
 
 async def heard(news: AsyncIterator[tuple[str, agent_pb2.PreloadStatus]]) -> list[tuple[str, str, str]]:

@@ -60,7 +60,7 @@ class Dispatcher:
         self._store = store
         self._managers = managers
         self._wanted_issuer = wanted_issuer
-        self.holdings = Holdings(store, self._tell_preload, registered)
+        self.holdings = Holdings(store, clock, self._tell_preload, registered)
         self._sessions: dict[str, Session] = {}
         self._judging = Judging(store, clock, gossip)
         self._reporting = Reporting(store)

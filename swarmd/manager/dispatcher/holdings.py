@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
 from swarmd.manager.dispatcher.blobs import BlobIndex
+from swarmd.manager.dispatcher.core.pullers import Pullers
 from swarmd.manager.dispatcher.images import ImageIndex
 from swarmd.manager.dispatcher.preloads import Preloads
 from swarmd.model.image_ref import ImageRef
@@ -22,9 +24,15 @@ class Holdings:
     """One term's knowledge; told by sessions, asked by nodes that lack something."""
 
     def __init__(
-        self, store: Store, tell: Callable[[str, agent_pb2.Preload], bool], registered: Registered
+        self,
+        store: Store,
+        clock: Clock,
+        tell: Callable[[str, agent_pb2.Preload], bool],
+        registered: Registered,
     ) -> None:
         self._store = store
+        self._clock = clock
+        self._pullers = Pullers()
         self._registered = registered
         self.images = ImageIndex()
         self.blobs = BlobIndex()
@@ -59,6 +67,16 @@ class Holdings:
         if not found and not self._store.manifests(digest):
             return "", []
         return digest, sorted(found, key=lambda _: random_fraction())
+
+    def answer(self, ref: ImageRef, asking: str) -> agent_pb2.LocateImageResponse:
+        """For a node that lacks an image: who has it, or whether it is to get it from outside itself."""
+        digest, nodes = self.locate(ref)
+        wait = not digest and not self._pullers.admits(ref.familiar(), asking, self._clock.monotonic())
+        return agent_pb2.LocateImageResponse(digest=digest, holders=self.holders(nodes), wait=wait)
+
+    def not_pulled(self, ref: ImageRef) -> None:
+        """A node could not get it from outside: the others try themselves, and say why they cannot."""
+        self._pullers.failed(ref.familiar(), self._clock.monotonic())
 
     def having(self, digest: str) -> Collection[str]:
         """Nodes that have an image, by the digest of its manifest."""

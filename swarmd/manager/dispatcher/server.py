@@ -70,12 +70,13 @@ class DispatcherServer(agent_pb2_grpc.DispatcherServicer):
         self, request: agent_pb2.LocateImageRequest, context: Any
     ) -> agent_pb2.LocateImageResponse:
         try:
-            peer.require(context, self._cluster_id())
-            dispatcher = self._leading()
-            digest, nodes = dispatcher.holdings.locate(image_ref.parse(request.ref))
+            caller = peer.require(context, self._cluster_id()).node_id
+            holdings, ref = self._leading().holdings, image_ref.parse(request.ref)
+            if request.failed:
+                holdings.not_pulled(ref)
+            return holdings.answer(ref, caller)
         except SwarmError as error:
             await errors.abort(context, error)
-        return agent_pb2.LocateImageResponse(digest=digest, holders=dispatcher.holdings.holders(nodes))
 
     async def LocateBlobs(  # noqa: N802
         self, request: agent_pb2.LocateBlobsRequest, context: Any

@@ -6,6 +6,7 @@ leader: what does the name mean, who has it ──► manifest ──► configu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -14,14 +15,19 @@ import grpc
 from swarmd.image.core.catalog import ImageInfo, kept_name
 from swarmd.image.core.manifest import read_manifest
 from swarmd.image.port import Content, Progress
+from swarmd.kit.clock import Clock
+from swarmd.kit.ids import random_fraction
 from swarmd.model import image_ref
-from swarmd.model.errors import NotFound, Unavailable
+from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.distribution import parts
 from swarmd.node.distribution.blobs import Blobs, silent
 from swarmd.node.distribution.core.choosing import Provider
 from swarmd.node.distribution.wire import provider_of
 from swarmd.rpc.errors import calling
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
+
+WAITS = 40
+"""Times that is asked again, about one and a half seconds apart, while others get an image from outside."""
 
 
 class LeaderChannel(Protocol):
@@ -60,6 +66,7 @@ class ImageFetcher:
         said: Callable[[str], None],
         *,
         arch: str,
+        clock: Clock,
         changed: Callable[[], None] = lambda: None,
         origin: Origin | None = None,
     ) -> None:
@@ -68,6 +75,7 @@ class ImageFetcher:
         self._leader = leader
         self._said = said
         self._arch = arch
+        self._clock = clock
         self._changed = changed
         self._origin = origin
 
@@ -83,7 +91,7 @@ class ImageFetcher:
             self._changed()
 
     async def _fetch(self, ref: str, progress: Progress) -> None:
-        located = await self._locate(ref)
+        located = await self._located(ref)
         if not located.digest:
             await self._from_origin(ref, progress)
             return
@@ -99,7 +107,12 @@ class ImageFetcher:
         if self._origin is None:
             raise NotFound(f"No such image: {image_ref.parse(ref).familiar()}")
         self._said(f"pulling image {ref}")
-        await self._origin.pull(ref, progress=progress)
+        try:
+            await self._origin.pull(ref, progress=progress)
+        except SwarmError:
+            with contextlib.suppress(SwarmError):
+                await self._locate(ref, failed=True)
+            raise
 
     async def _copy(self, ref: str, digest: str, holders: list[Provider], progress: Progress) -> None:
         content = self._images.content
@@ -109,11 +122,23 @@ class ImageFetcher:
             await self._blobs.ensure_blobs(digests, first=holders, progress=progress)
             await self._images.add(found.manifest, (kept_name(ref),), index=found.index)
 
-    async def _locate(self, ref: str) -> agent_pb2.LocateImageResponse:
+    async def _located(self, ref: str) -> agent_pb2.LocateImageResponse:
+        """Where it is.  While others are getting it from outside, they are waited for, but not for ever."""
+        located = await self._locate(ref)
+        if self._origin is None:
+            return located
+        for _ in range(WAITS):
+            if not located.wait:
+                break
+            await self._clock.sleep(1.0 + random_fraction())
+            located = await self._locate(ref)
+        return located
+
+    async def _locate(self, ref: str, *, failed: bool = False) -> agent_pb2.LocateImageResponse:
         stub = agent_pb2_grpc.DispatcherStub(self._leader())
         with calling():
             answer: agent_pb2.LocateImageResponse = await stub.LocateImage(
-                agent_pb2.LocateImageRequest(ref=ref), timeout=5
+                agent_pb2.LocateImageRequest(ref=ref, failed=failed), timeout=5
             )
         return answer
 

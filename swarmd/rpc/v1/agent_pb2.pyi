@@ -736,18 +736,23 @@ Global___NetworkSnapshot: _TypeAlias = NetworkSnapshot  # noqa: Y015
 
 @_typing.final
 class LocateImageRequest(_message.Message):
+    """failed: the caller could not get it from outside; nobody waits for it any more."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REF_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
+    failed: _builtins.bool
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
+        failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "ref", b"ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -780,11 +785,15 @@ Global___ImageHolder: _TypeAlias = ImageHolder  # noqa: Y015
 
 @_typing.final
 class LocateImageResponse(_message.Message):
+    """wait: nobody has it yet, but some nodes are getting it from outside: ask again in a moment."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: _builtins.int
     HOLDERS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
+    wait: _builtins.bool
     @_builtins.property
     def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageHolder]: ...
     def __init__(
@@ -792,10 +801,11 @@ class LocateImageResponse(_message.Message):
         *,
         digest: _builtins.str = ...,
         holders: _abc.Iterable[Global___ImageHolder] | None = ...,
+        wait: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "holders", b"holders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "holders", b"holders", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
