@@ -10,7 +10,7 @@ READY := .venv/.ready
 SYSTEM := deploy/setup/system
 DEMO := demo
 
-.PHONY: help setup demo demo-down test test-compose unit check fix proto constraints docs bench sim-raft nemesis clean
+.PHONY: help setup demo flask demo-down test test-compose unit check fix proto constraints docs bench sim-raft nemesis clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,10 @@ demo: ## a three-node swarm on this machine runs the lab and is left running (ro
 	@$(SYSTEM) --root demo python node demo
 	@$(MAKE) --silent $(READY)
 	@deploy/demo/lab.sh $(DEMO)
+
+flask: ## docs/examples-flask.md, command by command, on the demo's first node (root; "make demo" first)
+	@$(SYSTEM) --root flask python node flask
+	@SWARMCTL_CONTEXT=$(DEMO)-node1 deploy/lab/flask.sh
 
 demo-down: ## remove the demo's swarm (root)
 	@$(SYSTEM) --root demo-down python
@@ -81,6 +85,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_operating
 	@$(BIN)/python -m benchmarks.bench_exec
 	@$(BIN)/python -m benchmarks.bench_seal
+	@$(BIN)/python -m benchmarks.bench_build
 	@$(BIN)/python -m benchmarks.bench_store
 	@$(BIN)/python -m benchmarks.bench_images
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)

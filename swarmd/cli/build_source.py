@@ -59,7 +59,7 @@ def source(context: str, dockerfile: str | None) -> Iterator[Source]:
             yield Source(top, sys.stdin.buffer.read(), "Dockerfile", _ignored(top, None))
             return
         path = _dockerfile(top, dockerfile, inside=inside)
-        yield Source(top, _read(path), dockerfile or path.name, _ignored(top, path))
+        yield Source(top, _read(path), path.name, _ignored(top, path))
 
 
 def _directory(context: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import tarfile
 from collections.abc import AsyncIterator
@@ -54,6 +55,29 @@ async def test_a_build_makes_a_layer_of_each_step_and_knows_them_again(rig: Buil
     await rig.build(FLOW, context, changed, tags=("app:1",))
     assert changed.cached() == [True, True, False, False]
     assert rig.sent == ["lib/b.txt"]
+
+
+async def test_what_stands_last_is_all_that_a_change_of_it_makes_again(rig: BuildRig, tmp_path: Path) -> None:
+    """The Flask application of the introductions, with a pip that only writes a file."""
+    context = make_files(
+        tmp_path / "context", {"app.py": "Hello", "pip": ("#!/bin/sh\necho $* > /packages\n", 0o755)}
+    )
+    await rig.build("FROM busybox\nCOPY pip /bin/\n", context, tags=("python:3.11-slim",))
+    install, copy = "RUN pip install flask\n", "COPY app.py /app.py\n"
+    last = f'FROM python:3.11-slim\n{install}CMD ["python", "app.py"]\n{copy}'
+    first = f'FROM python:3.11-slim\n{copy}{install}CMD ["python", "app.py"]\n'
+    blobs = []
+    for text in ("Hello", "Good morning"):
+        make_files(context, {"app.py": text})
+        await rig.build(last, context, tags=("app",))
+        blobs.append(json.loads(rig.store.manifest("app"))["layers"])
+    assert blobs[0][:-1] == blobs[1][:-1]
+    assert blobs[0][-1] != blobs[1][-1]
+    await rig.build(first, context)
+    make_files(context, {"app.py": "Good evening"})
+    watch = Watched()
+    await rig.build(first, context, watch)
+    assert watch.cached() == [False, False]
 
 
 async def test_the_same_input_gives_the_same_image(rig: BuildRig, tmp_path: Path) -> None:
