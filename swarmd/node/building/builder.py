@@ -166,10 +166,8 @@ class Builder:
 
     async def usage(self) -> Usage:
         """What the build cache takes on disk."""
-        rows = await asyncio.to_thread(self.cache.rows)
-        layers = {row.outcome.layer.digest: row.size for row in rows if row.outcome.layer is not None}
         return Usage(
-            sum(layers.values()),
+            await asyncio.to_thread(self.cache.size),
             await asyncio.to_thread(self.spool.size),
             await asyncio.to_thread(self.mounts.size),
         )
