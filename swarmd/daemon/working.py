@@ -101,7 +101,7 @@ class Working:
             nursery=nursery,
             origin=machine.origin,
         )
-        self.blobs, fetcher = self._imaging.blobs, self._imaging.fetcher
+        self.blobs, self.fetcher = self._imaging.blobs, self._imaging.fetcher
         self.session = SessionClient(
             self._remotes,
             channels,
@@ -125,8 +125,8 @@ class Working:
             runtime=machine.runtime,
             network=machine.network,
             images=machine.images,
-            fetcher=fetcher,
-            mounting=Mounting(machine.images, fetcher, machine.volumes),
+            fetcher=self.fetcher,
+            mounting=Mounting(machine.images, self.fetcher, machine.volumes),
             devices=self._devices,
             facts=self._facts,
             prober=self._prober,

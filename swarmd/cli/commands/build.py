@@ -52,6 +52,7 @@ def build(context: str, dockerfile: str | None, **said: Any) -> None:
     """Build an image from a Dockerfile."""
     from swarmd.cli.build_cache import directories, give, take
     from swarmd.cli.build_context import BuildContext, memory_of
+    from swarmd.cli.build_registries import logins_for, push
     from swarmd.cli.build_source import source
 
     quiet = bool(said["quiet"])
@@ -61,10 +62,13 @@ def build(context: str, dockerfile: str | None, **said: Any) -> None:
         options = _options(said)
         options.dockerfile, options.dockerfile_name = found.dockerfile, found.name
         options.ignore.extend(files.patterns)
+        options.logins.extend(logins_for(found.dockerfile))
         take(client, directories(said["cache_from"], "src"))
         talk = _Talk(options, files, _show("quiet" if quiet else said["progress"]))
         done = talk.hold(client)
         give(client, directories(said["cache_to"], "dest"))
+        if said["push"]:
+            push(client, options.tags, quiet=quiet)
     if options.check:
         _tell_check(talk.warnings)
         return
@@ -195,9 +199,8 @@ def _options(said: dict[str, Any]) -> pb.BuildOptions:
         network=said["network"],
         secrets=[_secret(text) for text in said["secrets"]],
         check=bool(said["check"]),
-        push=bool(said["push"]),
     )
-    if options.push and not options.tags:
+    if said["push"] and not options.tags:
         raise CliError("tag is needed when pushing to registry: give it with --tag")
     return options
 
