@@ -21,12 +21,13 @@ from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.platform import normal_platform
 from swarmd.image.build.work import Failed
 from swarmd.image.kernel import goarch
+from swarmd.image.registry.core.auth import Credential
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Invalid, SwarmError
 from swarmd.node.building.builder import Builder, Request
 from swarmd.node.building.context import Context, Sent
-from swarmd.rpc import errors
+from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import build_pb2 as pb
 from swarmd.rpc.v1 import build_pb2_grpc, images_pb2
 
@@ -213,6 +214,11 @@ class _Call:
         output = pb.BuildOutput(vertex=vertex, stream=stream, data=data, at=self._clock.now())
         self.outgoing.put_nowait(pb.BuildResponse(output=output))
 
+    def progress(self, item: str, state: str, current: int = 0, total: int = 0) -> None:
+        """How base images come."""
+        told = pb.BuildProgress(item=item, state=state, current=current, total=total)
+        self.outgoing.put_nowait(pb.BuildResponse(progress=told))
+
     def _tell(self, vertex: pb.BuildVertex) -> None:
         told = pb.BuildResponse()
         told.vertex.CopyFrom(vertex)
@@ -239,6 +245,7 @@ def request_of(options: pb.BuildOptions) -> Request:
         fresh_all=options.no_cache,
         pull=options.pull,
         network=options.network or "default",
+        logins={one.host: codec.from_proto(Credential, one) for one in options.logins},
         secrets={one.id: one.value for one in options.secrets},
     )
 

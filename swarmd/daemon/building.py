@@ -4,24 +4,64 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 
 from swarmd import __version__
 from swarmd.api import build
 from swarmd.daemon.config import Config
+from swarmd.daemon.member import Member
+from swarmd.image.core.catalog import ImageInfo
+from swarmd.image.port import Progress
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Report
+from swarmd.model.errors import Denied, NotFound, Unavailable
 from swarmd.node.agent.core.container import NodeFacts
-from swarmd.node.building.bases import LocalBases
+from swarmd.node.building.bases import Logins
 from swarmd.node.building.builder import Builder
 from swarmd.node.building.running import Runner
 from swarmd.node.describe import describe, resolver_settings
 from swarmd.node.network.port import NetworkPort
 from swarmd.node.runtime.port import Runtime
 from swarmd.rpc.v1 import images_pb2
+
+
+class Fetched(Protocol):
+    """From its registry, as the user may who builds, or the swarm.  Raises SwarmError."""
+
+    async def __call__(self, ref: str, *, platform: str, logins: Logins, progress: Progress) -> ImageInfo: ...
+
+
+class _Elsewhere:
+    """Images that this node lacks: of other nodes of its swarm, else of registries."""
+
+    def __init__(self, images: ImageStore, member: Callable[[], Member | None], fetched: Fetched) -> None:
+        self._images = images
+        self._member = member
+        self._fetched = fetched
+
+    async def fetch(
+        self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
+    ) -> ImageInfo:
+        """Raises NotFound, Denied, Unavailable."""
+        member = self._member()
+        if member is not None and not newest and not self._has(ref):
+            try:
+                await member.working.fetcher.ensure(ref, progress=progress)
+                return self._images.resolve(ref)
+            except (NotFound, Denied, Unavailable):
+                pass  # the user's own log-in may help
+        return await self._fetched(ref, platform=platform, logins=logins, progress=progress)
+
+    def _has(self, ref: str) -> bool:
+        try:
+            self._images.resolve(ref)
+        except NotFound:
+            return False
+        return True
 
 
 class Building:
@@ -34,17 +74,20 @@ class Building:
         runtime: Runtime,
         images: ImageStore,
         network: Callable[[], NetworkPort | None],
+        member: Callable[[], Member | None],
+        fetched: Fetched,
         changed: Callable[[], None],
         report: Report,
     ) -> None:
         self._clock = clock
         self._changed = changed
         self._report = report
+        bases = _Elsewhere(images, member, fetched)
         runner = Runner(runtime, config.data / "containers", network, _facts, new_id)
         self.builder = Builder(
             images,
             runner,
-            LocalBases(images),
+            bases,
             clock,
             new_id,
             root=config.data / "build",

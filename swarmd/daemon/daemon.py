@@ -67,14 +67,11 @@ class Daemon:
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
         parts = (config, clock, self._runtime, self._images)
-        self._containers = Containers(
-            *parts, self._volumes, self._network, lambda: self._swarm.member, self._report
-        )
+        self._containers = Containers(*parts, self._volumes, self._network, self._in_swarm, self._report)
         changed = self._containers.images_changed
-        self._building = Building(*parts, self._network, changed, self._report)
-        self._outside = Registries(
-            config, self._images, clock, lambda: self._swarm.member, changed, self._report
-        )
+        self._outside = Registries(config, self._images, clock, self._in_swarm, changed, self._report)
+        places = (self._network, self._in_swarm, self._outside.fetched)
+        self._building = Building(*parts, *places, changed, self._report)
         disk = OnDisk(config.data)
         self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
         folder = BackupFolder(config.data, config.backup)
@@ -161,6 +158,9 @@ class Daemon:
             shutil.chown(self._config.socket, group=group)
         except (LookupError, OSError) as error:
             raise Invalid(f'socket_group "{group}" cannot be used: {error}') from error
+
+    def _in_swarm(self) -> Member | None:
+        return self._swarm.member
 
     def _network(self) -> NetworkPort | None:
         return self._swarm.machine.network if self._swarm.machine else None

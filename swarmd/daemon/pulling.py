@@ -14,6 +14,7 @@ from swarmd.api.registry import RegistryServer
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.daemon.registry_config import RegistryConfig
+from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.port import Progress
 from swarmd.image.registry.client import RegistryClient
 from swarmd.image.registry.core.auth import Credential
@@ -105,6 +106,15 @@ class Registries:
     async def check(self, host: str, login: Credential) -> str:
         """See :meth:`RegistryClient.check`."""
         return await self.client.check(host, login)
+
+    async def fetched(
+        self, ref: str, *, platform: str, logins: Mapping[str, Credential], progress: Progress
+    ) -> ImageInfo:
+        """An image for a build, as its registry has it now.  Raises SwarmError."""
+        who = self._login_of(logins)
+        info = await self.client.pull(ref, progress=progress, platform=platform, who=who)
+        self._changed()
+        return info
 
     # -- for tasks and services ------------------------------------------------------------------
 

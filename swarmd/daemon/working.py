@@ -102,7 +102,7 @@ class Working:
             policy=machine.config.data / "trust.json",
             origin=machine.origin,
         )
-        self.blobs, fetcher, self.admission = imaging.blobs, imaging.fetcher, imaging.admission
+        self.blobs, self.fetcher, self.admission = imaging.blobs, imaging.fetcher, imaging.admission
         self.session = SessionClient(
             self._remotes,
             channels,
@@ -126,8 +126,8 @@ class Working:
             runtime=machine.runtime,
             network=machine.network,
             images=machine.images,
-            fetcher=fetcher,
-            mounting=Mounting(machine.images, fetcher, machine.volumes),
+            fetcher=self.fetcher,
+            mounting=Mounting(machine.images, self.fetcher, machine.volumes),
             devices=self._devices,
             facts=self._facts,
             prober=self._prober,

@@ -21,7 +21,7 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
 from swarmd.node.agent.core.container import NodeFacts
-from swarmd.node.building.bases import LocalBases
+from swarmd.node.building.bases import Nowhere
 from swarmd.node.building.builder import Builder, Built, Request
 from swarmd.node.building.context import Context, Sent
 from swarmd.node.building.running import Runner
@@ -49,6 +49,9 @@ class Watched:
 
     def ended(self, vertex: int, *, cached: bool = False, error: str = "") -> None:
         self.states[self.names[vertex]] = error or ("cached" if cached else "done")
+
+    def progress(self, item: str, state: str, current: int = 0, total: int = 0) -> None:
+        return
 
     def output(self, vertex: int, stream: int, data: bytes) -> None:
         name = self.names[vertex]
@@ -179,7 +182,7 @@ async def building(base: Path) -> AsyncIterator[BuildRig]:
         builder = Builder(
             store,
             runner,
-            LocalBases(store),
+            Nowhere(),
             SystemClock(),
             new_id,
             root=base / "data" / "build",

@@ -68,6 +68,9 @@ class Silent:
         self.cached[self.names[vertex]] = cached
         self.errors[self.names[vertex]] = error
 
+    def progress(self, item: str, state: str, current: int = 0, total: int = 0) -> None:
+        return
+
     def output(self, vertex: int, stream: int, data: bytes) -> None:
         return
 

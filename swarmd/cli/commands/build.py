@@ -52,6 +52,7 @@ def build(context: str, dockerfile: str | None, **said: Any) -> None:
     """Build an image from a Dockerfile."""
     from swarmd.cli.build_cache import directories, give, take
     from swarmd.cli.build_context import BuildContext, memory_of
+    from swarmd.cli.build_registries import logins_for, push
     from swarmd.cli.build_source import source
 
     quiet = bool(said["quiet"])
@@ -61,14 +62,20 @@ def build(context: str, dockerfile: str | None, **said: Any) -> None:
         options = _options(said)
         options.dockerfile, options.dockerfile_name = found.dockerfile, found.name
         options.ignore.extend(files.patterns)
+        options.logins.extend(logins_for(found.dockerfile))
         take(client, directories(said["cache_from"], "src"))
         talk = _Talk(options, files, _show("quiet" if quiet else said["progress"]))
         done = talk.hold(client)
         give(client, directories(said["cache_to"], "dest"))
+        if said["push"]:
+            push(client, options.tags, quiet=quiet)
     if options.check:
-        click.echo("Check complete, no warnings found." if not talk.warnings else "")
-        session.fail_if(talk.warnings)
+        _tell_check(talk.warnings)
         return
+    if talk.warnings and not quiet:
+        session.warn(
+            "\n".join([f" {_counted(talk.warnings)} found:", *(f" - {one}" for one in talk.warnings)])
+        )
     if said["iidfile"]:
         Path(said["iidfile"]).write_text(done.id)
     if quiet:
@@ -127,9 +134,7 @@ class _Talk:
             self._needed.put(event.needed.numbers)
         elif kind == "warning":
             one = event.warning
-            self.warnings.append(f"WARN: {one.rule} (line {one.line}): {one.message}")
-            if not self._options.check:
-                session.warn(self.warnings[-1])
+            self.warnings.append(f"{one.rule}: {one.message} (line {one.line})")
         elif kind == "failure":
             self._problem = CliError(failure_text(event.failure, self._steps))
 
@@ -146,6 +151,20 @@ class _Talk:
                     yield pb.BuildRequest(files=files)
         except CliError as error:
             self._problem = error  # the stream ends here, and with it the build
+
+
+def _counted(warnings: Sequence[str]) -> str:
+    return f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+
+
+def _tell_check(warnings: Sequence[str]) -> None:
+    """Raises CliError when there are any."""
+    if not warnings:
+        click.echo("Check complete, no warnings found.")
+        return
+    verb = "has" if len(warnings) == 1 else "have"
+    click.echo(f"Check complete, {_counted(warnings)} {verb} been found!\n")
+    session.fail_if([f"WARNING: {one}" for one in warnings])
 
 
 def _show(progress: str) -> Show:
@@ -180,9 +199,8 @@ def _options(said: dict[str, Any]) -> pb.BuildOptions:
         network=said["network"],
         secrets=[_secret(text) for text in said["secrets"]],
         check=bool(said["check"]),
-        push=bool(said["push"]),
     )
-    if options.push and not options.tags:
+    if said["push"] and not options.tags:
         raise CliError("tag is needed when pushing to registry: give it with --tag")
     return options
 

@@ -105,10 +105,18 @@ class Cache:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM steps ORDER BY used DESC, key").fetchall()
         return [_row(row) for row in rows]
 
+    def size(self) -> int:
+        """Bytes of the layers."""
+        with self._lock:
+            total = "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT digest, size FROM steps)"
+            return int(self._database.execute(total).fetchone()[0])
+
     def prune(self, *, before: float = _NEVER, keep: int = -1, everything: bool = False) -> Pruned:
         """Forget what was last used before then, and the oldest until ``keep`` bytes are left (-1: any)."""
+        left = self.size()
+        if not everything and before <= 0 and (keep < 0 or left <= keep):
+            return Pruned((), 0)
         gone: list[CacheRow] = []
-        left = sum({row.outcome.layer.digest: row.size for row in self.rows() if row.outcome.layer}.values())
         for row in reversed(self.rows()):
             if everything or row.used < before or 0 <= keep < left:
                 gone.append(row)

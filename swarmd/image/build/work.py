@@ -72,6 +72,10 @@ class Watch(Protocol):
 
     def ended(self, vertex: int, *, cached: bool = False, error: str = "") -> None: ...
 
+    def progress(self, item: str, state: str, current: int = 0, total: int = 0) -> None:
+        """How images come that are fetched."""
+        ...
+
     def output(self, vertex: int, stream: int, data: bytes) -> None:
         """What a program wrote: 1 standard output, 2 standard error."""
         ...

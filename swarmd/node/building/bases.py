@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -13,28 +14,33 @@ from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.core.config import ConfigDocument, ImageConfig, read_config, write_config
 from swarmd.image.core.manifest import read_manifest
 from swarmd.image.kernel import goarch
-from swarmd.image.port import Layer
+from swarmd.image.port import Layer, Progress
+from swarmd.image.registry.core.auth import Credential
 from swarmd.image.store import ImageStore
 from swarmd.model.errors import NotFound
 
+Logins = Mapping[str, Credential]
+"""By host."""
+
 
 class Bases(Protocol):
-    """Where images come from."""
+    """Where images come from that this node lacks, or has for another platform."""
 
-    async def image(self, ref: str, platform: str, *, pull: bool) -> ImageInfo:
-        """One that is here, or is fetched; with ``pull`` whatever is newest.  Raises NotFound."""
+    async def fetch(
+        self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
+    ) -> ImageInfo:
+        """``newest``: as its registry has it now.  Raises NotFound, Denied, Unavailable."""
         ...
 
 
-class LocalBases:
-    """Only images that this node holds."""
+class Nowhere:
+    """There is nobody to ask."""
 
-    def __init__(self, store: ImageStore) -> None:
-        self._store = store
-
-    async def image(self, ref: str, platform: str, *, pull: bool) -> ImageInfo:
-        """Raises NotFound: there is no registry to ask."""
-        return self._store.resolve(ref)
+    async def fetch(
+        self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
+    ) -> ImageInfo:
+        """Raises NotFound."""
+        raise NotFound(f"No such image: {ref}")
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -48,8 +54,19 @@ class Resolved(msgspec.Struct, frozen=True):
 class Images:
     """The images of one build, each resolved once."""
 
-    def __init__(self, store: ImageStore, bases: Bases, *, platform: str, pull: bool) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        bases: Bases,
+        *,
+        platform: str,
+        pull: bool,
+        logins: Logins,
+        progress: Progress,
+    ) -> None:
         self._store = store
+        self._logins = logins
+        self._progress = progress
         self._bases = bases
         self._platform = platform
         self._pull = pull
@@ -60,9 +77,24 @@ class Images:
         """By name.  Raises NotFound, and what fetching fails with."""
         name = (ref, platform or self._platform)
         if name not in self._found:
-            info = await self._bases.image(ref, name[1], pull=self._pull)
-            self._found[name] = await asyncio.to_thread(self._read, info)
+            self._found[name] = await self._here(ref, name[1]) or await self._fetched(ref, name[1])
         return self._found[name]
+
+    async def _here(self, ref: str, platform: str) -> Resolved | None:
+        """One that this node holds, if that will do."""
+        if self._pull:
+            return None
+        try:
+            found = await asyncio.to_thread(self._read, self._store.resolve(ref))
+        except NotFound:
+            return None
+        return found if _is_for(found.document.platform, platform) else None
+
+    async def _fetched(self, ref: str, platform: str) -> Resolved:
+        info = await self._bases.fetch(
+            ref, platform, newest=self._pull, logins=self._logins, progress=self._progress
+        )
+        return await asyncio.to_thread(self._read, info)
 
     async def begun(self, ref: str, platform: str) -> Begun:
         """What a stage begins with."""
@@ -106,3 +138,8 @@ class Images:
             for layer, diff_id in zip(manifest.layers, document.diff_ids, strict=True)
         )
         return Resolved(info, document, layers)
+
+
+def _is_for(has: str, wanted: str) -> bool:
+    """Whether an image of one platform (``os/architecture[/variant]``) will do for another."""
+    return has.split("/")[:2] == wanted.split("/")[:2]

@@ -25,11 +25,12 @@ from swarmd.image.build.solver import Solver
 from swarmd.image.build.work import Limits, Staged, Watch, Wish
 from swarmd.image.core.catalog import ImageInfo, tag_name
 from swarmd.image.core.config import History, ImageConfig, write_config
+from swarmd.image.port import Progress
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.trees import remove_tree
-from swarmd.node.building.bases import Bases, Images
+from swarmd.node.building.bases import Bases, Images, Logins
 from swarmd.node.building.carrying import export_cache, import_cache
 from swarmd.node.building.context import Context
 from swarmd.node.building.hands import BuildHands, Means
@@ -53,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     pull: bool = False
     network: str = "default"
     secrets: Secrets = {}
+    logins: Logins = {}
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -131,7 +133,7 @@ class Builder:
 
     async def check(self, request: Request) -> tuple[Warned, ...]:
         """What the rules say, without building.  Raises Invalid, NotFound."""
-        images = Images(self._store, self._bases, platform=request.options.platform, pull=request.pull)
+        images = self._images(request, _silent)
         return (await self.plan(parse(request.dockerfile), request, images)).warnings
 
     async def build(
@@ -144,7 +146,7 @@ class Builder:
         """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image."""
         dockerfile = parse(request.dockerfile)
         options = request.options
-        images = Images(self._store, self._bases, platform=options.platform, pull=request.pull)
+        images = self._images(request, watch.progress)
         made = await self.plan(dockerfile, request, images)
         warn(made.warnings)
         clamp = options.epoch()
@@ -164,12 +166,20 @@ class Builder:
         await asyncio.to_thread(self.spool.prune, before=0.0, keep=KEEP)
         return built
 
+    def _images(self, request: Request, progress: Progress) -> Images:
+        return Images(
+            self._store,
+            self._bases,
+            platform=request.options.platform,
+            pull=request.pull,
+            logins=request.logins,
+            progress=progress,
+        )
+
     async def usage(self) -> Usage:
         """What the build cache takes on disk."""
-        rows = await asyncio.to_thread(self.cache.rows)
-        layers = {row.outcome.layer.digest: row.size for row in rows if row.outcome.layer is not None}
         return Usage(
-            sum(layers.values()),
+            await asyncio.to_thread(self.cache.size),
             await asyncio.to_thread(self.spool.size),
             await asyncio.to_thread(self.mounts.size),
         )
@@ -242,6 +252,10 @@ class Builder:
 
 def _stamped(at: float, clamp: float | None) -> float:
     return at if clamp is None else min(at, clamp)
+
+
+def _silent(item: str, state: str, current: int = 0, total: int = 0) -> None:
+    """Nobody is told."""
 
 
 def _is_fresh(stage: Stage, request: Request) -> bool:

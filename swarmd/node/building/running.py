@@ -16,7 +16,7 @@ import msgspec
 from swarmd.image.build.core.excerpt import command_line
 from swarmd.image.build.core.graph import Run
 from swarmd.kit.ids import NewId
-from swarmd.model.errors import Invalid, Refused
+from swarmd.model.errors import Invalid, NotFound, Refused
 from swarmd.model.spec import ContainerSpec
 from swarmd.node.agent.core.container import PATH, NodeFacts
 from swarmd.node.agent.core.etc_files import files
@@ -116,7 +116,8 @@ class Runner:
         state = self._runtime.inspect(container_id)
         if state is not None and state.status != "exited":
             await self._runtime.stop(container_id, grace=0.0)
-        await self._runtime.remove(container_id)
+        with contextlib.suppress(NotFound):  # this node leaves its swarm, and removed it
+            await self._runtime.remove(container_id)
         network = self._network()
         if network is not None:
             await network.detach(container_id)
@@ -126,6 +127,9 @@ class Runner:
         mode = "host" if network == "default" and self._network() is None else network
         facts = self._facts()
         hostname = facts.hostname if mode == "host" else _HOSTNAME
+        shown = files(ContainerSpec(), hostname, facts.resolv_conf)
+        if mode == "host":  # there a resolver of the node itself can be reached
+            shown = msgspec.structs.replace(shown, resolv_conf=facts.resolv_conf)
         env = step.env if any(one.startswith("PATH=") for one in step.env) else (PATH, *step.env)
         return ContainerConfig(
             id=self._new_id(),
@@ -136,7 +140,7 @@ class Runner:
             user=step.user,
             hostname=hostname,
             mounts=place.mounts,
-            files=files(ContainerSpec(), hostname, facts.resolv_conf),
+            files=shown,
             labels={LABEL: ""},
             network_mode="" if mode == "default" else mode,
             # A layer holds the numbers of its owners as the container sees them.

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from swarmd.rpc.v1 import registry_pb2 as _registry_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -107,8 +108,8 @@ class BuildOptions(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
-    PUSH_FIELD_NUMBER: _builtins.int
     IGNORE_FIELD_NUMBER: _builtins.int
+    LOGINS_FIELD_NUMBER: _builtins.int
     dockerfile: _builtins.bytes
     dockerfile_name: _builtins.str
     target: _builtins.str
@@ -117,7 +118,6 @@ class BuildOptions(_message.Message):
     pull: _builtins.bool
     network: _builtins.str
     check: _builtins.bool
-    push: _builtins.bool
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -130,6 +130,8 @@ class BuildOptions(_message.Message):
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___BuildSecret]: ...
     @_builtins.property
     def ignore(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def logins(self) -> _containers.RepeatedCompositeFieldContainer[_registry_pb2.RegistryLogin]: ...
     def __init__(
         self,
         *,
@@ -146,12 +148,12 @@ class BuildOptions(_message.Message):
         network: _builtins.str = ...,
         secrets: _abc.Iterable[Global___BuildSecret] | None = ...,
         check: _builtins.bool = ...,
-        push: _builtins.bool = ...,
         ignore: _abc.Iterable[_builtins.str] | None = ...,
+        logins: _abc.Iterable[_registry_pb2.RegistryLogin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_args", b"build_args", "check", b"check", "dockerfile", b"dockerfile", "dockerfile_name", b"dockerfile_name", "ignore", b"ignore", "labels", b"labels", "network", b"network", "no_cache", b"no_cache", "no_cache_filter", b"no_cache_filter", "platform", b"platform", "pull", b"pull", "push", b"push", "secrets", b"secrets", "tags", b"tags", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["build_args", b"build_args", "check", b"check", "dockerfile", b"dockerfile", "dockerfile_name", b"dockerfile_name", "ignore", b"ignore", "labels", b"labels", "logins", b"logins", "network", b"network", "no_cache", b"no_cache", "no_cache_filter", b"no_cache_filter", "platform", b"platform", "pull", b"pull", "secrets", b"secrets", "tags", b"tags", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,14 +444,14 @@ Global___NeededFiles: _TypeAlias = NeededFiles  # noqa: Y015
 
 @_typing.final
 class BuildProgress(_message.Message):
+    """Of an image that is fetched, in Docker's words.  total: bytes, 0 = not known."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
-    VERTEX_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CURRENT_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
-    vertex: _builtins.int
     item: _builtins.str
     state: _builtins.str
     current: _builtins.int
@@ -457,7 +459,6 @@ class BuildProgress(_message.Message):
     def __init__(
         self,
         *,
-        vertex: _builtins.int = ...,
         item: _builtins.str = ...,
         state: _builtins.str = ...,
         current: _builtins.int = ...,
@@ -465,7 +466,7 @@ class BuildProgress(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "item", b"item", "state", b"state", "total", b"total", "vertex", b"vertex"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "item", b"item", "state", b"state", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
