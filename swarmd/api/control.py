@@ -22,6 +22,7 @@ from swarmd.control.registry import Registry
 from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
+from swarmd.control.trust import Trusts
 from swarmd.model.errors import SwarmError
 from swarmd.model.objects import Node, Service
 from swarmd.model.spec import ClusterSpec, ServiceSpec
@@ -50,6 +51,7 @@ class UseCases(msgspec.Struct, frozen=True):
     snapshots: Snapshots
     registry: Registry
     preloading: Preloading
+    trust: Trusts
 
 
 class ControlServer(ImageCalls, control_pb2_grpc.ControlServicer):
@@ -189,9 +191,8 @@ class ControlServer(ImageCalls, control_pb2_grpc.ControlServicer):
 
     async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Any) -> pb.RemoveNodeResponse:
         async def answer() -> pb.RemoveNodeResponse:
-            return pb.RemoveNodeResponse(
-                id=await self._cases().nodes.remove(request.ref, force=request.force)
-            )
+            node_id = await self._cases().nodes.remove(request.ref, force=request.force)
+            return pb.RemoveNodeResponse(id=node_id)
 
         return await _answer(context, answer)
 

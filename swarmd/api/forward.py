@@ -17,7 +17,7 @@ import grpc
 import msgspec
 
 from swarmd.api import reading
-from swarmd.api.reading import ANYWHERE, CONTROL, STREAMS
+from swarmd.api.reading import ANYWHERE, PASSED_ON, STREAMS
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Interrupted, until
 from swarmd.model.errors import NotManager, OutcomeUnknown, SwarmError, Unavailable
@@ -94,7 +94,7 @@ class Forwarding(grpc.aio.ServerInterceptor):
         """The method's own handler, wrapped when only the leader may answer it."""
         method: str = details.method
         handler = await continuation(details)
-        if handler is None or not method.startswith(CONTROL) or method in ANYWHERE:
+        if handler is None or not method.startswith(PASSED_ON) or method in ANYWHERE:
             return handler
         if method in STREAMS:
             return self._streaming(method, handler)

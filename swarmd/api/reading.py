@@ -17,7 +17,11 @@ from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
 from swarmd.store.raft.port import NO_LEADER, RaftStatus
 
 CONTROL = "/swarmd.rpc.v1.Control/"
-READS = (CONTROL + "Get", CONTROL + "List")
+TRUST = "/swarmd.rpc.v1.Trust/"
+PASSED_ON = (CONTROL, TRUST)
+"""Services whose calls only the leader can answer, but for the reads below."""
+
+READS = tuple(service + verb for service in PASSED_ON for verb in ("Get", "List"))
 STREAMS = frozenset({CONTROL + "Logs", CONTROL + "SaveSnapshot", CONTROL + "PreloadImage"})
 ANYWHERE = frozenset({CONTROL + "Watch"})
 """Answered by whichever manager is asked, as far as it is."""

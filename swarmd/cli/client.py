@@ -19,9 +19,11 @@ from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
 from swarmd.rpc.v1.control_pb2_grpc import ControlStub
 from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
 from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub, TrustStub
 
 CONTROL_SECONDS = 30.0
 NODE_SECONDS = 90.0
+SCAN_SECONDS = 1800.0
 KIND_KEY = "swarmd-kind"
 _UNLIMITED = (
     "Logs",
@@ -65,6 +67,8 @@ class Client:
         self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
         self.images = cast(ImagesStub, _Lane(ImagesStub(channel), host, NODE_SECONDS))
         self.builder = cast(BuilderStub, _Lane(BuilderStub(channel), host, NODE_SECONDS))
+        self.trust = cast(TrustStub, _Lane(TrustStub(channel), host, CONTROL_SECONDS, warn_of_age))
+        self.scanner = cast(ScannerStub, _Lane(ScannerStub(channel), host, SCAN_SECONDS))
         self._sessions = ContainersStub(channel)
         self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
 

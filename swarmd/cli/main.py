@@ -33,6 +33,7 @@ _COMMANDS = {
     "builder": "swarmd.cli.commands.builder:group",
     "registry": "swarmd.cli.commands.swarm_images:registry",
     "volume": "swarmd.cli.commands.volume:group",
+    "trust": "swarmd.cli.commands.trust:group",
     "events": "swarmd.cli.commands.events:events",
     "run": "swarmd.cli.commands.container_run:run",
     "create": "swarmd.cli.commands.container_run:create",

@@ -52,6 +52,16 @@ async def kept_elsewhere(ref: image_ref.ImageRef) -> str:
     return ""
 
 
+class Admit(Protocol):
+    """Raises Refused for an image that the swarm's rules do not let run."""
+
+    async def __call__(self, ref: image_ref.ImageRef) -> None: ...
+
+
+async def admit_all(ref: image_ref.ImageRef) -> None:
+    """Where there are no rules."""
+
+
 class Services:
     """The use cases; runs on the leader."""
 
@@ -62,18 +72,21 @@ class Services:
         new_id: NewId,
         locate: Callable[[], Locator],
         keep: Keep = kept_elsewhere,
+        admit: Admit = admit_all,
     ) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
         self._locate = locate
         self._keep = keep
+        self._admit = admit
 
     async def create(self, spec: ServiceSpec, *, resolve_image: bool) -> tuple[Service, list[str]]:
         """A new service; answers it and the warnings to show."""
         validate.service(spec)
         ports.check(spec.ports, self._allocations())
         spec, warnings = self._resolved(spec, resolve=resolve_image)
+        await self._admit(_image(spec))
         warnings += await self._kept(spec)
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
         await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
@@ -88,10 +101,12 @@ class Services:
         validate.service(spec)
         ports.check(spec.ports, self._allocations(), own=current.id)
         warnings: list[str] = []
-        if image_ref.parse(spec.template.container.image) != image_ref.parse(
-            current.spec.template.container.image
-        ):
+        moves = _image(spec) != _image(current.spec)
+        if moves:
             spec, warnings = self._resolved(spec, resolve=resolve_image)
+        if spec.template != current.spec.template:
+            await self._admit(_image(spec))
+        if moves:
             warnings += await self._kept(spec)
         fresh = replace(
             current,
@@ -112,6 +127,7 @@ class Services:
             raise Refused(f"service {ref} does not have a previous spec")
         previous = current.previous_spec
         ports.check(previous.ports, self._allocations(), own=current.id)
+        await self._admit(_image(previous))
         fresh = replace(
             current,
             spec=previous,
@@ -205,6 +221,10 @@ class Services:
             ),
             *(Delete(PortAllocation, row.id, row.version) for row in taken if row.id not in wanted),
         ]
+
+
+def _image(spec: ServiceSpec) -> image_ref.ImageRef:
+    return image_ref.parse(spec.template.container.image)
 
 
 def _version(service: Service) -> SpecVersion:

@@ -54,7 +54,7 @@ class Containers:
         self._report = report
         self._about = describe(__version__, {})
         self._nursery = Nursery(report)
-        maker = Maker(runtime, images, volumes, network, self._facts)
+        maker = Maker(runtime, images, volumes, network, self._facts, self._admit)
         self.keeper = Keeper(runtime, maker, Shelf(config.data), clock, self._nursery)
         self._committer = Committer(
             runtime,
@@ -149,6 +149,12 @@ class Containers:
     def _spec_of(self, task_id: str) -> ContainerSpec | None:
         member = self._member()
         return member.working.worker.spec_of(task_id) if member is not None else None
+
+    async def _admit(self, ref: str, digest: str) -> None:
+        """A node of a swarm keeps its rules for single containers, too."""
+        member = self._member()
+        if member is not None:
+            await member.working.admission.check(ref, digest)
 
     def _image_of(self, container_id: str) -> str:
         record = self.keeper.get(container_id)

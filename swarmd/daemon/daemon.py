@@ -15,6 +15,8 @@ from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
+from swarmd.api.scanner import ScannerServer
+from swarmd.api.trust import TrustServer
 from swarmd.daemon.building import Building
 from swarmd.daemon.config import Config
 from swarmd.daemon.containers import Containers
@@ -39,7 +41,7 @@ from swarmd.node.network.shell import Network
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc, trust_pb2_grpc
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
@@ -129,6 +131,8 @@ class Daemon:
         images_pb2_grpc.add_ImagesServicer_to_server(
             self._containers.images_server(self._building.cache), server
         )
+        trust_pb2_grpc.add_ScannerServicer_to_server(ScannerServer(self._images, self._clock), server)
+        trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: self._use_cases().trust), server)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._config.socket.unlink(missing_ok=True)

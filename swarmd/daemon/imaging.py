@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
 from swarmd.daemon.state import NodeMemory
+from swarmd.daemon.trusting import admission
 from swarmd.image.kernel import goarch
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import SwarmError
+from swarmd.node.admission import Admitted
 from swarmd.node.agent.fetch import ImageFetcher, Origin
 from swarmd.node.agent.session import SessionClient
 from swarmd.node.distribution.blobs import Blobs
@@ -22,7 +25,10 @@ from swarmd.rpc.v1 import agent_pb2
 
 
 class Imaging:
-    """``session`` and ``memory``: of this node at the moment; ``origin``: outside registries."""
+    """``session`` and ``memory``: of this node at the moment; ``origin``: outside registries.
+
+    ``policy``: where it is remembered what images must be.
+    """
 
     def __init__(
         self,
@@ -33,6 +39,7 @@ class Imaging:
         memory: Callable[[], NodeMemory],
         clock: Clock,
         nursery: Nursery,
+        policy: Path,
         origin: Origin | None = None,
     ) -> None:
         self._images = images
@@ -50,7 +57,8 @@ class Imaging:
             clock=clock,
             fraction=random_fraction,
         )
-        self.fetcher = ImageFetcher(
+        self.admission = admission(policy, images, lambda: session().leader_channel(), clock)
+        fetcher = ImageFetcher(
             images,
             self.blobs,
             lambda: session().leader_channel(),
@@ -59,6 +67,7 @@ class Imaging:
             changed=self._changed,
             origin=origin,
         )
+        self.fetcher = Admitted(fetcher, self.admission)
 
     def inventory(self) -> agent_pb2.ImageInventory:
         """What images are here, by name, and those without one by digest."""

@@ -26,6 +26,7 @@ from swarmd.daemon.locking import Locking
 from swarmd.daemon.succession import Succession
 from swarmd.daemon.terms import Terms
 from swarmd.daemon.tools.backups import BackupFolder, Saving
+from swarmd.daemon.trusting import trusts
 from swarmd.image.port import Content
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
@@ -95,6 +96,7 @@ class Managing:
         self._on_left = on_left
         self._recheck = recheck
         self._takes_part = False
+        self._content = content
         self._nursery = Nursery(self._report)
         self._log = structlog.get_logger()
         self._state = StoreState()
@@ -342,13 +344,21 @@ class Managing:
     # -- use cases -------------------------------------------------------------------------------
 
     def _use_cases(self) -> UseCases:
+        trust = trusts(self.store, self._clock, self._locator, self._content)
         return UseCases(
             store=self.store,
             clusters=Clusters(self.store, self._new_id),
             tokens=Tokens(self.store, self._clock, self._new_id),
             authorities=Authorities(self.store, self._clock),
             nodes=Nodes(self.store, self._clock, self._group),
-            services=Services(self.store, self._clock, self._new_id, self._locator, self.keeping.keep_image),
+            services=Services(
+                self.store,
+                self._clock,
+                self._new_id,
+                self._locator,
+                self.keeping.keep_image,
+                trust.admit,
+            ),
             logs=Logs(self.store, self._read_log, self._report),
             snapshots=Snapshots(
                 self.store, self.raft.read_index, lambda: self.raft.status().epoch, self._clock
@@ -359,6 +369,7 @@ class Managing:
                 preloads=lambda: self.term.dispatcher.holdings.preloads if self.term else None,
                 pin=lambda ref: self._locator()(ref),
             ),
+            trust=trust,
         )
 
     def _group(self) -> Group:

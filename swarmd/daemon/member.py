@@ -25,6 +25,7 @@ from swarmd.daemon.moving import today
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.tools.backups import BackupFolder
+from swarmd.daemon.trusting import policy_of
 from swarmd.daemon.working import Machine, Working
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, caught
@@ -241,7 +242,8 @@ class Member:
             raise
 
     async def _told(self, info: agent_pb2.SessionInfo) -> None:
-        """Follow what the leader says of roots, certificate and role."""
+        """Follow what the leader says of images, roots, certificate and role."""
+        self.working.admission.follow(policy_of(info))
         if self._certificate.trust(info.root_ca):
             self._show_certificate()
             self.working.session.certificate_changed()

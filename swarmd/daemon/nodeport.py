@@ -15,6 +15,7 @@ from swarmd.api.guard import Guard, node_port_check
 from swarmd.api.open_calls import OpenCalls, certificate_check
 from swarmd.api.reading import Here
 from swarmd.api.registry_names import RegistryNamesServer
+from swarmd.api.trust import EvidenceServer, TrustServer
 from swarmd.control.registry import Registry
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -27,7 +28,7 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
 from swarmd.node.peer import Keep, NodePeerServer, TaskLogs
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, containers_pb2_grpc, control_pb2_grpc
+from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, containers_pb2_grpc, control_pb2_grpc, trust_pb2_grpc
 from swarmd.store.store import Store
 
 
@@ -77,6 +78,10 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     containers = ContainerServer(parts.containers, parts.clock, remote=True)
     containers_pb2_grpc.add_NodeContainersServicer_to_server(containers, server)
     control_pb2_grpc.add_ControlServicer_to_server(ControlServer(parts.use_cases), server)
+    trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: parts.use_cases().trust), server)
+    trust_pb2_grpc.add_TrustEvidenceServicer_to_server(
+        EvidenceServer(lambda: parts.use_cases().trust), server
+    )
     dispatcher = DispatcherServer(
         cluster_id=parts.cluster_id,
         current=parts.dispatcher,

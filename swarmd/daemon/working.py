@@ -88,15 +88,16 @@ class Working:
         self._configured = 0
         self._session_task: asyncio.Task[object] | None = None
         self._mesh_file = MeshFile(machine.config.data / "mesh.json")
-        self._imaging = Imaging(
+        self._imaging = imaging = Imaging(
             machine.images,
             channels,
             session=lambda: self.session,
             memory=memory,
             clock=machine.clock,
             nursery=nursery,
+            policy=machine.config.data / "trust.json",
         )
-        self.blobs, fetcher = self._imaging.blobs, self._imaging.fetcher
+        self.blobs, fetcher, self.admission = imaging.blobs, imaging.fetcher, imaging.admission
         self.session = SessionClient(
             self._remotes,
             channels,

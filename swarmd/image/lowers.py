@@ -46,7 +46,7 @@ def _walk(fd: int, parts: tuple[bytes, ...]) -> tuple[int, bool | None]:
     """
     opaque = False
     for depth, part in enumerate(parts):
-        opaque = opaque or _is_opaque(fd)
+        opaque = opaque or is_opaque(fd)
         try:
             seen = os.stat(part, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -68,7 +68,8 @@ def is_whiteout(seen: os.stat_result) -> bool:
     return stat.S_ISCHR(seen.st_mode) and seen.st_rdev == 0
 
 
-def _is_opaque(fd: int) -> bool:
+def is_opaque(fd: int) -> bool:
+    """Whether a directory hides what lower layers have in it."""
     try:
         return os.getxattr(fd, OPAQUE) == b"y"
     except OSError:

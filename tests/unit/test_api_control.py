@@ -43,6 +43,7 @@ class Leader(Bed):
             snapshots=Snapshots(self.store, self.confirmed, lambda: 3, self.clock),
             registry=self.registry,
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
+            trust=self.trust,
         )
 
     async def confirmed(self) -> None:

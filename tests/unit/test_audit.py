@@ -50,7 +50,9 @@ def filled(message: Message, mark: str) -> Any:
             count += 1
             text = f"{mark}{count:03d}"
             if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                getattr(part, field.name)[f"key{count}"] = text
+                value_of = field.message_type.fields_by_name["value"]
+                is_text = value_of.type == value_of.TYPE_STRING
+                getattr(part, field.name)[f"key{count}"] = text if is_text else count
             elif field.message_type is not None:
                 fill(getattr(part, field.name).add() if field.is_repeated else getattr(part, field.name))
             elif field.type in (field.TYPE_STRING, field.TYPE_BYTES):

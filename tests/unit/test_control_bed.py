@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from swarmd.control.registry import Registry
 from swarmd.control.services import Locator, Services
+from swarmd.control.trust import Trusts
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Row, Service, Task, TaskStatus
 from swarmd.model.replace import replace
@@ -88,7 +89,8 @@ class Bed:
         self.proposer = Interposing(self.state)
         self.store = Store(self.state, self.proposer, self.clock)
         self.images: ImageRefs = {}
-        self.services = Services(self.store, self.clock, self.new_id, self._locator)
+        self.trust = Trusts(self.store, self.clock, self._locator)
+        self.services = Services(self.store, self.clock, self.new_id, self._locator, admit=self.trust.admit)
         self.registry = Registry(
             self.store, self.clock, domains=("localhost:5000", "127.0.0.1:5000"), spread=self._spread
         )

@@ -121,6 +121,7 @@ class Port(Bed):
             snapshots=Snapshots(self.store, lambda: asyncio.sleep(0), lambda: 1, self.clock),
             registry=self.registry,
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
+            trust=self.trust,
         )
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(

@@ -25,7 +25,10 @@ _DANGLING = "WARNING! This will remove all dangling images."
 _UNUSED = "WARNING! This will remove all images without at least one container associated to them."
 
 
-@click.group("image", cls=Group)
+_ELSEWHERE = {"sbom": "swarmd.cli.commands.scan:sbom", "scan": "swarmd.cli.commands.scan:scan"}
+
+
+@click.group("image", cls=Group, lazy=_ELSEWHERE)
 def group() -> None:
     """Manage images of this node."""
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from swarmd.kit.clock import Clock
+from swarmd.manager.dispatcher import trust
 from swarmd.manager.dispatcher.certificates import Certificates
 from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
@@ -199,6 +200,8 @@ class Dispatcher:
             gossip_also=[cluster.gossip_change.key] if cluster.gossip_change else [],
             root_ca=issuing.trusted(cluster),
             wanted_issuer=self._wanted_issuer(node_id),
+            trust_rules=trust.rules(self._store),
+            trust_keys=trust.keys(self._store),
         )
         for seed in (node for node in nodes if node.id != node_id and node.status.address):
             info.seeds.add(node_id=seed.id, address=seed.status.address)
@@ -220,7 +223,7 @@ class Dispatcher:
             self._react(events)
 
     def _react(self, events: tuple[Event, ...]) -> None:
-        if any(event.kind in (Node, Cluster) for event in events):
+        if any(event.kind in (Node, Cluster, *trust.KINDS) for event in events):
             self._wake_all()
         else:
             self.wake(assignments.touched(_task_pairs(events)))

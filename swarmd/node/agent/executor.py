@@ -17,8 +17,7 @@ from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.health import Condition
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.steps import Container
-from swarmd.node.agent.fetch import ImageFetcher
-from swarmd.node.agent.mounting import Mounting
+from swarmd.node.agent.mounting import Fetcher, Mounting
 from swarmd.node.agent.prober import Prober, Target
 from swarmd.node.agent.probing import Probing
 from swarmd.node.network.port import Attachment, NetworkPort, Transport
@@ -48,7 +47,7 @@ class Executor:
         runtime: Runtime,
         network: NetworkPort,
         images: ImageStore,
-        fetcher: ImageFetcher,
+        fetcher: Fetcher,
         mounting: Mounting,
         facts: Callable[[], NodeFacts],
         prober: Prober,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -22,15 +22,21 @@ NO_NETWORK = (
 )
 
 
+Admit = Callable[[str, str], Awaitable[None]]
+"""(name or id, digest if it is known): raises Refused for an image that the swarm's rules do not let run."""
+
+
 class OwnImages:
     """Only what this node holds."""
 
-    def __init__(self, images: ImageStore) -> None:
+    def __init__(self, images: ImageStore, admit: Admit) -> None:
         self._images = images
+        self._admit = admit
 
     async def ensure(self, ref: str) -> None:
-        """Raises NotFound."""
+        """Raises NotFound, Refused."""
         self._images.resolve(ref)
+        await self._admit(ref, "")
 
 
 class Maker:
@@ -43,10 +49,12 @@ class Maker:
         volumes: Volumes,
         network: Callable[[], NetworkPort | None],
         facts: Callable[[], NodeFacts],
+        admit: Admit,
     ) -> None:
         self._runtime = runtime
         self._images = images
-        self._mounting = Mounting(images, OwnImages(images), volumes)
+        self._admit = admit
+        self._mounting = Mounting(images, OwnImages(images, admit), volumes)
         self._network = network
         self._facts = facts
 
@@ -57,6 +65,7 @@ class Maker:
             raise Refused(NO_NETWORK)
         spec = record.spec
         await self._mounting.prepare(spec.mounts)
+        await self._admit(record.image, record.digest)
         rootfs = await self._images.prepare(record.digest)
         wanted = mounts.wanted(spec.mounts, rootfs.config)
         facts = self._facts()

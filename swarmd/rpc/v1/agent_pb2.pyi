@@ -375,6 +375,8 @@ class SessionInfo(_message.Message):
     SEEDS_FIELD_NUMBER: _builtins.int
     WANTED_ISSUER_FIELD_NUMBER: _builtins.int
     GOSSIP_ALSO_FIELD_NUMBER: _builtins.int
+    TRUST_RULES_FIELD_NUMBER: _builtins.int
+    TRUST_KEYS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     heartbeat: _builtins.float
     gossip_key: _builtins.bytes
@@ -392,6 +394,12 @@ class SessionInfo(_message.Message):
     def gossip_also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Accepted as well while the key changes; gossip_key alone seals."""
 
+    @_builtins.property
+    def trust_rules(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TrustRule]:
+        """What images must be, for the node to see to itself."""
+
+    @_builtins.property
+    def trust_keys(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TrustKey]: ...
     def __init__(
         self,
         *,
@@ -404,10 +412,12 @@ class SessionInfo(_message.Message):
         seeds: _abc.Iterable[Global___GossipSeed] | None = ...,
         wanted_issuer: _builtins.str = ...,
         gossip_also: _abc.Iterable[_builtins.bytes] | None = ...,
+        trust_rules: _abc.Iterable[_types_pb2.TrustRule] | None = ...,
+        trust_keys: _abc.Iterable[_types_pb2.TrustKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_also", b"gossip_also", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds", "wanted_issuer", b"wanted_issuer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "gossip_also", b"gossip_also", "gossip_key", b"gossip_key", "heartbeat", b"heartbeat", "managers", b"managers", "node", b"node", "root_ca", b"root_ca", "seeds", b"seeds", "trust_keys", b"trust_keys", "trust_rules", b"trust_rules", "wanted_issuer", b"wanted_issuer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
