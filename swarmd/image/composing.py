@@ -71,9 +71,10 @@ class Composing:
         try:
             digest, diff_id, size = await asyncio.to_thread(keeper.disk.pack, upper, into, clamp)
             keeper.fresh.note((digest, diff_id))
+            # The blob first: should the disk not take it, the directory is still there.
+            await asyncio.to_thread(keeper.disk.adopt, into, digest)
             async with keeper.flights.alone(f"unpack {diff_id}"):
                 await asyncio.to_thread(keeper.disk.adopt_tree, upper, diff_id)
-            await asyncio.to_thread(keeper.disk.adopt, into, digest)
         finally:
             into.unlink(missing_ok=True)
         async with keeper.change:

@@ -198,6 +198,8 @@ def _looks(path: bytes) -> tuple[bool, tuple[tuple[bytes, bytes], ...]]:
         elif key.startswith(_OVERLAY):
             os.removexattr(path, key, follow_symlinks=False)
         elif is_allowed(os.fsencode(key)):
+            if "=" in key:  # it would end there in the archive
+                raise Invalid(f"{shown(path)} has an attribute {key!r}: a layer cannot hold one with a '='")
             kept.append((os.fsencode(key), value))
     return opaque, tuple(sorted(kept))
 

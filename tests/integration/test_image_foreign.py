@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.image.core.config import ImageConfig, write_config
 from swarmd.image.core.manifest import sha256
 from swarmd.image.store import ImageStore
 from tests.integration.image_rig import archive, entry, folder, opened, pack, snapshot, symlink
@@ -74,6 +75,23 @@ class TestWhatWeWrite:
         assert sorted(found) == ["app", "bin", "bin/app", "srv", "srv/page"]
         assert found["bin/app"] == ("file", 0o4755, 0, 0, b"program")
         assert found["srv"][:4] == ("dir", 0o755, 7, 8)
+
+    async def test_umoci_unpacks_a_layer_we_packed(self, store: ImageStore, tmp_path: Path) -> None:
+        upper = tmp_path / "upper"
+        (upper / "d").mkdir(parents=True)
+        (upper / "d/program").write_bytes(b"program")
+        (upper / "d/program").chmod(0o4711)
+        (upper / "again").hardlink_to(upper / "d/program")
+        (upper / ("n" * 120)).symlink_to("t" * 120)
+        os.chown(upper / "d", 3_000_000, 5)
+        before = snapshot(upper)
+        layer = await store.pack(upper)
+        config = write_config(ImageConfig(), diff_ids=(layer.diff_id,), created=0.0, arch="amd64")
+        await store.compose(config, (layer,), ("packed:1",))
+        path = await write(store, tmp_path / "packed.tar", "packed:1")
+        run("skopeo", "copy", f"oci-archive:{path}:1", f"oci:{tmp_path / 'layout'}:one")
+        run("umoci", "unpack", "--image", f"{tmp_path / 'layout'}:one", tmp_path / "bundle")
+        assert snapshot(tmp_path / "bundle" / "rootfs") == before
 
     async def test_podman_loads_it_under_its_name(self, saved: Path, tmp_path: Path) -> None:
         assert "web:1" in run("podman", *storage(tmp_path), "load", "-i", saved)

@@ -181,6 +181,14 @@ async def test_a_file_named_like_a_whiteout_is_refused(store: ImageStore, tmp_pa
         await store.pack(tmp_path / "upper")
 
 
+async def test_an_attribute_that_an_archive_cannot_name_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/file").touch()
+    os.setxattr(tmp_path / "upper/file", "user.a=b", b"")
+    with pytest.raises(Invalid, match="a layer cannot hold one with a '='"):
+        await store.pack(tmp_path / "upper")
+
+
 async def test_a_full_disk_is_told_and_the_directory_is_still_there(tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
