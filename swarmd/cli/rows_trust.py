@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from swarmd.cli.errors import DaemonError
 from swarmd.cli.listing import Layout, Row
 from swarmd.cli.units import format_duration, human_duration, rfc3339
 from swarmd.cli.views_container import Json, filled
@@ -13,7 +14,11 @@ from swarmd.model import image_ref
 from swarmd.model.errors import Invalid
 
 if TYPE_CHECKING:
-    from swarmd.rpc.v1 import trust_pb2, types_pb2
+    from swarmd.cli.client import Client
+    from swarmd.rpc.v1 import node_pb2, trust_pb2, types_pb2
+
+SOON = 2.0
+"""Seconds that an image is shown without what the swarm knows of it."""
 
 RULES = Layout(
     ("Pattern", "Action", "Keys", "MaxSeverity", "MaxScanAge"),
@@ -103,6 +108,24 @@ def _claims(payload: bytes) -> tuple[str, str]:
         return name, critical["image"]["docker-manifest-digest"]
     except (ValueError, KeyError, TypeError, Invalid):
         return "", ""
+
+
+def trust_of(client: Client, image: node_pb2.Image) -> Json:
+    """``Trust`` and ``Scan`` of an image, where this node can say and there is something to say."""
+    from swarmd.rpc.v1 import trust_pb2
+
+    named = next((ref for ref in image.refs if "@" not in ref), "")
+    if not named or not image.digest:
+        return {}
+    request = trust_pb2.ReadTrustRequest(image=f"{named}@{image.digest}")
+    try:
+        answer = client.trust.ReadTrust(request, timeout=SOON)
+    except DaemonError:
+        return {}  # no manager, or none that can say now
+    told = known(answer)
+    shown = {key: told[key] for key in ("Allowed", "Rule", "Reason", "Signatures") if key in told}
+    has_trust = bool(answer.rule or answer.signatures)
+    return {**({"Trust": shown} if has_trust else {}), **filled(Scan=told.get("Scan"))}
 
 
 def known(answer: trust_pb2.ReadTrustResponse) -> Json:

@@ -32,7 +32,7 @@ class Registry:
     def __init__(self, store: Store, clock: Clock, *, domains: Collection[str], spread: Spread) -> None:
         self._store = store
         self._clock = clock
-        self._domains = domains
+        self.domains = self._domains = domains
         self._spread = spread
 
     # reading

@@ -5,14 +5,25 @@ service create ──► digest ──► rule for its name ──► evidence i
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection
 
 import msgspec
+import structlog
 
 from swarmd.control.again import insist
 from swarmd.control.core import trust as rules
+from swarmd.control.evidence import (
+    Blob,
+    Holding,
+    Keep,
+    Outside,
+    kept_elsewhere,
+    no_blob,
+    nobody_collects,
+    nothing_outside,
+)
 from swarmd.control.pinning import Locator
 from swarmd.image.core.manifest import MANIFEST, sha256
 from swarmd.image.trust.core import artifact, patterns, simple_signing
@@ -20,7 +31,7 @@ from swarmd.image.trust.core.artifact import Signature
 from swarmd.image.trust.core.policy import LEVELS, UNKNOWN, Evidence, Policy, Signed, Verdict, judge, signers
 from swarmd.kit.clock import Clock
 from swarmd.model import image_ref
-from swarmd.model.errors import Conflict, Invalid, NotFound, Refused
+from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, SwarmError
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.registry import ImageScan, RegistryManifest, RegistryTag, TrustKey, TrustRule
 from swarmd.model.replace import replace
@@ -31,27 +42,8 @@ from swarmd.store.store import Store
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}", re.ASCII)
 _MOST = 1000
 
-Blob = Callable[[str], Awaitable[bytes | None]]
-"""A small blob of this manager by digest; None when it is not here."""
-
-Keep = Callable[[bytes], Awaitable[object]]
-"""Puts a small blob where the registry gives it to others."""
-
-
-Holding = Callable[[Iterable[str]], contextlib.AbstractContextManager[None]]
-"""Blobs that nobody collects meanwhile."""
-
-
-async def _no_blob(digest: str) -> bytes | None:
-    return None
-
-
-async def _kept_elsewhere(data: bytes) -> None:
-    return None
-
-
-def _nobody_collects(digests: Iterable[str]) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
+PATIENCE = 10.0
+"""Seconds for an outside registry to give its signatures."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -72,16 +64,21 @@ class Trusts:
         clock: Clock,
         locate: Callable[[], Locator],
         *,
-        blob: Blob = _no_blob,
-        keep: Keep = _kept_elsewhere,
-        holding: Holding = _nobody_collects,
+        blob: Blob = no_blob,
+        keep: Keep = kept_elsewhere,
+        holding: Holding = nobody_collects,
+        domains: Collection[str] = ("localhost:5000", "127.0.0.1:5000"),
+        outside: Outside = nothing_outside,
     ) -> None:
+        self._log = structlog.get_logger()
         self._store = store
         self._clock = clock
         self._locate = locate
         self._blob = blob
         self._keep = keep
         self._holding = holding
+        self._domains = domains
+        self._outside = outside
 
     # -- keys and rules --------------------------------------------------------------------------
 
@@ -164,7 +161,7 @@ class Trusts:
         """
         claim = simple_signing.read_payload(one.payload)
         ref = image_ref.parse(image).pinned(claim.digest)
-        if claim.name != ref.name:
+        if patterns.canonical(claim.name) != patterns.canonical(ref.name):
             raise Invalid(f"the signature is for the name {claim.name}, not for {ref.name}")
         signer = verifying.public_key(one.certificate) if one.certificate else None
         if signer is not None and not verifying.is_signed_by(signer, one.payload, one.signature):
@@ -176,7 +173,7 @@ class Trusts:
         return await insist(attempt)
 
     async def _attach(self, ref: ImageRef, one: Signature) -> tuple[str, str, str]:
-        repository, tag = rules.repository_of(ref), artifact.tag_of(ref.digest)
+        repository, tag = rules.repository_of(ref, self._domains), artifact.tag_of(ref.digest)
         held = [each for each in await self._signatures(ref) if each != one]
         if len(held) >= artifact.MOST:
             raise Refused(f"{ref.familiar()} has {artifact.MOST} signatures, the most there may be")
@@ -190,10 +187,12 @@ class Trusts:
         return repository, tag, written.digest
 
     def _rows(self, ref: ImageRef, written: artifact.Written) -> list[Change]:
-        repository, tag = rules.repository_of(ref), artifact.tag_of(ref.digest)
+        repository, tag = rules.repository_of(ref, self._domains), artifact.tag_of(ref.digest)
         tagged = self._store.get(RegistryTag, f"{repository}:{tag}")
         held = {row.digest: row for row in self._store.referrers(repository, ref.digest)}
-        return rules.signature_rows(ref, written, tagged=tagged, held=held, now=self._clock.now())
+        return rules.signature_rows(
+            repository, ref.digest, written, tagged=tagged, held=held, now=self._clock.now()
+        )
 
     async def evidence(self, ref: ImageRef) -> Evidence:
         """What is known of ``ref.digest`` under its name."""
@@ -232,13 +231,33 @@ class Trusts:
             return
         evidence = await self.evidence(ref) if ref.digest else Evidence()
         verdict = judge(policy, ref, evidence, self._clock.now())
+        could = not verdict.is_good and bool(ref.digest) and verdict.action == "require"
+        if could and await self._fetched(ref, policy):
+            verdict = judge(policy, ref, await self.evidence(ref), self._clock.now())
         if not verdict.is_good:
             raise Refused(verdict.sentence(ref.familiar()))
+
+    async def _fetched(self, ref: ImageRef, policy: Policy) -> bool:
+        """Whether the image's own registry had signatures that count; they are kept here, for the nodes."""
+        if rules.is_own(ref, self._domains):
+            return False
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self._outside(ref)
+        except (SwarmError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            self._log.info("signatures_not_fetched", image=ref.familiar(), reason=reason)
+            return False
+        now = self._clock.now()
+        good = [one for one in found if signers(ref, (one,), policy.keys, now).by]
+        for one in good:
+            await self.attach(ref.familiar(), one)
+        return bool(good)
 
     # -- inside ----------------------------------------------------------------------------------
 
     def _tagged(self, ref: ImageRef) -> str:
-        row = self._store.get(RegistryTag, f"{rules.repository_of(ref)}:{ref.tag}")
+        row = self._store.get(RegistryTag, f"{rules.repository_of(ref, self._domains)}:{ref.tag}")
         return row.digest if row is not None else ""
 
     async def _signatures(self, ref: ImageRef) -> tuple[Signature, ...]:
@@ -253,7 +272,7 @@ class Trusts:
 
     def _manifests(self, ref: ImageRef) -> list[RegistryManifest]:
         """Manifests about an image: referrers, and what cosign's tag names."""
-        repository = rules.repository_of(ref)
+        repository = rules.repository_of(ref, self._domains)
         found = {row.id: row for row in self._store.referrers(repository, ref.digest)}
         tag = self._store.get(RegistryTag, f"{repository}:{artifact.tag_of(ref.digest)}")
         row = self._store.get(RegistryManifest, f"{repository}@{tag.digest}") if tag is not None else None

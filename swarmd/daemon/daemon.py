@@ -183,6 +183,7 @@ class Daemon:
             others=self._containers.keeper.others,
             origin=self._outside.origin,
             ask=self._outside.digest,
+            signatures=self._outside.signatures,
         )
 
     def _kept_images(self) -> Collection[str]:

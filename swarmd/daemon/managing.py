@@ -13,6 +13,7 @@ from swarmd.api.control import UseCases
 from swarmd.api.forward import Leader
 from swarmd.control.authority import Authorities
 from swarmd.control.cluster import Clusters, Founding, first_rows
+from swarmd.control.evidence import Outside, nothing_outside
 from swarmd.control.logins import Logins
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
@@ -85,6 +86,7 @@ class Managing:
         recheck: Callable[[], None],
         joins: Callable[[OnJoin], OnJoin] = lambda answer: answer,
         ask: Ask = nobody_knows,
+        signatures: Outside = nothing_outside,
         refused: OnRefused = lambda address, who, why: None,
     ) -> None:
         self._node_id = node_id
@@ -102,6 +104,7 @@ class Managing:
         self._recheck = recheck
         self._takes_part = False
         self._content = content
+        self._signatures = signatures
         self._nursery = Nursery(self._report)
         self._log = structlog.get_logger()
         self._state = StoreState()
@@ -351,7 +354,8 @@ class Managing:
     # -- use cases -------------------------------------------------------------------------------
 
     def _use_cases(self) -> UseCases:
-        trust = trusts(self.store, self._clock, self._locator, self._content)
+        domains = self.registry.domains
+        trust = trusts(self.store, self._clock, self._locator, self._content, domains, self._signatures)
         return UseCases(
             store=self.store,
             clusters=Clusters(self.store, self._new_id),

@@ -221,6 +221,7 @@ class Member:
             clock=self._machine.clock,
             new_id=self._new_id,
             ask=self._machine.ask,
+            signatures=self._machine.signatures,
             backups=BackupFolder(self._machine.config.data, self._machine.config.backup),
             content=self._machine.images.content,
             blobs=self.working.blobs,

@@ -23,6 +23,8 @@ from swarmd.image.registry.hints import Hints
 from swarmd.image.registry.http_client import Unreachable
 from swarmd.image.registry.remote import WhoAsks
 from swarmd.image.store import ImageStore
+from swarmd.image.trust import fetching
+from swarmd.image.trust.core.artifact import Signature
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model import image_ref
@@ -121,6 +123,10 @@ class Registries:
     async def digest(self, ref: ImageRef) -> str:
         """What a name means at its registry now.  Raises SwarmError."""
         return (await self.client.resolve(ref)).digest
+
+    async def signatures(self, ref: ImageRef) -> tuple[Signature, ...]:
+        """Those of an image that its registry has.  Raises SwarmError."""
+        return await fetching.signatures(self.client, ref)
 
     # -- who asks --------------------------------------------------------------------------------
 

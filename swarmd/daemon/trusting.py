@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import grpc
 
 from swarmd.api.trust import evidence
+from swarmd.control.evidence import Outside
 from swarmd.control.pinning import Locator
 from swarmd.control.trust import Trusts
 from swarmd.image.port import Content
@@ -42,10 +43,15 @@ def admission(
     return Admission(path, images, ask, clock)
 
 
-def trusts(store: Store, clock: Clock, locate: Callable[[], Locator], content: Content | None) -> Trusts:
+def trusts(
+    store: Store,
+    clock: Clock,
+    locate: Callable[[], Locator],
+    content: Content,
+    domains: Collection[str],
+    outside: Outside,
+) -> Trusts:
     """The use cases of a manager, which reads and keeps small blobs in its own ``content``."""
-    if content is None:
-        return Trusts(store, clock, locate)
 
     async def blob(digest: str) -> bytes | None:
         try:
@@ -55,7 +61,16 @@ def trusts(store: Store, clock: Clock, locate: Callable[[], Locator], content: C
         except (OSError, NotFound):
             return None  # collected a moment ago
 
-    return Trusts(store, clock, locate, blob=blob, keep=content.put, holding=content.holding)
+    return Trusts(
+        store,
+        clock,
+        locate,
+        blob=blob,
+        keep=content.put,
+        holding=content.holding,
+        domains=domains,
+        outside=outside,
+    )
 
 
 def policy_of(info: agent_pb2.SessionInfo) -> Policy:

@@ -10,6 +10,7 @@ import structlog
 
 from swarmd import __version__
 from swarmd.api.audit import Trail
+from swarmd.control.evidence import Outside, nothing_outside
 from swarmd.control.pinning import Ask, nobody_knows
 from swarmd.daemon.config import Config
 from swarmd.daemon.imaging import Imaging
@@ -47,7 +48,7 @@ from swarmd.security.sealing import Sealer
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What a node can do with or without a swarm.  ``origin``, ``ask``: registries."""
+    """What a node can do with or without a swarm.  ``origin``, ``ask``, ``signatures``: registries."""
 
     config: Config
     clock: Clock
@@ -60,6 +61,7 @@ class Machine(msgspec.Struct, frozen=True):
     others: Others = dict
     origin: Origin | None = None
     ask: Ask = nobody_knows
+    signatures: Outside = nothing_outside
 
 
 class Working:
@@ -285,8 +287,7 @@ class Working:
             self._gossip.join(seeds)
 
     def _mask(self) -> None:
-        dead = [node_id for node_id, state in self.gossip_view().items() if state == "dead"]
-        self._machine.network.mask(dead)
+        self._machine.network.mask([one for one, state in self.gossip_view().items() if state == "dead"])
 
     def _facts(self) -> NodeFacts:
         about = describe(__version__, {})

@@ -9,10 +9,11 @@ import pytest
 
 from swarmd.control.trust import Trusts
 from swarmd.image.core.manifest import MANIFEST, sha256
+from swarmd.image.trust import fetching
 from swarmd.image.trust.core import artifact, simple_signing
 from swarmd.image.trust.core.artifact import Signature
-from swarmd.model.errors import Conflict, Invalid, NotFound, Refused
-from swarmd.model.image_ref import parse
+from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, Unavailable
+from swarmd.model.image_ref import ImageRef, parse
 from swarmd.model.objects import Service
 from swarmd.model.registry import ImageScan, RegistryManifest, RegistryTag, TrustRule
 from swarmd.model.replace import replace
@@ -223,6 +224,102 @@ async def test_a_pushed_tag_says_which_digest_is_meant(bed: Bed) -> None:
     assert bed.trust.subject(f"nobody/has@{DIGEST}").digest == DIGEST
     with pytest.raises(NotFound, match="No such image: nobody/has:latest"):
         bed.trust.subject("nobody/has")
+
+
+# -- registries outside --------------------------------------------------------------------------
+
+OUTSIDE = "reg.example.com/team/app"
+
+
+class Registry:
+    """An outside registry: manifests by tag or digest, blobs, and what is about an image."""
+
+    def __init__(self, *signatures: Signature, carried: bool = False) -> None:
+        written = artifact.write(DIGEST, 0, "", signatures)
+        document = json.loads(written.data)
+        if not carried:
+            for layer in document["layers"]:
+                del layer["data"]  # as cosign leaves it
+        self.manifests = {artifact.tag_of(DIGEST): json.dumps(document).encode()}
+        self.blobs = {sha256(blob): blob for blob in written.blobs}
+        self.asked: list[str] = []
+
+    async def get_manifest(self, ref: ImageRef, reference: str) -> tuple[str, bytes]:
+        self.asked.append(ref.name)
+        if reference not in self.manifests:
+            raise NotFound(f"manifest {reference} not found")
+        return MANIFEST, self.manifests[reference]
+
+    async def get_blob(self, ref: ImageRef, digest: str, *, limit: int) -> bytes:
+        return self.blobs[digest][:limit]
+
+    async def referrers(self, ref: ImageRef, digest: str, artifact_type: str) -> list[RegistryManifest]:
+        return [RegistryManifest(id="x", repository="x", digest=one) for one in self.manifests if ":" in one]
+
+
+def asking(bed: Bed, registry: Registry) -> Trusts:
+    return Trusts(
+        bed.store, bed.clock, lambda: lambda ref: "", outside=lambda ref: fetching.signatures(registry, ref)
+    )
+
+
+async def test_an_images_own_registry_is_asked_for_signatures_which_are_kept_for_the_nodes(
+    bed: Bed,
+) -> None:
+    await bed.trust.set_rule(TrustRule(id="reg.example.com/*", keys=("prod",)))
+    registry = Registry(signed(PROD, OUTSIDE), signed(signing.generate("ecdsa"), OUTSIDE))
+    trust = asking(bed, registry)
+    ref = parse(f"{OUTSIDE}@{DIGEST}")
+    await trust.admit(ref)
+    assert len((await bed.trust.evidence(ref)).signatures) == 1, "those that count are kept, others are not"
+    registry.manifests.clear()
+    await trust.admit(ref)
+
+
+async def test_what_another_registry_has_is_checked_like_everything_else(bed: Bed) -> None:
+    await bed.trust.set_rule(TrustRule(id="reg.example.com/*", keys=("prod",)))
+    ref = parse(f"{OUTSIDE}@{DIGEST}")
+    stranger = signing.generate("ecdsa")
+    for signature in (signed(stranger, OUTSIDE), signed(PROD), signed(PROD, OUTSIDE, OTHER)):
+        with pytest.raises(Refused):
+            await asking(bed, Registry(signature)).admit(ref)
+    assert (await bed.trust.evidence(ref)).signatures == ()
+
+
+async def test_referrers_are_looked_at_too_and_what_cannot_be_read_is_passed_over(bed: Bed) -> None:
+    registry = Registry(signed(PROD, OUTSIDE))
+    data = registry.manifests.pop(artifact.tag_of(DIGEST))
+    registry.manifests |= {sha256(data): data, OTHER: b"{"}
+    ref = parse(f"{OUTSIDE}@{DIGEST}")
+    [one] = await fetching.signatures(registry, ref)
+    assert one.payload == signed(PROD, OUTSIDE).payload
+
+
+async def test_the_swarms_own_registry_is_not_asked_over_the_network(bed: Bed) -> None:
+    await bed.trust.set_rule(TrustRule(id="localhost:5000/*", keys=("prod",)))
+    registry = Registry(signed(PROD, "localhost:5000/app"))
+    with pytest.raises(Refused):
+        await asking(bed, registry).admit(parse(f"localhost:5000/app@{DIGEST}"))
+    assert registry.asked == []
+
+
+async def test_a_registry_that_does_not_answer_refuses_the_image(bed: Bed) -> None:
+    async def outside(ref: ImageRef) -> tuple[Signature, ...]:
+        raise Unavailable("connection refused")
+
+    await bed.trust.set_rule(TrustRule(id="reg.example.com/*", keys=("prod",)))
+    trust = Trusts(bed.store, bed.clock, lambda: lambda ref: "", outside=outside)
+    with pytest.raises(Refused, match="no signature that counts"):
+        await trust.admit(parse(f"{OUTSIDE}@{DIGEST}"))
+
+
+async def test_the_loopback_address_is_no_way_round_a_rule(bed: Bed) -> None:
+    await bed.trust.set_rule(TrustRule(id="localhost:5000/*", keys=("prod",)))
+    ref = parse(f"127.0.0.1:5000/app@{DIGEST}")
+    with pytest.raises(Refused):
+        await bed.trust.admit(ref)
+    await bed.trust.attach("localhost:5000/app", signed(PROD, "localhost:5000/app"))
+    await bed.trust.admit(ref)
 
 
 # -- scans ---------------------------------------------------------------------------------------

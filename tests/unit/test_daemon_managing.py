@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import grpc
 import pytest
@@ -72,7 +73,7 @@ class Rig:
             clock=self.clock,
             new_id=new_id,
             backups=BackupFolder(directory, Backup()),
-            content=cast("Any", None),
+            content=mock.Mock(),
             blobs=cast("Any", None),
             registry=RegistryConfig(),
             on_left=lambda: None,

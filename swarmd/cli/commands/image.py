@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from swarmd.cli.client import Client
+    from swarmd.cli.views_container import Json
     from swarmd.rpc.v1 import images_pb2, node_pb2
 
 _FILTERS = ("before", "dangling", "label", "reference", "since", "until")
@@ -114,13 +115,8 @@ def _point(text: str, now: float) -> float:
 @click.argument("refs", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
 def inspect(template: str | None, refs: tuple[str, ...]) -> None:
     """Display detailed information on one or more images."""
-    from swarmd.cli.views_image import image
-    from swarmd.rpc.v1 import node_pb2
-
     with session.open_client() as client:
-        session.inspect(
-            refs, lambda ref: image(client.node.GetImage(node_pb2.GetImageRequest(ref=ref))), template
-        )
+        session.inspect(refs, lambda ref: _looked_at(client, ref), template)
 
 
 @group.command("history", cls=Command)
@@ -140,6 +136,16 @@ def history(
         entries = client.images.GetHistory(images_pb2.GetHistoryRequest(ref=ref)).entries
     rows = history_rows(entries, session.now(), truncate=not no_trunc, human=human is not False)
     session.print_listing(PLAIN_HISTORY if human is False else HISTORY, rows, template, quiet)
+
+
+def _looked_at(client: Client, ref: str) -> Json:
+    """An image, and on a manager what the swarm knows of it."""
+    from swarmd.cli.rows_trust import trust_of
+    from swarmd.cli.views_image import image
+    from swarmd.rpc.v1 import node_pb2
+
+    answer = client.node.GetImage(node_pb2.GetImageRequest(ref=ref))
+    return {**image(answer), **trust_of(client, answer.image)}
 
 
 @group.command("rm", cls=Command)

@@ -14,15 +14,17 @@ from swarmd.model.registry import RegistryManifest, RegistryTag, TrustRule
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change, Delete, Put
 
-OWN_REGISTRY = "localhost:5000"
-"""The domain of names in the swarm's own registry."""
-
 _ACTIONS = ("accept", "reject", "require")
 
 
-def repository_of(ref: ImageRef) -> str:
+def is_own(ref: ImageRef, domains: Collection[str]) -> bool:
+    """Whether a name is one of the swarm's own registry."""
+    return ref.name.partition("/")[0] in domains
+
+
+def repository_of(ref: ImageRef, domains: Collection[str]) -> str:
     """The repository of the swarm's registry that is about an image: names of others keep their domain."""
-    return ref.name.removeprefix(f"{OWN_REGISTRY}/")
+    return ref.name.partition("/")[2] if is_own(ref, domains) else ref.name
 
 
 def checked(rule: TrustRule, known: Collection[str]) -> TrustRule:
@@ -47,7 +49,8 @@ def checked(rule: TrustRule, known: Collection[str]) -> TrustRule:
 
 
 def signature_rows(
-    ref: ImageRef,
+    repository: str,
+    subject: str,
     written: artifact.Written,
     *,
     tagged: RegistryTag | None,
@@ -58,7 +61,7 @@ def signature_rows(
 
     ``tagged``: the tag as it is; ``held``: manifests about the image by digest.
     """
-    repository, tag = repository_of(ref), artifact.tag_of(ref.digest)
+    tag = artifact.tag_of(subject)
     before = held.get(written.digest)
     manifest = RegistryManifest(
         id=f"{repository}@{written.digest}",
@@ -69,7 +72,7 @@ def signature_rows(
         media_type=MANIFEST,
         data=written.data,
         blobs=tuple(sha256(blob) for blob in written.blobs),
-        subject=ref.digest,
+        subject=subject,
         artifact_type=artifact.ARTIFACT,
         tagged_at=now,
     )

@@ -30,8 +30,14 @@ def complete(pattern: str) -> str:
     if ":" in (rest or ("" if slash else first)):
         raise Invalid(f'invalid pattern "{pattern}": a rule is for a repository with all of its tags')
     if pattern == "*" or (slash and _is_domain(first)):
-        return pattern
+        return canonical(pattern)
     return f"{DEFAULT_DOMAIN}/{pattern}" if slash else f"{DEFAULT_DOMAIN}/library/{pattern}"
+
+
+def canonical(name: str) -> str:
+    """A registry on this machine has one name: ``127.0.0.1:5000/app`` is ``localhost:5000/app``."""
+    host, colon, rest = name.partition(":")
+    return f"localhost:{rest}" if colon and host == "127.0.0.1" else name
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -52,7 +58,7 @@ def matches(pattern: str, name: str) -> bool:
 
 def rule_for(rules: Iterable[TrustRule], name: str) -> TrustRule | None:
     """The rule for images called ``name`` (complete); None: nobody says anything of them."""
-    fitting = [rule for rule in rules if matches(rule.id, name)]
+    fitting = [rule for rule in rules if matches(rule.id, canonical(name))]
     return max(fitting, key=_rank, default=None)
 
 

@@ -99,7 +99,7 @@ def signers(ref: ImageRef, signatures: Iterable[Signature], keys: Sequence[Trust
         problems += expired
         if names and claim.digest != ref.digest:
             problems.append(f"the signature by {', '.join(names)} is for another image, {claim.digest}")
-        elif names and claim.name != ref.name:
+        elif names and patterns.canonical(claim.name) != patterns.canonical(ref.name):
             problems.append(f"the signature by {', '.join(names)} is for the name {claim.name}")
         else:
             by.update(names)
