@@ -69,7 +69,9 @@ class Keeper:
         await asyncio.to_thread(self.disk.collect, *trash)
         if any(digest in self.catalog.layers or digest in self.catalog.indexes for digest in gone):
             async with self.change:
-                await self.save(self.catalog.lost(gone))
+                # What came again meanwhile is not gone.
+                missing = [digest for digest in gone if not self.disk.blobs.has(digest)]
+                await self.save(self.catalog.lost(missing))
         return freed
 
     def being_started(self, digest: str) -> None:
@@ -86,10 +88,17 @@ class Keeper:
         since = self._prepared.get(digest)
         if since is not None and self.clock.monotonic() - since < _GRACE:
             users.insert(0, "(being started)")
-        indexes = (index for index, chosen in self.catalog.indexes.items() if chosen == digest)
-        if not {digest, *indexes}.isdisjoint(self._rooted()):
+        if self._is_rooted(digest):
             users.append("(kept by the swarm)")
         return users
+
+    def _is_rooted(self, digest: str) -> bool:
+        """Whether somebody's roots lead to the image; it counts as such while they cannot be told."""
+        names = {digest, *(index for index, chosen in self.catalog.indexes.items() if chosen == digest)}
+        try:
+            return not names.isdisjoint(self._rooted())
+        except SwarmError:
+            return True
 
     def _rooted(self) -> set[str]:
         return {digest for roots in self.roots for digest in roots()}

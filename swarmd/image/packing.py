@@ -60,16 +60,11 @@ def pack_layer(upper: Path, blob: Writable, clamp: float | None = None) -> tuple
         size += len(piece)
 
     gzip = gzipper()
-    with (
-        Pump(keep) as writer,
-        Pump(lambda piece: writer.put(gzip.compress(piece))) as squeezer,
-        Pump(plain.update) as hasher,
-    ):
+    with Pump(lambda piece: keep(gzip.compress(piece))) as squeezer:
         for piece in _blocks(_stream(upper, clamp)):
-            hasher.put(piece)
             squeezer.put(piece)
-    rest = gzip.flush()
-    keep(rest)
+            plain.update(piece)
+    keep(gzip.flush())
     return f"sha256:{packed.hexdigest()}", f"sha256:{plain.hexdigest()}", size
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from swarmd.image.codecs import Buffered, decoded
 from swarmd.image.core.tar import CHUNK, Read
-from swarmd.image.pumps import Ahead, Pump
+from swarmd.image.pumps import Ahead
 from swarmd.model.errors import Invalid, Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -52,7 +52,7 @@ class Digesting:
         self._hash.update(piece)
         self.count += len(piece)
         if self._limit is not None and self.count > self._limit:
-            raise too_long(self._limit)
+            raise Invalid(f"the stream is longer than the {self._limit} bytes it may have")
         return piece
 
     def digest(self) -> str:
@@ -60,39 +60,30 @@ class Digesting:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def too_long(limit: int) -> Invalid:
-    """What is said of a stream beyond ``limit`` bytes."""
-    return Invalid(f"the stream is longer than the {limit} bytes it may have")
-
-
 class LayerSource:
     """A layer blob being read: ``read`` gives the plain tar; both digests are taken on the way.
 
-    A context manager.  Three threads: the blob is read, hashed and decompressed in one, the tar is hashed in
-    another, and the caller works on it.
+    A context manager.  The blob is read, decompressed and hashed in a thread of its own, while the caller
+    works on what came out: about as much work on each side, so that two cores are busy.
     """
 
     def __init__(self, file: Readable, limit: int) -> None:
         self._blob = Digesting(file.read, limit)
         plain, self.compression = decoded(self._blob.read)
-        self._limit = limit
-        self._count = 0
-        self._hash = hashlib.sha256()
-        self._ahead = Ahead(plain)
-        self._hasher = Pump(self._hash.update)
-        self._buffer = Buffered(self._next)
+        # Of a layer that is not compressed the two digests are one: it is taken once.
+        self._plain = Digesting(plain, limit) if self.compression else self._blob
+        self._ahead = Ahead(self._plain.read if self.compression else plain)
+        self._buffer = Buffered(self._ahead.read)
         self.read: Read = self._buffer.read
 
     def __enter__(self) -> LayerSource:
         self._ahead.__enter__()
-        self._hasher.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ahead.__exit__(kind, error, trace)
-        self._hasher.close()
 
     def finish(self) -> tuple[str, int, str]:
         """Read what is left; answer the blob's digest and size, and the diffID."""
@@ -100,16 +91,4 @@ class LayerSource:
             pass
         while self._blob.read(CHUNK):
             pass
-        self._hasher.close()
-        # Of a layer that is not compressed the two digests are one: it is taken once.
-        diff_id = f"sha256:{self._hash.hexdigest()}" if self.compression else self._blob.digest()
-        return self._blob.digest(), self._blob.count, diff_id
-
-    def _next(self, count: int) -> bytes:
-        piece = self._ahead.read(count)
-        self._count += len(piece)
-        if self._count > self._limit:
-            raise too_long(self._limit)
-        if self.compression:
-            self._hasher.put(piece)
-        return piece
+        return self._blob.digest(), self._blob.count, self._plain.digest()

@@ -16,7 +16,7 @@ from swarmd.image.core.manifest import layer_descriptor, sha256, write_manifest
 from swarmd.image.flights import FRESH
 from swarmd.image.port import Layer
 from swarmd.image.store import ImageStore
-from swarmd.model.errors import Invalid, NotFound
+from swarmd.model.errors import Invalid, NotFound, Unavailable
 from tests.integration.image_rig import (
     StillClock,
     archive,
@@ -143,6 +143,27 @@ class TestKeeping:
         assert (await store.gc(nobody, everything=True)).removals == ()
         roots.clear()
         assert (await store.gc(nobody, everything=True)).removals != ()
+
+    async def test_while_roots_cannot_be_told_nothing_is_collected(self, store: ImageStore) -> None:
+        clock = store._clock
+        assert isinstance(clock, StillClock)
+        await store.load(io.BytesIO(archive("a:1", pack(entry("x")))))
+        blob = await store.content.put(b"somebody's")
+        clock.seconds += FRESH + 1
+        lost = [Unavailable("no leader")]
+
+        def roots() -> list[str]:
+            if lost:
+                raise lost[0]
+            return []
+
+        store.protect(roots)
+        report = await store.gc(nobody, everything=True)
+        assert (report.removals, report.reclaimed, store.content.has(blob)) == ((), 0, True)
+        assert (await store.usage(nobody)).reclaimable == 0
+        lost.clear()
+        report = await store.gc(nobody, everything=True)
+        assert report.reclaimed > len(b"somebody's")
 
 
 class TestComposing:
