@@ -77,7 +77,9 @@ class Daemon:
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._images.protect(self._kept_images)
-        self._registry = swarm_registry(config, self._images, clock, self._member, self.images_changed)
+        self._registry = swarm_registry(
+            config, self._images, clock, self._member, changed, self._outside.upstream
+        )
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()

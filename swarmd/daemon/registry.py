@@ -47,7 +47,7 @@ def swarm_registry(
     clock: Clock,
     member: Callable[[], Member],
     changed: Callable[[], None],
-    upstream: Upstream | None = None,
+    upstream: Upstream,
 ) -> RegistryDoor:
     """That of a daemon.  ``member`` raises SwarmError while this node is in no swarm: so does the registry.
 
@@ -78,14 +78,14 @@ def swarm_registry(
 class Behind(msgspec.Struct, frozen=True, kw_only=True):
     """What the registry stands on.
 
-    ``state``: the file that keeps what was read from other registries, by ``upstream`` (None: nothing is).
+    ``state``: the file that keeps where tags of other registries led, which ``upstream`` reads.
     ``arch``: of this machine.  ``changed``: told when there are other images here.
     """
 
     images: ImageStore
     names: Names
     ensure: Ensure
-    upstream: Upstream | None
+    upstream: Upstream
     state: Path
     arch: str
     changed: Callable[[], None]
@@ -105,7 +105,7 @@ class RegistryDoor:
         self._nursery = Nursery(behind.report)
         content, clock = behind.images.content, behind.clock
         mirror = None
-        if behind.upstream is not None and config.read_through:
+        if config.read_through:
             mirror = Mirror(behind.upstream, content, clock, behind.state, config.read_through)
             behind.images.protect(mirror.roots)
         self._registry = Registry(

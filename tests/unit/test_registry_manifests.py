@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.image.registry.port import Stored
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Denied, Invalid, NotManager, SwarmError, Unavailable
 from tests.unit.registry_rig import (
     CONFIG,
     INDEX,
@@ -375,6 +375,27 @@ async def test_the_base_says_which_api_this_is(rig: Rig) -> None:
 async def test_addresses_that_are_none(rig: Rig, path: str, status: int, said: str) -> None:
     reply = await rig.ask("GET", path)
     assert (reply.status, code(reply)) == (status, said)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (NotManager("this node is not part of a swarm"), 503, "UNAVAILABLE"),
+        (Unavailable("there is no leader"), 503, "UNAVAILABLE"),
+        (Denied("no"), 403, "DENIED"),
+        (SwarmError("a defect"), 500, "UNKNOWN"),
+    ],
+)
+async def test_why_there_are_no_names_is_said(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, error: SwarmError, status: int, said: str
+) -> None:
+    async def find(repository: str, reference: str) -> None:
+        raise error
+
+    monkeypatch.setattr(rig.names, "find", find)
+    reply = await rig.ask("GET", "/v2/app/manifests/1")
+    assert (reply.status, code(reply)) == (status, said)
+    assert str(error).encode() in reply.body
 
 
 async def test_a_repository_may_be_called_like_an_end(rig: Rig) -> None:
