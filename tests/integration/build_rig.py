@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -27,7 +28,6 @@ from swarmd.node.building.context import Context, Sent
 from swarmd.node.building.running import Runner
 from swarmd.node.runtime.local import LocalRuntime
 from tests.integration import runtime_rig
-from tests.integration.image_rig import merged
 
 Files = Mapping[str, bytes | str | tuple[str, int]]
 
@@ -98,8 +98,11 @@ class Client:
 class BuildRig:
     """One node that builds."""
 
-    def __init__(self, base: Path, runtime: LocalRuntime, store: ImageStore, builder: Builder) -> None:
+    def __init__(
+        self, base: Path, runtime: LocalRuntime, store: ImageStore, builder: Builder, image: Path
+    ) -> None:
         self.base = base
+        self.image = image
         self.runtime = runtime
         self.store = store
         self.builder = builder
@@ -137,8 +140,15 @@ class BuildRig:
         if len(lowers) == 1:
             yield lowers[0]
             return
-        with merged(view, *lowers):
+        view.mkdir()
+        # Their names only: one page is all that a mount's options may take.
+        names = ":".join(lower.name for lower in lowers)
+        options = ("-t", "overlay", "overlay", "-o", f"lowerdir={names}", str(view))
+        await asyncio.to_thread(subprocess.run, ["mount", *options], cwd=lowers[0].parent, check=True)
+        try:
             yield view
+        finally:
+            await asyncio.to_thread(subprocess.run, ["umount", str(view)], check=True)
 
 
 def tar_of(top: Path) -> bytes:
@@ -163,9 +173,11 @@ def make_files(top: Path, files: Files) -> Path:
 
 
 @asynccontextmanager
-async def building(base: Path) -> AsyncIterator[BuildRig]:
-    """A node that builds, with the image ``busybox``; in the end nothing of it is left."""
+async def building(base: Path, more: Path | None = None) -> AsyncIterator[BuildRig]:
+    """A node that builds, with the image ``busybox``, and in it what ``more`` has; nothing of it is left."""
     rig = runtime_rig.Rig(base)
+    if more is not None:
+        shutil.copytree(more, rig.image, symlinks=True, dirs_exist_ok=True)
     for directory in (base / "data", base / "run"):
         directory.mkdir()
     async with runtime_rig.running(rig) as runtime:
@@ -191,7 +203,7 @@ async def building(base: Path) -> AsyncIterator[BuildRig]:
         )
         await builder.open()
         try:
-            yield BuildRig(base, runtime, store, builder)
+            yield BuildRig(base, runtime, store, builder, rig.image)
         finally:
             await builder.close()
             await store.close()

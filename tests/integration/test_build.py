@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import http.server
 import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -93,8 +96,16 @@ async def test_the_same_input_gives_the_same_image(rig: BuildRig, tmp_path: Path
 async def test_what_copy_makes_looks_as_it_says(rig: BuildRig, tmp_path: Path) -> None:
     context = make_files(
         tmp_path / "context",
-        {"run.sh": ("#!/bin/sh\n", 0o755), "d/in.txt": "in", "d/to@": "in.txt", "plain": "p"},
+        {
+            "run.sh": ("#!/bin/sh\n", 0o755),
+            "d/in.txt": "in",
+            "d/to@": "in.txt",
+            "plain": "p",
+            "tree/inner/x": "x",
+        },
     )
+    (context / "d").chmod(0o750)
+    (context / "tree/inner").chmod(0o710)
     await rig.build(
         """
 FROM busybox
@@ -105,6 +116,7 @@ COPY --chown=1234:5 plain /numbers
 COPY d /way/
 COPY d/in.txt /old
 COPY --link d /linked/
+COPY tree /nested
 COPY <<one.txt <<"two.txt" /here/
 first
 one.txt
@@ -126,6 +138,8 @@ two.txt
         assert (top / "old/in.txt").read_text() == "in"
         assert (top / "old").stat().st_mode & 0o7777 == 0o700
         assert (top / "linked/in.txt").read_text() == "in"
+        assert (top / "linked").stat().st_mode & 0o7777 == 0o755
+        assert (top / "nested/inner").stat().st_mode & 0o7777 == 0o710
         assert (top / "here/one.txt").read_text() == "first\n"
         assert (top / "here/two.txt").read_text() == "second $X\n"
 
@@ -167,6 +181,41 @@ async def test_add_unpacks_archives_and_copy_does_not(rig: BuildRig, tmp_path: P
         for number in range(len(names)):
             assert (top / f"{number}/b/c.txt").read_text() == "c"
         assert (top / "kept/all.tar").is_file()
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(b"a page")
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+async def test_add_fetches_a_page_and_checks_it(rig: BuildRig) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/some/page.html"
+    right = hashlib.sha256(b"a page").hexdigest()
+    try:
+        text = f"FROM scratch\nADD --checksum=sha256:{right} {url} /srv/\n"
+        await rig.build(text, tags=("page",))
+        watch = Watched()
+        await rig.build(text, None, watch)
+        with pytest.raises(Failed, match="digest mismatch"):
+            await rig.build(f"FROM scratch\nADD --checksum=sha256:{'0' * 64} {url} /srv/\n")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert watch.cached() == [True]
+    async with rig.shown("page") as top:
+        page = top / "srv/page.html"
+        assert (page.read_text(), page.stat().st_mode & 0o7777) == ("a page", 0o600)
+        assert page.stat().st_mtime == 1420070400
 
 
 async def test_an_archive_that_leads_out_of_itself_is_refused(rig: BuildRig, tmp_path: Path) -> None:

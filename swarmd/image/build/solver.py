@@ -193,7 +193,8 @@ class _Build:
 def origins(operation: Operation) -> tuple[Origin, ...]:
     """Where an operation reads from, in its order; heredocs come with it."""
     if isinstance(operation, Copy):
-        return (operation.origin,) if operation.sources else ()
+        elsewhere = operation.origin.where in ("url", "git")  # there the origin says all
+        return (operation.origin,) if operation.sources or elsewhere else ()
     if isinstance(operation, Run):
         return tuple(mount.origin for mount in operation.mounts if reads_origin(mount))
     return ()

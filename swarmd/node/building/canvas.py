@@ -80,9 +80,10 @@ class Canvas:
         self._ensure(path, owner or (0, 0), mode)
 
     def put(self, tree: Tree, source: str, item: Item, target: str, looks: Looks, *, nested: bool) -> None:
-        """An entry (a directory: without what is in it) at a resolved path whose parents are there.
+        """An entry (a directory: without what is in it) at a resolved path.
 
-        A directory that is there already keeps its looks unless it is ``nested`` in what is copied.
+        A directory that is the destination itself, not ``nested`` in what is copied, keeps its looks if it is
+        there, and is an ordinary one if it has to be made.
         """
         parent_path, _, name = target.rpartition("/")
         if not name:
@@ -99,9 +100,10 @@ class Canvas:
         there = self._there(parent, target, name)
         if there is not None and there.kind != "directory":
             raise Invalid(f"cannot copy to non-directory: /{target}")
-        fd = self._ensure(target, looks.owner or (item.uid, item.gid), looks.mode(item))
-        if there is None or nested:
+        fd = self._ensure(target, looks.owner or (0, 0), 0o755)
+        if nested:
             _dress(fd, item, looks)
+        if nested or there is None:
             self._times[target] = item.mtime_ns
 
     def _put_other(

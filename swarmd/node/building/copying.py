@@ -88,7 +88,8 @@ def _copy_one(canvas: Canvas, step: Copy, tree: Tree, one: Chosen, looks: Looks)
         for path, name in one.parents:
             item = tree.look(path)
             if item is not None:
-                canvas.put(tree, path, item, join(top, name), looks, nested=False)
+                way = join(top, name)
+                canvas.put(tree, path, item, way, looks, nested=canvas.look(way) is None)
         target = join(top, one.name)
     else:
         target = landing(canvas, step.destination, is_directory=is_directory, name=one.name, follow=follow)
