@@ -132,3 +132,42 @@ def credential() -> None:
 
 
 credential.aliases = {"list": "ls", "remove": "rm"}
+
+
+@credential.command("ls", cls=Command)
+@click.option("--format", "template", help="table, json, or a Go template")
+@switch("-q", "--quiet", text="Only display hosts")
+def credential_ls(template: str | None, quiet: bool | None) -> None:
+    """List the registries that the swarm logs in to; passwords are never shown."""
+    from swarmd.cli.listing import Layout
+    from swarmd.cli.units import human_duration
+    from swarmd.rpc.v1 import control_pb2
+
+    form = Layout(
+        ("Host", "Username", "Saved"), {"Host": "HOST", "Username": "USERNAME", "Saved": "SAVED"}, "Host"
+    )
+    with session.open_client() as client:
+        found = client.control.ListRegistryLogins(control_pb2.ListRegistryLoginsRequest()).logins
+    rows = [
+        {
+            "Host": one.host,
+            "Username": one.username or "<token>",
+            "Saved": f"{human_duration(session.now() - one.updated_at)} ago",
+        }
+        for one in found
+    ]
+    session.print_listing(form, rows, template, quiet)
+
+
+@credential.command("rm", cls=Command)
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST [HOST...]")
+def credential_rm(hosts: tuple[str, ...]) -> None:
+    """Remove the swarm's log-ins to one or more registries."""
+    from swarmd.rpc.v1 import control_pb2
+
+    def one(host: str) -> None:
+        request = control_pb2.RemoveRegistryLoginRequest(host=logins.host_of(host))
+        client.control.RemoveRegistryLogin(request)
+
+    with session.open_client() as client:
+        session.each(hosts, one)
