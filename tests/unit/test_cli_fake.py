@@ -22,6 +22,7 @@ from swarmd.rpc.v1 import (
     images_pb2_grpc,
     node_pb2,
     node_pb2_grpc,
+    registry_pb2_grpc,
     types_pb2,
 )
 
@@ -59,6 +60,9 @@ class FakeDaemon:
         )
         build_pb2_grpc.add_BuilderServicer_to_server(
             self._servicer(build_pb2_grpc.BuilderServicer), self._server
+        )
+        registry_pb2_grpc.add_RegistryServicer_to_server(
+            self._servicer(registry_pb2_grpc.RegistryServicer), self._server
         )
         containers_pb2_grpc.add_ContainersServicer_to_server(
             self._servicer(containers_pb2_grpc.ContainersServicer), self._server
