@@ -6,16 +6,9 @@ Whatever it is, it becomes a directory here (or none), and the bytes of a Docker
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +88,9 @@ def _ignored(top: Path, dockerfile: Path | None) -> bytes:
 
 def _from_stdin(data: bytes, stack: contextlib.ExitStack) -> tuple[Path | None, bytes]:
     """A tar, in any compression, or a Dockerfile."""
+    import io
+    import tarfile
+
     if not data:
         raise CliError("unable to prepare context: stdin is empty")
     try:
@@ -109,6 +105,9 @@ def _from_stdin(data: bytes, stack: contextlib.ExitStack) -> tuple[Path | None, 
 
 
 def _fetched(url: str) -> bytes:
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
             return bytes(answer.read())
@@ -118,6 +117,9 @@ def _fetched(url: str) -> bytes:
 
 def _cloned(url: str, stack: contextlib.ExitStack) -> Path:
     """``URL#branch:directory``."""
+    import shutil
+    import subprocess
+
     git = shutil.which("git")
     if git is None:
         raise CliError("unable to prepare context: unable to find 'git'")
@@ -147,4 +149,6 @@ def _cloned(url: str, stack: contextlib.ExitStack) -> Path:
 
 
 def _temporary(stack: contextlib.ExitStack) -> Path:
+    import tempfile
+
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmctl-build-")))
