@@ -27,7 +27,7 @@ for _name in ("compression.zstd", "backports.zstd"):
         break
 _GZIP_WBITS = 31
 _LEVEL = 2 if _gzip is not zlib else 1  # of about the same size
-_PIECE = 512 << 10  # compressed bytes taken at a time: what is left of them is copied for each piece
+_PIECE = 2 << 20  # compressed bytes taken at a time: what is left of them is copied for each piece
 _MAX_XZ_MEMORY = 256 << 20
 _FREE = 1 << 30
 _RATIO = 1100  # deflate reaches 1032

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.image.codecs import Buffered, decoded
+from swarmd.image.codecs import Buffered, decoded, gzipper
 from swarmd.image.core.archive import Contents, Member, compression_of, find_images, link_name
 from swarmd.image.core.catalog import ImageRow, row_for
 from swarmd.image.core.changes import apply_changes
 from swarmd.image.core.config import MAX_CONFIG, History, ImageConfig, linux_platform, write_config
-from swarmd.image.core.manifest import layer_descriptor, read_manifest, sha256, write_manifest
+from swarmd.image.core.manifest import (
+    LAYER_COMPRESSIONS,
+    layer_descriptor,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
 from swarmd.image.core.rules import Limits, link_target, step_for
 from swarmd.image.core.tar import CHUNK, Kind, TarReader
 from swarmd.image.disk import Disk
@@ -65,6 +71,7 @@ def stage_rootfs(
 
     ``configure``: the bytes of its configuration, by the layer's diffID.
     """
+    path = _as_layer(disk, path, work / "layer")
     with path.open("rb") as file, LayerSource(file, disk.limits.bytes) as source:
         _inspect(TarReader(source.read), disk.limits)
         digest, size, diff_id = source.finish()
@@ -74,6 +81,24 @@ def stage_rootfs(
         (work / "config").write_bytes(config)
     files = {digest: path, sha256(config): work / "config"}
     return Staged(row_for(manifest, config), refs, manifest, files)
+
+
+def _as_layer(disk: Disk, path: Path, into: Path) -> Path:
+    """``path``, or ``into`` with its content as gzip: no image format knows layers in xz and bzip2."""
+    with path.open("rb") as file:
+        plain, compression = decoded(file.read)
+        if compression in LAYER_COMPRESSIONS:
+            return path
+        gzip, left = gzipper(), disk.limits.bytes
+        with disk_errors(disk.root), into.open("wb") as made:
+            while piece := plain(CHUNK):
+                left -= len(piece)
+                if left < 0:
+                    raise Invalid(f"the stream is longer than the {disk.limits.bytes} bytes it may have")
+                made.write(gzip.compress(piece))
+            made.write(gzip.flush())
+    path.unlink()
+    return into
 
 
 def adopt(disk: Disk, staged: Iterable[Staged]) -> None:

@@ -1,7 +1,7 @@
 """Work on a stream in threads of its own: pieces read ahead, or worked on a few pieces behind.
 
 Hashing, inflating, deflating and the disk let go of the interpreter, so two cores are used.  What is
-waiting is bounded: ``AHEAD`` pieces of at most 1 MiB.
+waiting is bounded: ``AHEAD`` pieces.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from swarmd.image.core.tar import CHUNK, Read
+from swarmd.image.core.tar import Read
 
-AHEAD = 8
+AHEAD = 4
+LARGE = 4 << 20
+"""Bytes read ahead at a time.  Each hand-over between threads may wait for its turn on a busy machine."""
 
 
 class Pump:
@@ -99,7 +101,7 @@ class Ahead:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                piece = self._source(CHUNK)
+                piece = self._source(LARGE)
                 self._pieces.put(piece)
                 if not piece:
                     return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.image.core.manifest import sha256
+from swarmd.image.core.manifest import read_manifest, sha256
 from swarmd.image.store import ImageStore, Rootfs
 from swarmd.model.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.integration.image_rig import (
@@ -133,6 +135,19 @@ class TestLoading:
         with pytest.raises(Invalid, match="digest reference"):
             await store.import_rootfs(io.BytesIO(tar), f"app@{info.digest}")
         assert len(store.list()) == 1
+
+    @pytest.mark.parametrize("squeeze", [lzma.compress, bz2.compress])
+    async def test_a_root_file_system_in_another_compression_becomes_gzip(
+        self, store: ImageStore, squeeze: Callable[[bytes], bytes]
+    ) -> None:
+        tar = pack(entry("x", b"x" * 3000))
+        await store.import_rootfs(io.BytesIO(squeeze(tar)), "app")
+        (layer,) = read_manifest(store.manifest("app")).layers
+        assert layer.media_type == "application/vnd.oci.image.layer.v1.tar+gzip"
+        assert gzip.decompress(store.blob_path(layer.digest).read_bytes()) == tar
+        with pytest.raises(Invalid, match="no image format knows"):
+            await store.load(io.BytesIO(archive("bad:1", tar, squeeze=squeeze)))
+        await store.load(io.BytesIO(squeeze(archive("good:1", tar))))
 
 
 class TestRecovery:

@@ -18,6 +18,7 @@ MAX_LAYERS = 500  # overlayfs takes no more lower directories
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+LAYER_COMPRESSIONS = ("", "gzip", "zstd")
 INDEX = "application/vnd.oci.image.index.v1+json"
 _INDEXES = (
     INDEX,
@@ -140,7 +141,11 @@ def write_manifest(config: bytes, layers: tuple[Descriptor, ...]) -> bytes:
 
 
 def layer_descriptor(digest: str, size: int, compression: str) -> Descriptor:
-    """A layer's descriptor; ``compression`` is ``""``, ``gzip`` or ``zstd``."""
+    """A layer's descriptor; ``compression`` is ``""``, ``gzip`` or ``zstd``, else raises Invalid."""
+    if compression not in LAYER_COMPRESSIONS:
+        raise Invalid(
+            f"layer {digest} is compressed with {compression}, which no image format knows: use gzip or zstd"
+        )
     return Descriptor(LAYER + (f"+{compression}" if compression else ""), digest, size)
 
 
