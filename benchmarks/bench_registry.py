@@ -113,7 +113,7 @@ def upload(base: str, repository: str, blob: Path, digest: str) -> None:
     location = curl("-X", "POST", *where, f"{base}/v2/{repository}/blobs/uploads/")
     location = location if location.startswith("http") else base + location
     kind = ("-H", "Content-Type: application/octet-stream", "-H", "Expect:")
-    location = curl("-X", "PATCH", *kind, "--data-binary", f"@{blob}", *where, location)
+    location = curl("-X", "PATCH", *kind, "-T", f"{blob}", *where, location)
     location = location if location.startswith("http") else base + location
     joint = "&" if "?" in location else "?"
     curl("-X", "PUT", "-H", "Content-Length: 0", f"{location}{joint}digest={digest}")

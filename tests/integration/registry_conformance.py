@@ -50,7 +50,7 @@ class Conversation:
 
     def __init__(self, base: str) -> None:
         self.base, self.checks = base, 0
-        self._opener = urllib.request.build_opener(_AsIs)
+        self._opener = urllib.request.build_opener(_AsIs, urllib.request.ProxyHandler({}))
 
     def ask(
         self, method: str, url: str, body: bytes | None = None, expect: tuple[int, ...] = (), **headers: str

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import grpc
 import pytest
@@ -413,7 +414,7 @@ async def test_a_founder_killed_before_its_first_rows_goes_on(
             gossip=dict,
             clock=SystemClock(),
             new_id=new_id,
-            content=cast("Any", None),
+            content=cast("Any", mock.Mock()),
             blobs=cast("Any", None),
             registry=RegistryConfig(),
             on_left=lambda: None,

@@ -31,6 +31,8 @@ from tests.unit.test_registry_mirror import Hub
 
 pytestmark = pytest.mark.root
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 def free_port(above: int = 0) -> int:
     """One that the kernel gives to nobody by itself, so that it is still free a moment later."""
@@ -97,7 +99,7 @@ class Bed:
         headers = {"Content-Type": kind or "application/octet-stream"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with _DIRECT.open(request, timeout=20) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
