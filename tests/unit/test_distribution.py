@@ -10,8 +10,11 @@ import pytest
 
 from swarmd.model.errors import Invalid, NotFound, Unavailable
 from swarmd.node.distribution import parts
-from swarmd.node.distribution.core.choosing import Provider
-from swarmd.node.distribution.core.ranges import PIECE
+from swarmd.node.distribution.copying import Copy
+from swarmd.node.distribution.core.choosing import Chooser, Provider
+from swarmd.node.distribution.core.ranges import PIECE, Range
+from swarmd.node.distribution.wire import Answer
+from tests.unit.agent_fakes import StillClock
 from tests.unit.distribution_rig import Fleet, digest_of, without_certificates
 
 BLOB = b"".join(bytes([n]) * 65_521 for n in range(160))  # ten million bytes, no two ranges alike
@@ -130,3 +133,34 @@ async def test_everything_below_a_digest_comes_and_what_an_index_only_lists_is_l
     assert all(b.content.has(digest) for digest in found)
     with pytest.raises(NotFound):
         await parts.everything(b.blobs, b.content, digest_of(b"nowhere"), patience=1)
+
+
+async def test_while_a_slow_node_serves_us_those_who_have_it_by_now_are_found() -> None:
+    slow, fast = Provider("slow", "1"), Provider("fast", "2")
+    chooser = Chooser("me", lambda: 0.5)
+    chooser.learn([slow])
+    large, asked, written, helped = BLOB * 3, 0, bytearray(), asyncio.Event()
+
+    async def locate() -> list[Provider]:
+        nonlocal asked
+        asked += 1
+        return [slow] if asked == 1 else [slow, fast]
+
+    async def fetch(provider: Provider, part: Range | None) -> Answer:
+        if provider is fast:
+            helped.set()
+        elif part is not None:
+            async with asyncio.timeout(20):
+                await helped.wait()
+        begin, length = (part.offset, part.length) if part else (0, PIECE)
+        return Answer(large[begin : begin + length], len(large))
+
+    async def write(data: bytes) -> None:
+        written.extend(data)
+
+    copy = Copy(
+        DIGEST, chooser, fetch=fetch, locate=locate, write=write, clock=StillClock(),
+        told=lambda current, total: None,
+    )  # fmt: skip
+    await copy.run()
+    assert bytes(written) == large

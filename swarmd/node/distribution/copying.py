@@ -147,10 +147,11 @@ class Copy:
         async with self._asking:
             now = self._clock.monotonic()
             wait = self._chooser.wait(now)
-            if self._chooser.streams:
-                await self._until_changed(0.25 if wait is None else max(wait, 0.02))
-            elif wait is None or now >= self._ask_at:
+            # Also while somebody serves us: he may be slow, and others have it meanwhile.
+            if wait is None or now >= self._ask_at:
                 await self._ask(nobody=wait is None)
+            elif self._chooser.streams:
+                await self._until_changed(max(wait, 0.02))
             else:
                 await self._clock.sleep(wait)
             self._note_change()
