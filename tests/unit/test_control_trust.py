@@ -313,6 +313,13 @@ async def test_a_registry_that_does_not_answer_refuses_the_image(bed: Bed) -> No
         await trust.admit(parse(f"{OUTSIDE}@{DIGEST}"))
 
 
+async def test_a_domain_with_a_port_makes_a_repository_that_can_be_read(bed: Bed) -> None:
+    name = "reg.example.com:8443/app"
+    repository, _, _ = await bed.trust.attach(name, signed(PROD, name))
+    assert repository == "reg.example.com_8443/app"
+    assert len((await bed.trust.inspect(f"{name}@{DIGEST}")).signatures) == 1
+
+
 async def test_the_loopback_address_is_no_way_round_a_rule(bed: Bed) -> None:
     await bed.trust.set_rule(TrustRule(id="localhost:5000/*", keys=("prod",)))
     ref = parse(f"127.0.0.1:5000/app@{DIGEST}")

@@ -23,8 +23,11 @@ def is_own(ref: ImageRef, domains: Collection[str]) -> bool:
 
 
 def repository_of(ref: ImageRef, domains: Collection[str]) -> str:
-    """The repository of the swarm's registry that is about an image: names of others keep their domain."""
-    return ref.name.partition("/")[2] if is_own(ref, domains) else ref.name
+    """The repository of the swarm's registry that is about an image: names of others keep their domain.
+
+    A repository's name has no colon, and a domain no underscore.
+    """
+    return ref.name.partition("/")[2] if is_own(ref, domains) else ref.name.replace(":", "_")
 
 
 def checked(rule: TrustRule, known: Collection[str]) -> TrustRule:
