@@ -25,7 +25,7 @@ Layers = Callable[[Origin], Awaitable[tuple[Path, ...]]]
 """The layers of a stage or image, topmost first."""
 
 Filled = Callable[[BuildMount, Path], Awaitable[str]]
-"""Puts a copy of what a mount shows into an empty directory; answers the file's name if it is a single one."""
+"""Puts a copy of what a mount shows into an empty directory; answers the name of a file that is all of it."""
 
 
 class Ready(msgspec.Struct, frozen=True):
