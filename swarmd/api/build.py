@@ -115,7 +115,7 @@ class _Call:
         self._vertices: list[pb.BuildVertex] = []
         self._written: dict[int, int] = {}
         self.outgoing: asyncio.Queue[pb.BuildResponse | None] = asyncio.Queue()
-        self.error: SwarmError | None = None
+        self.error: SwarmError | None = SwarmError("the build broke off: the daemon's log says why")
 
     async def work(self) -> None:
         """The whole of it; how it ended is in ``error``."""
@@ -123,6 +123,7 @@ class _Call:
         try:
             options = await self._options()
             await self._build(options)
+            self.error = None
         except SwarmError as error:
             self._failed(error, options)
         finally:

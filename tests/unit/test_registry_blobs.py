@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from swarmd.image.registry.exchange import Request
 from swarmd.image.registry.intake import UploadLimits
 from swarmd.image.registry.links import KEPT
+from swarmd.model.errors import Unavailable
 from tests.unit.registry_rig import Rig, code, content_of, header, image_manifest, sha256, sha512
 
 DATA = bytes(range(256)) * 8
@@ -194,6 +197,21 @@ async def test_more_uploads_with_content_than_the_limit_are_refused(tmp_path: Pa
     assert (reply.status, code(reply)) == (429, "TOOMANYREQUESTS")
 
 
+async def test_an_upload_in_one_request_that_fails_is_given_up(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "content", limits=UploadLimits(open=1))
+
+    async def cut_off() -> AsyncIterator[bytes]:
+        yield DATA[:700]
+        raise Unavailable("the connection was cut")
+
+    request = Request(
+        method="POST", path=UPLOADS, query=(("digest", DIGEST),), headers={}, length=len(DATA), body=cut_off
+    )
+    assert (await rig.registry.handle(request)).status == 503
+    assert rig.content.ingests() == set()
+    assert (await rig.ask("POST", f"{UPLOADS}?digest={DIGEST}", DATA)).status == 201
+
+
 async def test_a_blob_beyond_the_limit_is_refused_and_gone(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "content", limits=UploadLimits(blob=1000))
     location = await begin(rig)
@@ -305,6 +323,29 @@ async def test_a_blob_is_mounted_from_another_repository(rig: Rig) -> None:
     reply = await rig.ask("POST", f"/v2/other/blobs/uploads/?mount={DIGEST}&from=app")
     assert (reply.status, header(reply, "Location")) == (201, f"/v2/other/blobs/{DIGEST}")
     assert await is_there(rig, BLOB.replace("/app/", "/other/"))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_blob_that_another_node_has_is_mounted_once_it_is_here(
+    tmp_path: Path, is_there: bool
+) -> None:
+    async def ensure(digest: str) -> None:
+        if not is_there:
+            raise Unavailable("its node does not answer")
+        await rig.content.put(DATA)
+
+    rig = Rig(tmp_path / "content", ensure=ensure)
+    config = b"{}"
+    for blob in (config, DATA):
+        await rig.push_blob("app", blob)
+    raw = image_manifest(config, DATA)
+    await rig.ask("PUT", "/v2/app/manifests/1", raw)
+    rig.content.file(DIGEST).unlink()  # as if all this had been pushed to another node
+    reply = await rig.ask("POST", f"/v2/other/blobs/uploads/?mount={DIGEST}&from=app")
+    assert reply.status == (201 if is_there else 202)
+    if is_there:
+        await rig.push_blob("other", config)
+        assert (await rig.ask("PUT", "/v2/other/manifests/1", raw)).status == 201
 
 
 async def test_a_blob_is_mounted_from_wherever_it_is(rig: Rig) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from swarmd.image.flights import Flights
+from swarmd.image.registry.core.pushed import MAX_MANIFEST
 from swarmd.image.registry.mirror import FRESH, Mirror
 from swarmd.model.errors import NotFound, Unavailable
 from tests.unit.registry_rig import (
@@ -183,3 +184,27 @@ async def test_a_mirrored_tag_keeps_its_image_from_being_collected_for_a_while(b
     assert set(bench.mirror.roots()) == {sha256(RAW)}
     bench.rig.clock.at += 31 * 86400
     assert set(bench.mirror.roots()) == set()
+
+
+async def test_tags_nobody_looked_at_for_a_while_are_forgotten(bench: Bench) -> None:
+    await bench.rig.ask("GET", "/v2/nginx/manifests/1?ns=docker.io")
+    bench.hub.manifests["docker.io/library/other:1"] = RAW
+    bench.rig.clock.at += 31 * 86400
+    await bench.rig.ask("GET", "/v2/other/manifests/1?ns=docker.io")
+    assert b"nginx" not in bench.state.read_bytes()
+
+
+async def test_a_first_push_to_a_repository_called_like_a_host_asks_nobody_for_its_blobs(
+    bench: Bench,
+) -> None:
+    digest = sha256(LAYER)
+    assert (await bench.rig.ask("HEAD", f"/v2/docker.io/library/nginx/blobs/{digest}")).status == 404
+    bench.hub.is_down = True
+    assert (await bench.rig.ask("HEAD", f"/v2/example.com/app/blobs/{digest}")).status == 404
+    assert not bench.hub.asked
+
+
+async def test_a_large_blob_is_not_read_as_a_manifest(bench: Bench) -> None:
+    digest = await bench.rig.content.put(b"{" + b" " * MAX_MANIFEST + b"}")
+    reply = await bench.rig.ask("GET", f"/v2/nginx/manifests/{digest}?ns=docker.io")
+    assert (reply.status, code(reply)) == (404, "MANIFEST_UNKNOWN")

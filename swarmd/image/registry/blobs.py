@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from swarmd.image.port import Content
@@ -12,6 +13,7 @@ from swarmd.image.registry.exchange import Reply, Request
 from swarmd.image.registry.intake import Upload, Uploads
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.port import Names
+from swarmd.model.errors import SwarmError
 
 Ensure = Callable[[str], Awaitable[None]]
 """Have a blob here that the swarm holds; raises NotFound, Unavailable."""
@@ -77,7 +79,11 @@ class Blobs:
             algorithm = checked_algorithm(request.first("digest-algorithm"))
         upload = self._uploads.begin(route.name, algorithm)
         if digest:
-            return await self._complete(upload, request, digest)
+            try:
+                return await self._complete(upload, request, digest)
+            except BaseException:
+                await self._uploads.cancel(upload)  # its client was not told where it could go on
+                raise
         return Reply(202, _progress(upload))
 
     async def patch(self, route: Route, request: Request) -> Reply:
@@ -118,9 +124,15 @@ class Blobs:
         return _stored(upload.repository, digest)
 
     async def _can_mount(self, source: str, digest: str) -> bool:
-        """Without a source any blob of this node will do: whoever knows its digest has seen the content."""
-        if source:
-            return await self.has(checked_name(source), digest)
+        """Without a source any blob of this node will do: whoever knows its digest has seen the content.
+
+        With one it is here afterwards: a manifest that refers to it is kept with blobs of this node.
+        """
+        if source and not await self.has(checked_name(source), digest):
+            return False
+        if source and not self._content.has(digest):
+            with contextlib.suppress(SwarmError):  # then it is uploaded
+                await self._ensure(digest)
         return self._content.has(digest)
 
 

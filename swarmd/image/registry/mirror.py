@@ -20,7 +20,7 @@ import structlog
 from swarmd.image.flights import Flights
 from swarmd.image.port import Content
 from swarmd.image.registry.blobs import blob_reply, is_known
-from swarmd.image.registry.core.pushed import digest_of, media_type_of
+from swarmd.image.registry.core.pushed import MAX_MANIFEST, digest_of, media_type_of
 from swarmd.image.registry.core.refusals import Headers, Refusal
 from swarmd.image.registry.core.routes import End, Route, checked_name, is_digest
 from swarmd.image.registry.exchange import Reply, Request
@@ -110,6 +110,8 @@ class Mirror:
             host, _, name = route.name.partition("/")
             if "." not in host or not name or await names.tags(route.name) is not None:
                 return None
+            if (route.end, request.method) == (End.BLOB, "HEAD"):
+                return None  # asked before a push: what lies elsewhere is not in the swarm's repository
         if "*" not in self._hosts and host not in self._hosts:
             raise Refusal("DENIED", f"{host} is not read through this registry: see registry.mirror")
         if host == "docker.io" and "/" not in name:
@@ -135,7 +137,7 @@ class Mirror:
             return Reply(304, headers)
         if request.method == "HEAD":
             return Reply(200, headers, length=self._content.size(tag.digest))
-        return Reply(200, headers, self._content.path(tag.digest).read_bytes())
+        return Reply(200, headers, self._raw(tag.digest))
 
     async def _have_blob(self, asked: Elsewhere) -> None:
         digest = asked.reference
@@ -173,13 +175,20 @@ class Mirror:
                 if not self._content.has(digest):
                     found = await self._upstream.resolve(f"{asked.repository}@{digest}")
                     await self._keep(found, digest)
-        raw = self._content.path(digest).read_bytes()
-        return _Tag(digest, media_type_of(raw), 0.0)
+        return _Tag(digest, media_type_of(self._raw(digest)), 0.0)
+
+    def _raw(self, digest: str) -> bytes:
+        """A manifest that is here; raises :class:`Refusal` for a larger blob, which is none."""
+        if self._content.size(digest) > MAX_MANIFEST:
+            raise Refusal("MANIFEST_UNKNOWN", "this blob is too large to be a manifest", detail=digest)
+        return self._content.path(digest).read_bytes()
 
     async def _ask(self, ref: str) -> _Tag:
         found = await self._upstream.resolve(ref)
         await self._keep(found, found.digest)
-        tag = _Tag(found.digest, found.media_type, self._clock.now())
+        now = self._clock.now()
+        tag = _Tag(found.digest, found.media_type, now)
+        self._tags = {name: each for name, each in self._tags.items() if each.checked_at > now - KEPT}
         self._tags[ref] = tag
         try:
             _write(self._state, self._tags)

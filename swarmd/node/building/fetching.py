@@ -115,10 +115,17 @@ async def _clone(ref: str, target: Path, *, keep: bool) -> None:
         await _git(command, ref)
     if not keep:
         await asyncio.to_thread(remove_tree, whole / ".git")
-    inner = whole / directory.strip("/")
-    if ".." in directory.split("/") or not inner.is_dir() or inner.is_symlink():
-        raise Invalid(f"the repository {url} has no directory {directory!r}")
-    inner.rename(target)
+    _directory_in(whole, directory, url).rename(target)
+
+
+def _directory_in(whole: Path, directory: str, url: str) -> Path:
+    """The directory of a repository; raises Invalid for what leads out of it, as any link on the way may."""
+    inner = whole
+    for part in directory.split("/"):
+        inner = inner / part
+        if part == ".." or inner.is_symlink() or not inner.is_dir():
+            raise Invalid(f"the repository {url} has no directory {directory!r}")
+    return inner
 
 
 async def _git(command: list[str], ref: str) -> None:

@@ -196,12 +196,13 @@ class BuildHands:
         chosen = await asyncio.to_thread(choose, tree, (source,), parents=False, where=_named(mount.origin))
         return tree, chosen
 
-    async def _filled(self, mount: BuildMount, directory: Path) -> None:
+    async def _filled(self, mount: BuildMount, directory: Path) -> str:
         tree, chosen = await self._shown(mount)
         if tree is self._context:
             await self._context.bring(_files(tree, chosen, ()))
         step = Copy(destination="/")
         await asyncio.to_thread(copy, self._work(directory, ()), step, [(tree, chosen)])
+        return chosen[0].name if len(chosen) == 1 and chosen[0].item.kind == "file" else ""
 
     # -- layers ----------------------------------------------------------------------------------
 

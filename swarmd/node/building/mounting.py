@@ -24,8 +24,8 @@ Secrets = Mapping[str, bytes]
 Layers = Callable[[Origin], Awaitable[tuple[Path, ...]]]
 """The layers of a stage or image, topmost first."""
 
-Filled = Callable[[BuildMount, Path], Awaitable[None]]
-"""Puts a copy of what a mount shows into an empty directory."""
+Filled = Callable[[BuildMount, Path], Awaitable[str]]
+"""Puts a copy of what a mount shows into an empty directory; answers the name of a file that is all of it."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -151,9 +151,7 @@ class Mounter:
                     subpath=mount.source.strip("/"),
                 )
         directory = self._new(self._scratch, stack)
-        await self._fill(mount, directory)
-        inner = directory / mount.source.rstrip("/").rpartition("/")[2]
-        shown = inner if mount.source.strip("/") and inner.is_file() else directory
+        shown = directory / await self._fill(mount, directory)
         return Mount(target=mount.target, source=str(shown), readonly=mount.readonly)
 
     def _secret(

@@ -73,6 +73,11 @@ class Runner:
         """
         if step.security == "insecure":
             raise Refused("RUN --security=insecure is not granted: commands of a build run in a sandbox")
+        if step.network == "host" and not self._is_host(network):
+            raise Refused(
+                "RUN --network=host is not granted: it reaches what this node serves to itself, such as the "
+                "swarm's registry; build with --network host to allow it"
+            )
         targets = [mount.target for mount in place.mounts]
         made = await asyncio.to_thread(stubs.missing, targets, place.lowers)
         config = self._config(step, place, step.network if step.network != "default" else network)
@@ -122,9 +127,12 @@ class Runner:
         if network is not None:
             await network.detach(container_id)
 
-    def _config(self, step: Run, place: Place, network: str) -> ContainerConfig:
+    def _is_host(self, network: str) -> bool:
         # Without a swarm a node has no network for containers: then that of the node itself is the default.
-        mode = "host" if network == "default" and self._network() is None else network
+        return network == "host" or (network == "default" and self._network() is None)
+
+    def _config(self, step: Run, place: Place, network: str) -> ContainerConfig:
+        mode = "host" if self._is_host(network) else network
         facts = self._facts()
         hostname = facts.hostname if mode == "host" else _HOSTNAME
         shown = files(ContainerSpec(), hostname, facts.resolv_conf)

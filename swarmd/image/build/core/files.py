@@ -129,7 +129,15 @@ class FileSteps:
 
     def _inline(self, heredoc: Heredoc, expand: Expander) -> Inline:
         text = expand.text(heredoc.text, quotes=False) if heredoc.mark.expand else heredoc.text
-        return Inline(name=heredoc.name, data=text.encode())
+        return Inline(name=_file_name(heredoc), data=text.encode())
+
+
+def _file_name(heredoc: Heredoc) -> str:
+    """Of the file that a heredoc becomes.  Raises Invalid for one that would lie somewhere else."""
+    name = heredoc.name
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise Invalid(f"the heredoc <<{name} becomes a file of that name: write it without / (<<EOF)")
+    return name
 
 
 def _command(said: RunSaid) -> tuple[tuple[str, ...], tuple[Inline, ...]]:
@@ -140,7 +148,8 @@ def _command(said: RunSaid) -> tuple[tuple[str, ...], tuple[Inline, ...]]:
     first, text = heredocs[0], args[0]
     if len(heredocs) == 1 and _is_only(text, first):
         if first.text.startswith("#!"):
-            return (PIPES + first.name,), (Inline(name=first.name, data=first.text.encode()),)
+            name = _file_name(first)
+            return (PIPES + name,), (Inline(name=name, data=first.text.encode()),)
         return (first.text,), ()
     # The shell reads them itself, so they are given back to it as they were.
     return (text + "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs),), ()

@@ -1,0 +1,41 @@
+"""What ADD fetches from elsewhere stays where it was fetched to."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from swarmd.image.build.core.graph import Copy, Origin
+from swarmd.model.errors import Invalid
+from swarmd.node.building.fetching import Fetcher
+
+
+def _repository(path: Path, outside: Path) -> str:
+    """One with a directory, and a link to a directory outside of it."""
+    (path / "app" / "src").mkdir(parents=True)
+    (path / "app" / "src" / "main.py").write_text("print()\n")
+    (path / "way").symlink_to(outside)
+    who = ["-c", "user.name=Someone", "-c", "user.email=someone@example.org"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], [*who, "commit", "-q", "-m", "All"]):
+        subprocess.run(["git", "-C", str(path), *command], check=True, timeout=30)
+    return f"file://{path}"
+
+
+def test_a_directory_of_a_git_repository_is_not_looked_for_behind_its_links(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "keys").mkdir(parents=True)
+    (outside / "keys" / "id").write_text("secret")
+    url = _repository(tmp_path / "origin", outside)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    fetcher = Fetcher(scratch)
+
+    with pytest.raises(Invalid, match="has no directory 'way/keys'"):
+        asyncio.run(fetcher.get(Origin(where="git", ref=f"{url}#main:way/keys"), Copy()))
+    assert (outside / "keys" / "id").read_text() == "secret"
+
+    tree, _ = asyncio.run(fetcher.get(Origin(where="git", ref=f"{url}#main:/app/src/"), Copy()))
+    assert list(tree.names("")) == ["main.py"]
