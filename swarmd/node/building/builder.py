@@ -288,14 +288,13 @@ class _Remembering:
         self._used = used
 
     async def get(self, key: str) -> Outcome | None:
-        found = await asyncio.to_thread(self._cache.get, key, self._clock.now())
-        self._note(found)
-        return found
+        return self._noted(await asyncio.to_thread(self._cache.get, key, self._clock.now()))
 
-    def _note(self, outcome: Outcome | None) -> None:
+    def _noted(self, outcome: Outcome | None) -> Outcome | None:
         if outcome is not None and outcome.layer is not None:
             self._used(outcome.layer.digest)
+        return outcome
 
     async def put(self, key: str, outcome: Outcome, text: str) -> None:
-        self._note(outcome)
+        self._noted(outcome)
         await asyncio.to_thread(self._cache.put, key, outcome, text, self._clock.now())
