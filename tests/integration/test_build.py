@@ -331,6 +331,32 @@ async def test_pruning_forgets_and_frees(rig: BuildRig) -> None:
     assert watch.cached() == [False]
 
 
+async def test_what_is_pruned_during_a_build_is_not_taken_from_it(rig: BuildRig) -> None:
+    first = "FROM busybox\nRUN echo x > /made\n"
+    await rig.build(first, tags=("first",))
+    await rig.store.remove("first", in_use=lambda digest: (), force=True)
+    begun = asyncio.Event()
+
+    class Beginning(Watched):
+        def output(self, vertex: int, stream: int, data: bytes) -> None:
+            super().output(vertex, stream, data)
+            begun.set()
+
+    waiting = "echo begun; while [ ! -e /c/go ]; do sleep 0.05; done; cat /made"
+    watch = Beginning()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        text = f"{first}RUN --mount=type=cache,target=/c {waiting}\nRUN cat /made > /again\n"
+        group.create_task(rig.build(text, None, watch, tags=("second",)))
+        await begun.wait()
+        await rig.builder.prune(before=0.0, keep=-1, everything=True)
+        await rig.store.gc(lambda digest: (), everything=True)
+        [mount] = (rig.base / "data" / "build" / "mounts").iterdir()
+        (mount / "go").touch()
+    assert watch.said() == "begun\nx\n"
+    async with rig.shown("second") as top:
+        assert (top / "again").read_text() == "x\n"
+
+
 async def test_an_image_that_is_not_here_is_named(rig: BuildRig) -> None:
     with pytest.raises(NotFound, match="nosuch"):
         await rig.build("FROM nosuch\nRUN true\n")

@@ -39,3 +39,32 @@ def test_a_directory_of_a_git_repository_is_not_looked_for_behind_its_links(tmp_
 
     tree, _ = asyncio.run(fetcher.get(Origin(where="git", ref=f"{url}#main:/app/src/"), Copy()))
     assert list(tree.names("")) == ["main.py"]
+
+
+@pytest.mark.parametrize("checksum", ["sha256:", "sha256", "crc:12", "sha256:" + "0" * 64])
+def test_a_checksum_that_says_nothing_or_something_else_is_not_passed_over(
+    tmp_path: Path, checksum: str
+) -> None:
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(Invalid, match=r"invalid checksum|digest mismatch"):
+        asyncio.run(
+            Fetcher(tmp_path).get(
+                Origin(where="url", ref=f"file://{tmp_path}/file"), Copy(destination="/", checksum=checksum)
+            )
+        )
+
+
+def test_the_checksum_of_a_git_repository_is_that_of_its_commit(tmp_path: Path) -> None:
+    url = _repository(tmp_path / "origin", tmp_path)
+    command = ["git", "-C", str(tmp_path / "origin"), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    for number, checksum in enumerate((commit, commit[:12])):
+        scratch = tmp_path / f"scratch{number}"
+        scratch.mkdir()
+        tree, _ = asyncio.run(Fetcher(scratch).get(Origin(where="git", ref=url), Copy(checksum=checksum)))
+        assert "app" in tree.names("")
+    for number, checksum in enumerate(("0" * 40, commit[:3])):
+        scratch = tmp_path / f"refused{number}"
+        scratch.mkdir()
+        with pytest.raises(Invalid, match="expected checksum to match"):
+            asyncio.run(Fetcher(scratch).get(Origin(where="git", ref=url), Copy(checksum=checksum)))

@@ -80,3 +80,27 @@ async def test_a_mounted_directory_is_not_taken_for_what_it_holds(tmp_path: Path
     async with hands:
         await hands.carry_out(task, cast(Any, None))
     assert runner.seen == {"/data": ["data"], "/linked": ["linked"], "/one.txt": "alone", "/way": "alone"}
+
+
+async def test_a_cache_that_is_being_filled_is_not_pruned(tmp_path: Path) -> None:
+    ids = count()
+    caches = CacheMounts(tmp_path, lambda: f"cache{next(ids)}")
+    mount = BuildMount(kind="cache", target="/c", source="/seed")
+
+    async def fill(_: BuildMount, directory: Path) -> str:
+        (directory / "seed").write_text("sown")
+        caches.prune(float("inf"))
+        return ""
+
+    async with caches.using(mount, fill) as path:
+        assert caches.prune(float("inf")) == 0
+        assert (path / "seed").read_text() == "sown"
+    assert caches.prune(float("inf")) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_being_made_of_a_cache_when_the_daemon_ended_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".half").mkdir()
+    (tmp_path / "whole").mkdir()
+    CacheMounts(tmp_path, lambda: "id")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]

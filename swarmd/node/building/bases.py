@@ -101,6 +101,10 @@ class Images:
         found = await self.resolved(ref, platform)
         return Begun(Chain(found.layers, found.document.created), found.info.digest)
 
+    def digests(self) -> tuple[str, ...]:
+        """Of the manifests of those resolved so far."""
+        return tuple(one.info.digest for one in self._found.values())
+
     def document(self, digest: str) -> ConfigDocument | None:
         """The configuration of a resolved image."""
         return next((one.document for one in self._found.values() if one.info.digest == digest), None)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -96,14 +96,18 @@ class Builder:
         self._private = private
         self._processors = processors
         self._lock = threading.Lock()
+        self._used: set[str] = set()
+        self._running = 0
 
     async def open(self) -> None:
         """Read what there is; what a build left that did not end is removed."""
         await asyncio.to_thread(self._open)
         await self._runner.clear()
-        self._store.protect(self.cache.roots)
+        self._store.protect(lambda: (*self.cache.roots(), *self._used))
         self._solver = Solver(
-            _Remembering(self.cache, self._clock), self._clock, Limits(copies=max(2, self._processors))
+            _Remembering(self.cache, self._clock, self._used.add),
+            self._clock,
+            Limits(copies=max(2, self._processors)),
         )
         self._means = Means(
             store=self._store,
@@ -159,12 +163,25 @@ class Builder:
             clamp=clamp,
         )
         wish = Wish(fresh=lambda stage: _is_fresh(stage, request), clamp=clamp, platform=options.platform)
-        async with hands:
-            staged = await self._solver.solve(made, hands, watch, wish)
-        built = await self._export(staged, images, request, clamp)
+        with self._keeping(images.digests()):
+            async with hands:
+                staged = await self._solver.solve(made, hands, watch, wish)
+            built = await self._export(staged, images, request, clamp)
         await asyncio.to_thread(self.cache.prune, keep=KEEP)
         await asyncio.to_thread(self.spool.prune, before=0.0, keep=KEEP)
         return built
+
+    @contextlib.contextmanager
+    def _keeping(self, bases: Iterable[str]) -> Iterator[None]:
+        """What a build has used is not collected before it ends, whatever is pruned meanwhile."""
+        self._used.update(bases)
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._used.clear()
 
     def _images(self, request: Request, progress: Progress) -> Images:
         return Images(
@@ -263,14 +280,21 @@ def _is_fresh(stage: Stage, request: Request) -> bool:
 
 
 class _Remembering:
-    """The cache, out of the event loop's way."""
+    """The cache, out of the event loop's way.  ``used`` is told of each layer."""
 
-    def __init__(self, cache: Cache, clock: Clock) -> None:
+    def __init__(self, cache: Cache, clock: Clock, used: Callable[[str], None]) -> None:
         self._cache = cache
         self._clock = clock
+        self._used = used
 
     async def get(self, key: str) -> Outcome | None:
-        return await asyncio.to_thread(self._cache.get, key, self._clock.now())
+        return self._noted(await asyncio.to_thread(self._cache.get, key, self._clock.now()))
+
+    def _noted(self, outcome: Outcome | None) -> Outcome | None:
+        if outcome is not None and outcome.layer is not None:
+            self._used(outcome.layer.digest)
+        return outcome
 
     async def put(self, key: str, outcome: Outcome, text: str) -> None:
+        self._noted(outcome)
         await asyncio.to_thread(self._cache.put, key, outcome, text, self._clock.now())

@@ -22,6 +22,8 @@ from swarmd.node.building.merged import Merged, write_all
 _CHUNK = 1 << 20
 _SECONDS = 60.0
 _MODE = 0o600
+_SUMS = ("sha256", "sha384", "sha512")
+_SHORTEST = 7
 
 
 class Fetcher:
@@ -36,7 +38,7 @@ class Fetcher:
         self._count += 1
         target = self._scratch / f"fetched-{self._count}"
         if origin.where == "git":
-            await _clone(origin.ref, target, keep=step.keep_git_dir)
+            await _clone(origin.ref, target, step.checksum, keep=step.keep_git_dir)
             tree = Merged((target,))
             return tree, (Chosen(path="", name="", item=Item(kind="directory")),)
         item = await asyncio.to_thread(_download, origin.ref, target, step.checksum)
@@ -69,6 +71,8 @@ class _OneFile:
 
 def _download(url: str, target: Path, checksum: str) -> Item:
     algorithm, _, wanted = checksum.partition(":")
+    if checksum and (algorithm not in _SUMS or not wanted):
+        raise Invalid(f"invalid checksum {checksum!r}: write {', '.join(_SUMS)} with : and the digits")
     total = hashlib.new(algorithm or "sha256")
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer, target.open("xb") as file:
@@ -98,8 +102,8 @@ def _name(url: str, destination: str) -> str:
     return name or "download"
 
 
-async def _clone(ref: str, target: Path, *, keep: bool) -> None:
-    """``URL#branch:directory``."""
+async def _clone(ref: str, target: Path, checksum: str, *, keep: bool) -> None:
+    """``URL#branch:directory``; ``checksum``: the beginning of the commit's name, seven digits at least."""
     git = shutil.which("git")
     if git is None:
         raise Unavailable("ADD of a git repository needs the program git on this node")
@@ -113,6 +117,9 @@ async def _clone(ref: str, target: Path, *, keep: bool) -> None:
     ]
     for command in commands:
         await _git(command, ref)
+    commit = (whole / ".git" / "HEAD").read_text().strip()
+    if checksum and (len(checksum) < _SHORTEST or not commit.startswith(checksum)):
+        raise Invalid(f"expected checksum to match {checksum}, got {commit}")
     if not keep:
         await asyncio.to_thread(remove_tree, whole / ".git")
     _directory_in(whole, directory, url).rename(target)

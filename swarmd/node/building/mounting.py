@@ -44,6 +44,8 @@ class CacheMounts:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in root.glob(".*"):  # one that was being made or removed
+            remove_tree(left)
 
     @contextlib.asynccontextmanager
     async def using(self, mount: BuildMount, fill: Filled) -> AsyncIterator[Path]:
@@ -69,10 +71,11 @@ class CacheMounts:
     def prune(self, before: float) -> int:
         """Remove those that nobody uses and nothing was changed in since; the bytes."""
         freed = 0
-        for path in list(self._root.iterdir()):
+        for path in [path for path in self._root.iterdir() if not path.name.startswith(".")]:
             if not self._users.get(path.name) and path.stat().st_mtime < before:
-                freed += disk_use(path)
-                remove_tree(path)
+                gone = path.rename(self._root / f".{self._new_id()}")  # whoever wants it now has a new one
+                freed += disk_use(gone)
+                remove_tree(gone)
         return freed
 
     def _choices(self, name: str) -> list[str]:
