@@ -56,6 +56,12 @@ class _Elsewhere:
                 pass  # the user's own log-in may help
         return await self._fetched(ref, platform=platform, logins=logins, progress=progress)
 
+    async def admit(self, ref: str, digest: str) -> None:
+        """What a build begins with runs in it, and is copied from: the swarm's rules hold for it."""
+        member = self._member()
+        if member is not None:
+            await member.working.admission.check(ref, digest)
+
     def _has(self, ref: str) -> bool:
         try:
             self._images.resolve(ref)

@@ -32,6 +32,10 @@ class Bases(Protocol):
         """``newest``: as its registry has it now.  Raises NotFound, Denied, Unavailable."""
         ...
 
+    async def admit(self, ref: str, digest: str) -> None:
+        """Raises Refused for an image that may not run, Unavailable when that cannot be found out now."""
+        ...
+
 
 class Nowhere:
     """There is nobody to ask."""
@@ -41,6 +45,9 @@ class Nowhere:
     ) -> ImageInfo:
         """Raises NotFound."""
         raise NotFound(f"No such image: {ref}")
+
+    async def admit(self, ref: str, digest: str) -> None:
+        """There are no rules."""
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -74,10 +81,12 @@ class Images:
         self._unpacking = asyncio.Lock()
 
     async def resolved(self, ref: str, platform: str = "") -> Resolved:
-        """By name.  Raises NotFound, and what fetching fails with."""
+        """By name.  Raises NotFound, Refused, and what fetching fails with."""
         name = (ref, platform or self._platform)
         if name not in self._found:
-            self._found[name] = await self._here(ref, name[1]) or await self._fetched(ref, name[1])
+            found = await self._here(ref, name[1]) or await self._fetched(ref, name[1])
+            await self._bases.admit(ref, found.info.digest)
+            self._found[name] = found
         return self._found[name]
 
     async def _here(self, ref: str, platform: str) -> Resolved | None:
