@@ -85,7 +85,7 @@ async def test_a_mounted_directory_is_not_taken_for_what_it_holds(tmp_path: Path
 async def test_a_cache_that_is_being_filled_is_not_pruned(tmp_path: Path) -> None:
     ids = count()
     caches = CacheMounts(tmp_path, lambda: f"cache{next(ids)}")
-    mount = BuildMount(kind="cache", target="/c", source="/seed")
+    mount = BuildMount(kind="cache", target="/c", source="/seed", uid=os.getuid(), gid=os.getgid())
 
     async def fill(_: BuildMount, directory: Path) -> str:
         (directory / "seed").write_text("sown")

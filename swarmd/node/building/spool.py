@@ -72,9 +72,18 @@ class Spool:
         try:
             fd = os.open(self._root / piece.segment, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise Unavailable("a file of the build context was removed meanwhile: build again") from None
+            raise self._lost(piece) from None
+        if os.fstat(fd).st_size < piece.start + piece.size:  # the machine stopped before it was all on disk
+            os.close(fd)
+            raise self._lost(piece)
         os.lseek(fd, piece.start, os.SEEK_SET)
         return fd
+
+    def _lost(self, piece: Piece) -> Unavailable:
+        """It is asked for again next time."""
+        with self._lock, self._database:
+            self._database.execute("DELETE FROM files WHERE segment = ?", (piece.segment,))
+        return Unavailable("a file of the build context was removed meanwhile: build again")
 
     def used(self, segments: Iterable[str], now: float) -> None:
         """They are not the first to go."""
