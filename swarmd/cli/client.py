@@ -6,21 +6,24 @@ Importing this module imports grpc: do it inside the command that needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
-from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
-from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
-from swarmd.rpc.v1.control_pb2_grpc import ControlStub
-from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
-from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
-from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
-from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub, TrustStub
+
+if TYPE_CHECKING:
+    from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
+    from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
+    from swarmd.rpc.v1.control_pb2_grpc import ControlStub
+    from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
+    from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+    from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
+    from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub, TrustStub
 
 CONTROL_SECONDS = 30.0
 NODE_SECONDS = 90.0
@@ -65,16 +68,65 @@ class Client:
     def __init__(self, host: str, channel: grpc.Channel, warn_of_age: Callable[[str], None] | None) -> None:
         self.host = host
         self._channel = channel
-        control = _Lane(ControlStub(channel), host, CONTROL_SECONDS, warn_of_age)
-        self.control = cast(ControlStub, control)
-        self.node = cast(NodeApiStub, _Lane(NodeApiStub(channel), host, NODE_SECONDS))
-        self.images = cast(ImagesStub, _Lane(ImagesStub(channel), host, NODE_SECONDS))
-        self.builder = cast(BuilderStub, _Lane(BuilderStub(channel), host, NODE_SECONDS))
-        self.trust = cast(TrustStub, _Lane(TrustStub(channel), host, CONTROL_SECONDS, warn_of_age))
-        self.scanner = cast(ScannerStub, _Lane(ScannerStub(channel), host, SCAN_SECONDS))
-        self.registry = cast(RegistryStub, _Lane(RegistryStub(channel), host, NODE_SECONDS))
-        self._sessions = ContainersStub(channel)
-        self.containers = cast(ContainersStub, _Lane(self._sessions, host, NODE_SECONDS))
+        self._warn_of_age = warn_of_age
+
+    # Each command needs one or two of these, and the messages of all take longer to load than to send.
+
+    @cached_property
+    def control(self) -> ControlStub:
+        from swarmd.rpc.v1.control_pb2_grpc import ControlStub
+
+        return cast(
+            "ControlStub", _Lane(ControlStub(self._channel), self.host, CONTROL_SECONDS, self._warn_of_age)
+        )
+
+    @cached_property
+    def node(self) -> NodeApiStub:
+        from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+
+        return cast("NodeApiStub", _Lane(NodeApiStub(self._channel), self.host, NODE_SECONDS))
+
+    @cached_property
+    def images(self) -> ImagesStub:
+        from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
+
+        return cast("ImagesStub", _Lane(ImagesStub(self._channel), self.host, NODE_SECONDS))
+
+    @cached_property
+    def builder(self) -> BuilderStub:
+        from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
+
+        return cast("BuilderStub", _Lane(BuilderStub(self._channel), self.host, NODE_SECONDS))
+
+    @cached_property
+    def trust(self) -> TrustStub:
+        from swarmd.rpc.v1.trust_pb2_grpc import TrustStub
+
+        return cast(
+            "TrustStub", _Lane(TrustStub(self._channel), self.host, CONTROL_SECONDS, self._warn_of_age)
+        )
+
+    @cached_property
+    def scanner(self) -> ScannerStub:
+        from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub
+
+        return cast("ScannerStub", _Lane(ScannerStub(self._channel), self.host, SCAN_SECONDS))
+
+    @cached_property
+    def registry(self) -> RegistryStub:
+        from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
+
+        return cast("RegistryStub", _Lane(RegistryStub(self._channel), self.host, NODE_SECONDS))
+
+    @cached_property
+    def containers(self) -> ContainersStub:
+        return cast("ContainersStub", _Lane(self._sessions, self.host, NODE_SECONDS))
+
+    @cached_property
+    def _sessions(self) -> ContainersStub:
+        from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
+
+        return ContainersStub(self._channel)
 
     def talk(self, method: str, messages: Iterator[Any]) -> Any:
         """A session with a container, as gRPC has it: its errors are for :func:`translate`."""
