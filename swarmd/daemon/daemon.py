@@ -11,7 +11,7 @@ import structlog
 from swarmd import __version__
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
-from swarmd.api.forward import NOT_CONNECTED, Forwarding, Leader
+from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.api.scanner import ScannerServer
@@ -25,7 +25,7 @@ from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.pulling import Registries
 from swarmd.daemon.registry import swarm_registry
 from swarmd.daemon.swarm import Swarm
-from swarmd.daemon.telling import about_joining, group_view
+from swarmd.daemon.telling import about_joining, describe_member
 from swarmd.daemon.tools.anew import Recovery
 from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.daemon.tools.recovering import Recovering
@@ -45,8 +45,6 @@ from swarmd.rpc.channels import SERVER_OPTIONS
 from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc, trust_pb2_grpc
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
-
-NO_MANAGER = "no manager can be reached at the moment"
 
 
 class Daemon:
@@ -73,7 +71,7 @@ class Daemon:
         places = (self._network, self._in_swarm, self._outside.fetched)
         self._building = Building(*parts, *places, changed, self._report)
         disk = OnDisk(config.data)
-        self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._containers.abandon)
+        self._swarm = Swarm(disk, self._machine, self._containers.local.task_logs, self._abandon)
         folder = BackupFolder(config.data, config.backup)
         self._recovering = Recovering(self._swarm, Recovery(config.data, disk, folder, clock, new_id))
         self._images.protect(self._kept_images)
@@ -105,7 +103,6 @@ class Daemon:
         await self._containers.open()
         await self._building.open()
         await self._open_socket()
-        await self._registry.open()
         await self._swarm.resume()
         await self._containers.keeper.begin()
         notify("READY=1")
@@ -167,7 +164,14 @@ class Daemon:
     def _network(self) -> NetworkPort | None:
         return self._swarm.machine.network if self._swarm.machine else None
 
+    async def _abandon(self) -> None:
+        """What ends with a membership."""
+        await self._registry.shut()
+        await self._containers.abandon()
+
     async def _machine(self, node_id: str) -> Machine:
+        if node_id:  # there is no registry without a swarm
+            await self._registry.open()
         network = Network(node_id, self._clock, self._report)
         found = await network.start()
         self._warnings = found.missing
@@ -211,28 +215,9 @@ class Daemon:
         )
         response.warnings.extend(self._registry.problems())
         if member is not None:
-            self._describe_member(member, response)
+            describe_member(member, response)
+            response.warnings.extend(self._swarm.machine.network.problems() if self._swarm.machine else ())
         return response
-
-    def _describe_member(self, member: Member, response: node_pb2.InfoResponse) -> None:
-        session = member.working.session
-        response.node_id = member.memory.node_id
-        response.node_address = member.memory.address
-        response.cluster_id = member.memory.cluster_id
-        response.is_manager = member.managing is not None
-        response.is_leader = member.managing is not None and member.managing.raft.is_leader()
-        response.managers.extend(remote.raft_address for remote in member.memory.managers)
-        if self._swarm.machine is not None:
-            response.warnings.extend(self._swarm.machine.network.problems())
-        response.warnings.extend(member.problems())
-        if member.managing is not None:
-            response.warnings.extend(member.managing.raft.status().warnings)
-            response.group.CopyFrom(group_view(member.managing.raft.status(), member.managing.cases))
-            response.warnings.extend(member.managing.cases.nodes.warnings())
-        if not session.connected:
-            # gRPC's own words are for the log.
-            unreached = not session.problem or session.problem.startswith(NOT_CONNECTED)
-            response.error = NO_MANAGER if unreached else session.problem
 
     def audit(self, *, tail: int, follow: bool) -> AsyncGenerator[bytes, None]:
         """Lines of this node's audit log."""

@@ -120,22 +120,35 @@ class RegistryDoor:
         )
         self._server = HttpServer(Local(self._registry.handle))
         self._outside: HttpServer | None = None
+        self._is_open = self._is_tidied = False
 
     async def open(self) -> None:
-        """Listen where the settings say."""
+        """Listen where the settings say, if it does not yet."""
+        if self._is_open:
+            return
+        self._is_open = True
         if self._config.port:
             for host in _LOOPBACK:
                 await self._listen(self._server, host, self._config.port, None)
         if self._config.listen:
             await self._open_outside()
-        self._nursery.start("registry's housekeeping", self._tidy())
+        if not self._is_tidied:
+            self._is_tidied = True
+            self._nursery.start("registry's housekeeping", self._tidy())
 
-    async def close(self) -> None:
-        """End: what is under way has two seconds."""
-        await self._nursery.close()
+    async def shut(self) -> None:
+        """Listen no more: what is under way has two seconds.  It can be opened again."""
+        self._is_open = False
+        self._problems.clear()
         await self._server.close()
         if self._outside is not None:
             await self._outside.close()
+            self._outside = None
+
+    async def close(self) -> None:
+        """End, for good."""
+        await self._nursery.close()
+        await self.shut()
         await self._registry.close()
 
     def problems(self) -> list[str]:

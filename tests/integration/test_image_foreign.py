@@ -7,6 +7,8 @@ import io
 import json
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,9 +56,11 @@ def run(*command: object, **environment: str) -> str:
     return done.stdout
 
 
-def storage(tmp_path: Path) -> tuple[str, ...]:
-    """Options that keep the containers' tools in a directory of this test."""
-    return ("--root", str(tmp_path / "c"), "--runroot", str(tmp_path / "r"), "--storage-driver", "vfs")
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """Options that keep the tools in directories of this test, one of them short enough for podman."""
+    with tempfile.TemporaryDirectory(prefix="run", dir="/var/tmp") as short:
+        yield ("--root", str(tmp_path / "c"), "--runroot", short, "--storage-driver", "vfs")
 
 
 class TestWhatWeWrite:
@@ -93,8 +97,8 @@ class TestWhatWeWrite:
         run("umoci", "unpack", "--image", f"{tmp_path / 'layout'}:one", tmp_path / "bundle")
         assert snapshot(tmp_path / "bundle" / "rootfs") == before
 
-    async def test_podman_loads_it_under_its_name(self, saved: Path, tmp_path: Path) -> None:
-        assert "web:1" in run("podman", *storage(tmp_path), "load", "-i", saved)
+    async def test_podman_loads_it_under_its_name(self, saved: Path, storage: tuple[str, ...]) -> None:
+        assert "web:1" in run("podman", *storage, "load", "-i", saved)
 
 
 class TestWhatOthersWrite:
@@ -131,9 +135,11 @@ class TestWhatOthersWrite:
         (image,) = await store.load(tmp_path / "layout.tar")
         assert (Path((await store.prepare(image)).layers[0]) / "srv/page").read_bytes() == b"by umoci"
 
-    async def test_an_image_made_by_buildah(self, store: ImageStore, tmp_path: Path) -> None:
+    async def test_an_image_made_by_buildah(
+        self, store: ImageStore, storage: tuple[str, ...], tmp_path: Path
+    ) -> None:
         (tmp_path / "page").write_bytes(b"by buildah")
-        work = ("buildah", *storage(tmp_path))
+        work = ("buildah", *storage)
         container = run(*work, "from", "scratch").strip()
         run(*work, "copy", container, tmp_path / "page", "/page")
         for form in ("docker-archive", "oci-archive"):
