@@ -182,7 +182,7 @@ def test_what_is_acknowledged_and_unchanged_is_not_told_again() -> None:
 @given(count=st.integers(1, 5), leader=st.integers(0, 9))
 def test_with_every_manager_failing_each_is_tried_in_turn(count: int, leader: int) -> None:
     remotes = Remotes(Remote(str(index), f"10.0.0.{index}") for index in range(count))
-    remotes.leads(str(leader))
+    remotes.leads(Remote(str(leader), f"10.0.0.{leader}"))
     tried = []
     for _ in range(count):
         remote = remotes.next()
@@ -192,6 +192,35 @@ def test_with_every_manager_failing_each_is_tried_in_turn(count: int, leader: in
     assert sorted(tried) == [str(index) for index in range(count)]
     if leader < count:
         assert tried[0] == str(leader)
+
+
+def test_a_manager_that_is_behind_makes_nobody_forget_where_the_others_are() -> None:
+    """Its store shows the addresses from before they moved, while it reads its log."""
+    now = [Remote("a", "10.0.0.21"), Remote("b", "10.0.0.22"), Remote("c", "10.0.0.23")]
+    before = [Remote("a", "10.0.0.1"), Remote("b", "10.0.0.2"), Remote("c", "10.0.0.3")]
+    for leader in (None, before[1]):
+        remotes, tried = Remotes(now), set[Remote]()
+        for _ in range(20):
+            remote = remotes.next()
+            assert remote is not None
+            tried.add(remote)
+            if remote == now[0]:  # only this one answers, and it is behind
+                remotes.hint(before, leader)
+                if leader is None:
+                    remotes.failed()
+            else:
+                remotes.failed()
+        assert set(now) <= tried
+    assert len(remotes.known) == 6, "however often it said so"
+    remotes.learn(now)
+    assert list(remotes.known) == now
+
+
+def test_a_leader_that_was_named_is_tried_where_it_was_said_to_be() -> None:
+    remotes = Remotes([Remote("a", "10.0.0.1"), Remote("b", "10.0.0.2")])
+    assert remotes.next() == Remote("a", "10.0.0.1")
+    remotes.hint([Remote("a", "10.0.0.1"), Remote("b", "10.0.0.9")], Remote("b", "10.0.0.9"))
+    assert remotes.next() == Remote("b", "10.0.0.9")
 
 
 def test_an_empty_answer_teaches_nothing() -> None:

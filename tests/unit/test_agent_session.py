@@ -231,7 +231,7 @@ async def test_a_cancelled_client_ends_and_is_not_connected_any_more() -> None:
 
 def test_the_successor_of_a_manager_that_failed_is_next_whoever_it_was() -> None:
     remotes = Remotes(Remote(name, name) for name in "abc")
-    remotes.leads("b")
+    remotes.leads(Remote("b", "b"))
     tried = []
     for _ in range(4):
         remote = remotes.next()

@@ -175,22 +175,21 @@ class SessionClient:
 
     def _opened(self, remote: Remote) -> None:
         self._connected, self.problem = remote, ""
-        self._remotes.leads(remote.node_id)
+        self._remotes.leads(remote)
         self._log.info("session_opened", manager=remote.address)
         self._news.set()  # what was held back until somebody listens goes out now
 
     def _follow(self, redirect: agent_pb2.Redirect) -> None:
         managers = [remote_of(peer) for peer in redirect.managers]
         if not redirect.HasField("leader"):
-            self._remotes.learn(managers)
+            self._remotes.hint(managers)
             self._remotes.failed()
             self.problem = "the swarm has no leader at the moment"
             return
         leader = remote_of(redirect.leader)
         if all(remote.node_id != leader.node_id for remote in managers):
             managers.append(leader)
-        self._remotes.learn(managers)
-        self._remotes.leads(leader.node_id)
+        self._remotes.hint(managers, leader)
 
     async def _receive(self, message: agent_pb2.ManagerMessage) -> None:
         kind = message.WhichOneof("body")
