@@ -17,12 +17,15 @@ from typing import Any
 
 from swarmd.image.build.core.context import Told, read_listing
 from swarmd.image.build.core.options import Options
+from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.kernel import goarch
+from swarmd.image.port import Progress
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
+from swarmd.model.errors import NotFound
 from swarmd.node.agent.core.container import NodeFacts
-from swarmd.node.building.bases import Nowhere
+from swarmd.node.building.bases import Logins
 from swarmd.node.building.builder import Builder, Built, Request
 from swarmd.node.building.context import Context, Sent
 from swarmd.node.building.running import Runner
@@ -30,6 +33,19 @@ from swarmd.node.runtime.local import LocalRuntime
 from tests.integration import runtime_rig
 
 Files = Mapping[str, bytes | str | tuple[str, int]]
+
+
+class Nowhere:
+    """There is nobody to ask."""
+
+    async def fetch(
+        self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
+    ) -> ImageInfo:
+        """Raises NotFound."""
+        raise NotFound(f"No such image: {ref}")
+
+    async def admit(self, ref: str, digest: str) -> None:
+        """There are no rules."""
 
 
 class Watched:

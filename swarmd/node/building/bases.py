@@ -37,19 +37,6 @@ class Bases(Protocol):
         ...
 
 
-class Nowhere:
-    """There is nobody to ask."""
-
-    async def fetch(
-        self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
-    ) -> ImageInfo:
-        """Raises NotFound."""
-        raise NotFound(f"No such image: {ref}")
-
-    async def admit(self, ref: str, digest: str) -> None:
-        """There are no rules."""
-
-
 class Resolved(msgspec.Struct, frozen=True):
     """An image with what a build needs to know of it."""
 

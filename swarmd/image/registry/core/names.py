@@ -47,11 +47,6 @@ class Place(msgspec.Struct, frozen=True):
         return f"{way.scheme}://{self.host}/v2/{base}{path}{query}"
 
 
-def domain_of(ref: ImageRef) -> str:
-    """The host in a name; ``docker.io`` for names without one."""
-    return ref.name.partition("/")[0]
-
-
 def host_of(domain: str) -> str:
     """The host that answers for the names of ``domain``."""
     return HUB if domain == DEFAULT_DOMAIN else domain
