@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from swarmd.model.addressing import block_of
 from swarmd.model.replace import replace
-from swarmd.node.network.port import Backend, NetworkState, NodeView, PublishedPort
+from swarmd.node.network.port import (
+    Backend,
+    Certificate,
+    Endpoint,
+    HttpRoute,
+    NetworkState,
+    NetworkView,
+    NodeView,
+    PublishedPort,
+    ServiceView,
+    Transport,
+)
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.security.durable import write_durably
 
+_TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
+
 
 class MeshFile:
-    """``<data dir>/mesh.json``.  Losing it costs nothing but the time until a manager is reached."""
+    """``<data dir>/mesh.json``.  Losing it costs nothing but the time until a manager is reached.  Keys of
+    certificates are left out."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def save(self, state: NetworkState) -> None:
         """Raises Unavailable when the disk does not take it."""
-        write_durably(self._path, msgspec.json.encode(state))
+        write_durably(self._path, msgspec.json.encode(replace(state, certificates=())))
 
     def load(self) -> NetworkState | None:
         """None when there is none that can be read.  Version 0: what the managers say next is newer."""
@@ -34,27 +49,96 @@ class MeshFile:
 
 def network_state(message: agent_pb2.NetworkSnapshot) -> NetworkState:
     """The mesh of a message, in the network's own words."""
-    nodes = tuple(
-        NodeView(
-            id=node.id,
-            number=node.number,
-            address=node.address,
-            block=block_of(node.number),
-            alive=node.alive,
-        )
-        for node in message.nodes
+    return NetworkState(
+        version=message.version,
+        nodes=tuple(
+            NodeView(
+                id=node.id,
+                number=node.number,
+                address=node.address,
+                block=block_of(node.number),
+                alive=node.alive,
+            )
+            for node in message.nodes
+        ),
+        ports=tuple(_port(port) for port in message.ports),
+        networks=tuple(_network(one) for one in message.networks),
+        services=tuple(_service(one) for one in message.services),
+        endpoints=tuple(_endpoint(one) for one in message.endpoints),
+        routes=tuple(_route(one) for one in message.routes),
+        certificates=tuple(Certificate(id=one.id, pem=one.pem) for one in message.certificates),
     )
-    ports = tuple(
-        PublishedPort(
-            service_id=port.service_id,
-            service_name=port.service_name,
-            protocol="udp" if port.protocol == "udp" else "tcp",
-            port=port.port,
-            backends=tuple(
-                Backend(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
-                for one in port.backends
-            ),
-        )
-        for port in message.ports
+
+
+def _port(port: agent_pb2.MeshPort) -> PublishedPort:
+    return PublishedPort(
+        service_id=port.service_id,
+        service_name=port.service_name,
+        protocol=_TRANSPORTS.get(port.protocol, "tcp"),
+        port=port.port,
+        backends=_backends(port.backends),
+        host_ip=port.host_ip,
+        allow=tuple(port.allow),
+        sticky=port.sticky,
+        source=port.source,
     )
-    return NetworkState(version=message.version, nodes=nodes, ports=ports)
+
+
+def _route(one: agent_pb2.MeshRoute) -> HttpRoute:
+    return HttpRoute(
+        service_id=one.service_id,
+        service_name=one.service_name,
+        port=one.port,
+        host=one.host,
+        path=one.path,
+        tls=one.tls,
+        backends=_backends(one.backends),
+    )
+
+
+def _network(one: agent_pb2.MeshNetwork) -> NetworkView:
+    return NetworkView(
+        id=one.id,
+        name=one.name,
+        subnets=tuple(one.subnets),
+        internal=one.internal,
+        encrypted=one.encrypted,
+        mtu=one.mtu,
+    )
+
+
+def _service(one: agent_pb2.MeshService) -> ServiceView:
+    return ServiceView(
+        id=one.id,
+        name=one.name,
+        network_id=one.network_id,
+        addresses=tuple(one.addresses),
+        aliases=tuple(one.aliases),
+    )
+
+
+def _endpoint(one: agent_pb2.MeshEndpoint) -> Endpoint:
+    return Endpoint(
+        task_id=one.task_id,
+        name=one.name,
+        service_id=one.service_id,
+        slot=one.slot,
+        node_id=one.node_id,
+        network_id=one.network_id,
+        addresses=tuple(one.addresses),
+        aliases=tuple(one.aliases),
+        up=one.up,
+    )
+
+
+def _backends(them: Iterable[agent_pb2.MeshBackend]) -> tuple[Backend, ...]:
+    return tuple(
+        Backend(
+            task_id=one.task_id,
+            address=one.address,
+            port=one.port,
+            node_id=one.node_id,
+            address6=one.address6,
+        )
+        for one in them
+    )

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
+from swarmd.model.network import NetworkSpec, SubnetSpec, TaskNetwork, VirtualIp
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
-FEATURE_LEVEL = 3
+FEATURE_LEVEL = 4
 """What this version understands of replicated state; ``store.core.levels`` says which level brought what."""
 
 R = TypeVar("R", bound="Row")
@@ -38,13 +39,17 @@ class UpdateStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service(Row, frozen=True, kw_only=True):
-    """A service.  ``spec_version`` names the :class:`SpecVersion` that new tasks are made from."""
+    """A service.  ``spec_version`` names the :class:`SpecVersion` that new tasks are made from.
+
+    ``ports`` and ``vips`` are the allocator's: what was asked for, with the numbers and addresses it got.
+    """
 
     spec: ServiceSpec
     spec_version: int = 1
     previous_spec: ServiceSpec | None = None
     ports: tuple[PortSpec, ...] = ()
     update_status: UpdateStatus | None = None
+    vips: tuple[VirtualIp, ...] = ()
 
 
 class SpecVersion(Row, frozen=True, kw_only=True):
@@ -65,7 +70,7 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What was last seen of a task.  ``exit_code`` -1 = none; ``error`` is shown to users as it is.
 
     ``health`` is "" without a health check, else starting, healthy or unhealthy; ``unready``: it runs, and is
-    to get no requests for now.
+    to get no requests for now.  ``address`` and ``address6`` are those of its node's block.
     """
 
     state: TaskState = TaskState.NEW
@@ -78,6 +83,7 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     health: str = ""
     unready: bool = False
+    address6: str = ""
 
 
 class Task(Row, frozen=True, kw_only=True):
@@ -96,6 +102,7 @@ class Task(Row, frozen=True, kw_only=True):
     status: TaskStatus = TaskStatus()
     start_at: float = 0.0
     running_since: float = 0.0
+    networks: tuple[TaskNetwork, ...] = ()
 
     @property
     def name(self) -> str:
@@ -222,12 +229,37 @@ class Cluster(Row, frozen=True, kw_only=True):
 
 
 class Network(Row, frozen=True, kw_only=True):
-    """A network of the swarm.  So far the one that carries published ports."""
+    """A network of the swarm.  ``ingress``: the one that carries published ports; ``subnet`` is its prefix.
+
+    ``subnets``: the prefixes of any other, as they were given to it.
+    """
 
     name: str
     driver: str = "overlay"
     ingress: bool = False
     subnet: str = ""
+    spec: NetworkSpec = NetworkSpec()
+    subnets: tuple[SubnetSpec, ...] = ()
+
+
+class AddressAllocation(Row, frozen=True, kw_only=True):
+    """An address of a network that is taken (id = ``network id/address``): nobody else can have it.
+
+    ``owner_kind`` is task or service, ``owner_id`` its id.
+    """
+
+    network_id: str
+    address: str
+    owner_kind: str
+    owner_id: str
+
+
+class Secret(Row, frozen=True, kw_only=True):
+    """What nobody but who needs it may see.  ``data`` is never shown."""
+
+    name: str
+    labels: dict[str, str] = {}
+    data: bytes = b""
 
 
 class PortAllocation(Row, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from swarmd.model.health import HealthSpec, ProbeSpec
+from swarmd.model.network import NetworkAttachment
 from swarmd.model.states import Availability, Role
 
 
@@ -16,12 +17,26 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PortSpec(Spec, frozen=True, kw_only=True):
-    """``--publish``: ``published`` 0 asks the allocator for a free one (30000-32767)."""
+    """``--publish``: ``published`` 0 asks the allocator for a free one (30000-32767).
+
+    ``published_end`` > ``published``: any free one from there to here.  ``host_ip``: only on this address, or
+    the addresses of the interface of this name.  ``allow``: prefixes of the clients that may connect, all if
+    empty.  ``sticky``: a client's address decides which task answers it.
+    ``host`` (a name, ``*.example.com`` for all below it) and ``path`` (a prefix) make it a route: HTTP on a
+    port that several services share.  ``tls``: the secret with certificate and key that it is served with.
+    """
 
     protocol: str = "tcp"
     target: int = 0
     published: int = 0
     mode: str = "ingress"
+    published_end: int = 0
+    host_ip: str = ""
+    allow: tuple[str, ...] = ()
+    sticky: bool = False
+    host: str = ""
+    path: str = ""
+    tls: str = ""
 
     @property
     def key(self) -> str:
@@ -172,7 +187,9 @@ class Placement(Spec, frozen=True, kw_only=True):
 class TaskTemplate(Spec, frozen=True, kw_only=True):
     """Everything that makes a task what it is: a change of it replaces tasks.
 
-    ``runtime`` names the program that runs its containers; empty: the node's default.
+    ``runtime`` names the program that runs its containers; empty: the node's default.  A task that is to stop
+    first gets no new connections for ``drain_delay`` (None: 2 s), then its open ones may end for
+    ``drain_timeout``.
     """
 
     container: ContainerSpec = ContainerSpec()
@@ -182,6 +199,9 @@ class TaskTemplate(Spec, frozen=True, kw_only=True):
     placement: Placement = Placement()
     force_update: int = 0
     runtime: str = ""
+    networks: tuple[NetworkAttachment, ...] = ()
+    drain_delay: float | None = None
+    drain_timeout: float = 0.0
 
 
 class UpdateConfig(Spec, frozen=True, kw_only=True):
@@ -196,7 +216,11 @@ class UpdateConfig(Spec, frozen=True, kw_only=True):
 
 
 class ServiceSpec(Spec, frozen=True, kw_only=True):
-    """A service as its user wrote it.  mode: replicated or global."""
+    """A service as its user wrote it.  mode: replicated or global; endpoint_mode: vip (or empty) or dnsrr.
+
+    ``ingress_source`` of what comes in by published ports: keep (containers see the client's address; empty
+    is the same), masquerade (they see a node's), proxy-protocol (the client's is said in a header before).
+    """
 
     name: str = ""
     labels: dict[str, str] = {}
@@ -206,6 +230,8 @@ class ServiceSpec(Spec, frozen=True, kw_only=True):
     update: UpdateConfig = UpdateConfig()
     rollback: UpdateConfig = UpdateConfig()
     ports: tuple[PortSpec, ...] = ()
+    endpoint_mode: str = ""
+    ingress_source: str = ""
 
 
 class NodeSpec(Spec, frozen=True, kw_only=True):
@@ -217,9 +243,12 @@ class NodeSpec(Spec, frozen=True, kw_only=True):
 
 
 class ClusterSpec(Spec, frozen=True, kw_only=True):
-    """Settings of the whole swarm."""
+    """Settings of the whole swarm.  ``address_pools``: prefixes that networks without one are cut from, in
+    pieces of ``subnet_size`` bits; empty and 0: 10.0.0.0/9 and 24."""
 
     task_history: int = 5
     heartbeat: float = 5.0
     certificate_expiry: float = 90 * 86400.0
     autolock: bool = False
+    address_pools: tuple[str, ...] = ()
+    subnet_size: int = 0

@@ -8,13 +8,16 @@ import pytest
 from swarmd.kit.clock import SystemClock
 from swarmd.manager.roles.core.members import plan
 from swarmd.model.errors import NotUnderstood, Unavailable
+from swarmd.model.network import NetworkAttachment, NetworkSpec
 from swarmd.model.objects import (
     FEATURE_LEVEL,
     Cluster,
     JoinToken,
+    Network,
     Node,
     NodeDescription,
     Row,
+    Secret,
     Service,
     Task,
 )
@@ -137,9 +140,21 @@ def test_managers_of_level_2_know_no_registry_and_no_trust() -> None:
         TrustRule(id="*", action="reject"),
         RegistryCredential(id="docker.io"),
     ):
-        with pytest.raises(Unavailable, match="needs managers of feature level 3"):
+        with pytest.raises(Unavailable, match="this swarm is at level 2"):
             fit(row, 2)
-        assert fit(row, 3) is row
+        assert fit(row, 3) == row
+
+
+def test_managers_of_level_3_know_no_networks_of_ones_own() -> None:
+    attached = TaskTemplate(networks=(NetworkAttachment(target="n"),))
+    for row in (
+        Network(id="n", name="backend", spec=NetworkSpec(name="backend")),
+        Service(id="s", spec=ServiceSpec(name="web", template=attached)),
+        Secret(id="s", name="key"),
+    ):
+        with pytest.raises(Unavailable, match="needs managers of feature level 4"):
+            fit(row, 3)
+        assert fit(row, 4) is row
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-Transport = Literal["tcp", "udp"]
+Transport = Literal["tcp", "udp", "sctp"]
 
 
 class NodeView(Struct, frozen=True):
@@ -35,16 +35,86 @@ class Backend(Struct, frozen=True):
     address: str
     port: int
     node_id: str
+    address6: str = ""
 
 
 class PublishedPort(Struct, frozen=True):
-    """A port that every node answers on.  Without backends a connection is refused at once."""
+    """A port that every node answers on.  Without backends a connection is refused at once.
+
+    ``host_ip``: only on this address, or on this interface.  ``allow``: prefixes of clients, empty: all.
+    ``sticky``: by client address.  ``source``: what containers see as the client's address: keep (or empty),
+    masquerade or proxy-protocol.
+    """
 
     service_id: str
     service_name: str
     protocol: Transport
     port: int
     backends: tuple[Backend, ...]
+    host_ip: str = ""
+    allow: tuple[str, ...] = ()
+    sticky: bool = False
+    source: str = ""
+
+
+class HttpRoute(Struct, frozen=True):
+    """HTTP for a host name (``*.example.com``: all below; empty: any) and a path prefix, on a port that
+    services share.  ``tls``: id of a :class:`Certificate`; empty: without TLS."""
+
+    service_id: str
+    service_name: str
+    port: int
+    host: str
+    path: str
+    tls: str
+    backends: tuple[Backend, ...]
+
+
+class Certificate(Struct, frozen=True):
+    """A certificate with its chain and key, in PEM."""
+
+    id: str
+    pem: bytes
+
+
+class NetworkView(Struct, frozen=True):
+    """A network that tasks of this node are in.  ``mtu`` 0: what the overlay allows."""
+
+    id: str
+    name: str
+    subnets: tuple[str, ...]
+    internal: bool = False
+    encrypted: bool = False
+    mtu: int = 0
+
+
+class ServiceView(Struct, frozen=True):
+    """A service in one of these networks.  ``addresses``: virtual ones, by family; none: names lead to the
+    addresses of its tasks."""
+
+    id: str
+    name: str
+    network_id: str
+    addresses: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+class Endpoint(Struct, frozen=True):
+    """A task in one of these networks, with its addresses there (IPv4 first).
+
+    ``up``: it runs and may be sent requests.  ``name``: ``SERVICE.SLOT.TASK``.  A single container has no
+    ``service_id``.
+    """
+
+    task_id: str
+    name: str
+    service_id: str
+    slot: int
+    node_id: str
+    network_id: str
+    addresses: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    up: bool = True
 
 
 class NetworkState(Struct, frozen=True):
@@ -53,15 +123,24 @@ class NetworkState(Struct, frozen=True):
     version: int
     nodes: tuple[NodeView, ...]
     ports: tuple[PublishedPort, ...]
+    networks: tuple[NetworkView, ...] = ()
+    services: tuple[ServiceView, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    routes: tuple[HttpRoute, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
 
 
 class Attachment(Struct, frozen=True):
-    """A container on the network: enough to find it again after a restart of the daemon."""
+    """A container on the network: enough to find it again after a restart of the daemon.
+
+    ``networks``: its addresses in networks of the swarm, by id of the network.
+    """
 
     task_id: str
     pid: int
     address: str
     published: tuple[tuple[Transport, int], ...] = ()
+    networks: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Capabilities(Struct, frozen=True):

@@ -538,12 +538,15 @@ class Assignment(_message.Message):
     SPEC_VERSION_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
     DESIRED_STATE_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
     slot: _builtins.int
     desired_state: _builtins.int
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TaskNetwork]: ...
     def __init__(
         self,
         *,
@@ -553,10 +556,11 @@ class Assignment(_message.Message):
         spec_version: _builtins.int = ...,
         slot: _builtins.int = ...,
         desired_state: _builtins.int = ...,
+        networks: _abc.Iterable[_types_pb2.TaskNetwork] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_state", b"desired_state", "networks", b"networks", "service_id", b"service_id", "service_name", b"service_name", "slot", b"slot", "spec_version", b"spec_version", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,10 +657,12 @@ class MeshBackend(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS6_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     address: _builtins.str
     port: _builtins.int
     node_id: _builtins.str
+    address6: _builtins.str
     def __init__(
         self,
         *,
@@ -664,10 +670,11 @@ class MeshBackend(_message.Message):
         address: _builtins.str = ...,
         port: _builtins.int = ...,
         node_id: _builtins.str = ...,
+        address6: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node_id", b"node_id", "port", b"port", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "address6", b"address6", "node_id", b"node_id", "port", b"port", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,12 +689,21 @@ class MeshPort(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
+    HOST_IP_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     protocol: _builtins.str
     port: _builtins.int
+    host_ip: _builtins.str
+    sticky: _builtins.bool
+    source: _builtins.str
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshBackend]: ...
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -696,39 +712,246 @@ class MeshPort(_message.Message):
         protocol: _builtins.str = ...,
         port: _builtins.int = ...,
         backends: _abc.Iterable[Global___MeshBackend] | None = ...,
+        host_ip: _builtins.str = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
+        sticky: _builtins.bool = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "port", b"port", "protocol", b"protocol", "service_id", b"service_id", "service_name", b"service_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "backends", b"backends", "host_ip", b"host_ip", "port", b"port", "protocol", b"protocol", "service_id", b"service_id", "service_name", b"service_name", "source", b"source", "sticky", b"sticky"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MeshPort: _TypeAlias = MeshPort  # noqa: Y015
 
 @_typing.final
+class MeshRoute(_message.Message):
+    """HTTP for a host name and a path prefix on a port that services share.  tls: id of the MeshCertificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_NAME_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    service_name: _builtins.str
+    port: _builtins.int
+    host: _builtins.str
+    path: _builtins.str
+    tls: _builtins.str
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshBackend]: ...
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        service_name: _builtins.str = ...,
+        port: _builtins.int = ...,
+        host: _builtins.str = ...,
+        path: _builtins.str = ...,
+        tls: _builtins.str = ...,
+        backends: _abc.Iterable[Global___MeshBackend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "host", b"host", "path", b"path", "port", b"port", "service_id", b"service_id", "service_name", b"service_name", "tls", b"tls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshRoute: _TypeAlias = MeshRoute  # noqa: Y015
+
+@_typing.final
+class MeshCertificate(_message.Message):
+    """PEM of a certificate and its key.  Never written to disk in the clear."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PEM_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    pem: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        pem: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "pem", b"pem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshCertificate: _TypeAlias = MeshCertificate  # noqa: Y015
+
+@_typing.final
+class MeshNetwork(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SUBNETS_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    internal: _builtins.bool
+    encrypted: _builtins.bool
+    mtu: _builtins.int
+    @_builtins.property
+    def subnets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        subnets: _abc.Iterable[_builtins.str] | None = ...,
+        internal: _builtins.bool = ...,
+        encrypted: _builtins.bool = ...,
+        mtu: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encrypted", b"encrypted", "id", b"id", "internal", b"internal", "mtu", b"mtu", "name", b"name", "subnets", b"subnets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshNetwork: _TypeAlias = MeshNetwork  # noqa: Y015
+
+@_typing.final
+class MeshService(_message.Message):
+    """A service as a network of it knows it.  addresses: virtual ones; none: its tasks' own are told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    network_id: _builtins.str
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        network_id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "aliases", b"aliases", "id", b"id", "name", b"name", "network_id", b"network_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshService: _TypeAlias = MeshService  # noqa: Y015
+
+@_typing.final
+class MeshEndpoint(_message.Message):
+    """A task in a network.  up: it may be sent requests.  name: SERVICE.SLOT.TASK."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    name: _builtins.str
+    service_id: _builtins.str
+    slot: _builtins.int
+    node_id: _builtins.str
+    network_id: _builtins.str
+    up: _builtins.bool
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        slot: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        network_id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "aliases", b"aliases", "name", b"name", "network_id", b"network_id", "node_id", b"node_id", "service_id", b"service_id", "slot", b"slot", "task_id", b"task_id", "up", b"up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeshEndpoint: _TypeAlias = MeshEndpoint  # noqa: Y015
+
+@_typing.final
 class NetworkSnapshot(_message.Message):
-    """A versioned whole: compared with what was written, never a pile of deltas."""
+    """A versioned whole: compared with what was written, never a pile of deltas.  networks, services and endpoints:
+    of the networks that tasks of this node are in.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshNode]: ...
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshPort]: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshNetwork]: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshService]: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshEndpoint]: ...
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshRoute]: ...
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshCertificate]: ...
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         nodes: _abc.Iterable[Global___MeshNode] | None = ...,
         ports: _abc.Iterable[Global___MeshPort] | None = ...,
+        networks: _abc.Iterable[Global___MeshNetwork] | None = ...,
+        services: _abc.Iterable[Global___MeshService] | None = ...,
+        endpoints: _abc.Iterable[Global___MeshEndpoint] | None = ...,
+        routes: _abc.Iterable[Global___MeshRoute] | None = ...,
+        certificates: _abc.Iterable[Global___MeshCertificate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "ports", b"ports", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "endpoints", b"endpoints", "networks", b"networks", "nodes", b"nodes", "ports", b"ports", "routes", b"routes", "services", b"services", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

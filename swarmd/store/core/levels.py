@@ -7,9 +7,9 @@ what the managers merely note is left out.  A transaction says which level it wa
 that does not know that level stops before it applies it.
 
 Level 0 is version 0.1.0; level 2 brought what a service can say about its containers,
-level 3 the swarm's registry and what images must be.  What no list below
-names belongs to the newest level: a release that adds rows or fields after it appends a list of this level's,
-and raises ``model.objects.FEATURE_LEVEL``.
+level 3 the swarm's registry and what images must be, level 4 networks of one's own and secrets.
+What no list below names belongs to the newest level: a release that adds rows or fields after it appends a
+list of this level's, and raises ``model.objects.FEATURE_LEVEL``.
 """
 
 from __future__ import annotations
@@ -95,6 +95,17 @@ KNOWN: Sequence[Mapping[str, str]] = (
         "NodeDescription": "runtimes devices",
         "GossipChange": "phase key at",
         "Cluster": "gossip_change gossip_removed",
+    },
+    {
+        "RegistryManifest": (
+            "id version created_at updated_at repository digest media_type data blobs subject artifact_type "
+            "annotations tagged_at"
+        ),
+        "RegistryTag": "id version created_at updated_at repository tag digest",
+        "RegistryCredential": "id version created_at updated_at username password identity_token",
+        "TrustKey": "id version created_at updated_at pem added_by",
+        "TrustRule": ("id version created_at updated_at action keys threshold max_severity max_scan_age"),
+        "ImageScan": "id version created_at updated_at image scanned_at advisories counts",
     },
 )
 """For each level but the newest: kind → the fields it brought."""

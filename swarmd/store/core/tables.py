@@ -12,10 +12,13 @@ from typing import TypeVar, cast
 import msgspec
 
 from swarmd.model.objects import (
+    AddressAllocation,
     JoinToken,
+    Network,
     Node,
     PortAllocation,
     Row,
+    Secret,
     Service,
     SpecVersion,
     Task,
@@ -177,6 +180,8 @@ def _keys(row: Row) -> list[tuple[str, str]]:
         return [("SpecVersion.service", row.service_id)]
     if isinstance(row, RegistryTag):
         return [("RegistryTag.repository", row.repository)]
+    if isinstance(row, AddressAllocation):
+        return [("AddressAllocation.network", row.network_id), ("AddressAllocation.owner", row.owner_id)]
     if isinstance(row, RegistryManifest):
         subject = [("RegistryManifest.subject", f"{row.repository}@{row.subject}")] if row.subject else []
         return [
@@ -195,6 +200,8 @@ def _unique(row: Row) -> dict[str, str]:
         return {field: value for field, value in keys.items() if value}
     if isinstance(row, JoinToken):
         return {"secret": row.secret_hash}
+    if isinstance(row, Network | Secret):
+        return {"name": row.name.lower()}
     return {}
 
 
@@ -204,4 +211,8 @@ def _exists(row: Row) -> str:
     if isinstance(row, PortAllocation):
         protocol, _, port = row.id.partition("@")[0].partition("/")
         return f"port {port}/{protocol} is already in use by service '{row.service_name}' ({row.service_id})"
+    if isinstance(row, Network | Secret):
+        return f"name conflicts with an existing object: {NAMES[type(row)]} {row.name} already exists"
+    if isinstance(row, AddressAllocation):
+        return f"address {row.address} is in use already (by {row.owner_kind} {row.owner_id})"
     return f"{NAMES[type(row)]} {row.id} already exists"

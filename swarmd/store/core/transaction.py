@@ -33,6 +33,8 @@ KINDS: dict[str, type[Row]] = {
     "trust_key": registry.TrustKey,
     "trust_rule": registry.TrustRule,
     "image_scan": registry.ImageScan,
+    "address": objects.AddressAllocation,
+    "secret": objects.Secret,
 }
 NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}
 _ROWS_PER_PIECE = 32

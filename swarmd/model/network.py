@@ -1,0 +1,69 @@
+"""Networks of the swarm: what users ask for, which addresses were given, and what a task has of them.
+
+Addresses are text, IPv4 or IPv6; a list of them holds at most one of each family, IPv4 first.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PREDEFINED = ("bridge", "host", "none")
+"""Networks that every node has of its own, without a row: the node's, the machine's, and only loopback."""
+
+
+class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One prefix of a network, as ``10.0.5.0/24``.  ``gateway`` empty: its first address; it is never given
+    to a task.  ``ip_range``: addresses are taken from there.  ``reserved``: name → address that nobody gets
+    (Docker's auxiliary addresses)."""
+
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    reserved: dict[str, str] = {}
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as its user wrote it.
+
+    Without ``subnets`` one is taken from the swarm's pool.  ``attachable``: single containers may join.
+    ``internal``: no way out.  ``encrypted``: what goes between nodes is.  ``ipv6``: it has an IPv6 prefix,
+    too.  ``options``: as ``com.docker.network.driver.mtu``.
+    """
+
+    name: str = ""
+    labels: dict[str, str] = {}
+    driver: str = "overlay"
+    attachable: bool = False
+    internal: bool = False
+    encrypted: bool = False
+    ipv6: bool = False
+    subnets: tuple[SubnetSpec, ...] = ()
+    options: dict[str, str] = {}
+
+
+class NetworkAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """``--network`` of a service.  ``target``: id of the network, or one of ``PREDEFINED``.
+
+    ``aliases`` are more names of the service there.  ``vip``: the virtual address it is to have, if not any.
+    ``addresses``: the one of slot 1, of slot 2, …; slots beyond get any.
+    """
+
+    target: str = ""
+    aliases: tuple[str, ...] = ()
+    vip: str = ""
+    addresses: tuple[str, ...] = ()
+    options: dict[str, str] = {}
+
+
+class VirtualIp(msgspec.Struct, frozen=True, kw_only=True):
+    """The addresses under which a service answers in a network."""
+
+    network_id: str
+    addresses: tuple[str, ...] = ()
+
+
+class TaskNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's addresses in a network."""
+
+    network_id: str
+    addresses: tuple[str, ...] = ()
