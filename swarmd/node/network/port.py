@@ -133,7 +133,8 @@ class NetworkState(Struct, frozen=True):
 class Attachment(Struct, frozen=True):
     """A container on the network: enough to find it again after a restart of the daemon.
 
-    ``networks``: its addresses in networks of the swarm, by id of the network.
+    ``address`` and ``address6`` are its addresses of the node's blocks (the second empty without IPv6),
+    ``networks`` those in networks of the swarm, by id of the network.
     """
 
     task_id: str
@@ -141,6 +142,7 @@ class Attachment(Struct, frozen=True):
     address: str
     published: tuple[tuple[Transport, int], ...] = ()
     networks: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    address6: str = ""
 
 
 class Capabilities(Struct, frozen=True):
@@ -149,13 +151,14 @@ class Capabilities(Struct, frozen=True):
     ``nft``: published ports are served by the kernel; otherwise all of them by the user-space proxy.
     ``vxlan``: containers of other nodes can be reached.  ``keep_source``: containers see the client's
     address also when another node took the connection; otherwise they see that node's.
-    ``conntrack``: flows can be counted and deleted.
+    ``conntrack``: flows can be counted and deleted.  ``ipv6``: containers have IPv6 addresses, too.
     """
 
     nft: bool
     vxlan: bool
     keep_source: bool
     conntrack: bool
+    ipv6: bool = False
     missing: tuple[str, ...] = ()
 
 
