@@ -31,7 +31,8 @@ def names(found: set[tuple[str, str]]) -> set[str]:
 
 def test_this_machine_has_everything_the_mesh_wants(swarm: Bed) -> None:
     for node in swarm.nodes:
-        assert node.can == {"nft": True, "vxlan": True, "keep_source": True, "conntrack": True, "missing": []}
+        names = ("nft", "vxlan", "keep_source", "conntrack", "ipv6")
+        assert node.can == {**dict.fromkeys(names, True), "missing": []}
 
 
 def test_every_node_answers_for_a_container_on_another_and_the_client_keeps_its_address(swarm: Bed) -> None:

@@ -100,7 +100,7 @@ def test_a_service_that_grows_moves_to_the_large_map_and_uses_every_backend() ->
 
 
 def test_other_nodes_have_a_zone_and_a_mark_for_each_role_and_we_have_none() -> None:
-    built = table.node_table([node(1), node(2)], "n1")
+    built = table.node_tables([node(1), node(2)], "n1")["ip"]
     ingress, behind = struct.pack("=I", 0x010002), struct.pack("=I", 0x020002)
     assert built["node_by_mac"] == {bytes.fromhex("027700000002"): ingress}
     assert built["zone_by_mac"] == {bytes.fromhex("027700000002"): struct.pack("=H", 2)}
@@ -110,7 +110,7 @@ def test_other_nodes_have_a_zone_and_a_mark_for_each_role_and_we_have_none() -> 
 
 
 def test_a_container_may_use_its_address_on_its_interface_and_be_called_on_published_ports() -> None:
-    built = table.local_table({"r5": Attachment("t", 1, "10.128.1.5", (("udp", 53),))})
+    built = table.local_tables({"r5": Attachment("t", 1, "10.128.1.5", (("udp", 53),))})["ip"]
     address = bytes([10, 128, 1, 5])
     assert list(built["own"]) == [b"r5".ljust(16, b"\0") + address]
     assert list(built["hairpin"]) == [address + address]
@@ -146,3 +146,28 @@ def test_a_node_is_newly_dead_once() -> None:
     assert table.newly_dead([dead], [dead]) == ()
     assert table.newly_dead([dead], [alive]) == ()
     assert table.newly_dead([dead], []) == ()
+
+
+def test_ipv6_says_the_same_with_the_addresses_of_its_family() -> None:
+    built = table.node_tables([node(1), node(2)], "n1")["ip6"]
+    ingress, behind = struct.pack("=I", 0x010002), struct.pack("=I", 0x020002)
+    block = bytes.fromhex("fd737761726d0002 0000000000000000 fd737761726d0003 0000000000000000")
+    assert built["node_by_mac"] == {bytes.fromhex("027700000002"): ingress}
+    assert built["vtep_by_mark"] == {ingress: block[:16]}
+    assert built["node_by_prefix"] == {block: behind}
+    assert built["nodes"] == {}
+    container = Attachment("t", 1, "10.128.1.5", (("udp", 53),), address6="fd73:7761:726d:1::5")
+    own = table.local_tables({"r5": container})["ip6"]
+    address = bytes.fromhex("fd737761726d0001 0000000000000005")
+    assert list(own["own"]) == [b"r5".ljust(16, b"\0") + address]
+    assert list(own["pub_local"]) == [address + b"\x11\0\0\0\x00\x35\0\0"]
+    assert table.local_tables({"r5": Attachment("t", 1, "10.128.1.5")})["ip6"]["own"] == {}
+
+
+def test_backends_without_ipv6_leave_ipv6_to_the_proxy_unless_others_have_it() -> None:
+    old = backend(1)
+    new = msgspec.structs.replace(backend(2), address6="fd73:7761:726d:2::5")
+    assert table.spread([port(80, old)], {}, "ip6") == {}
+    mixed = table.spread([port(80, old, new)], {}, "ip6")
+    assert set(mixed["tcp", 80]) == {("fd73:7761:726d:2::5", 8000)}
+    assert table.spread([port(80)], {}, "ip6") == {("tcp", 80): ()}

@@ -11,6 +11,7 @@ import struct
 import pytest
 
 from swarmd.node.network import ct, nfset, rtnl, ruleset, wire
+from swarmd.node.network.core.family import FAMILIES
 
 
 def test_attributes_are_padded_and_nested_ones_are_flagged() -> None:
@@ -59,7 +60,7 @@ def test_a_forwarding_entry() -> None:
 
 
 def test_an_element_with_its_value() -> None:
-    change = nfset.Change(name="m", flush=False, remove={}, add={b"KKKK": b"VV"})
+    change = nfset.Change("ip", "m", flush=False, remove={}, add={b"KKKK": b"VV"})
     ((kind, flags, body),) = nfset.messages("t", change)
     assert (kind, flags) == (0x0A0C, 0x400)
     key = b"\x0c\0\x01\x80\x08\0\x01\0KKKK"
@@ -70,7 +71,7 @@ def test_an_element_with_its_value() -> None:
 
 
 def test_an_interval_is_its_start_and_an_end_marker() -> None:
-    change = nfset.Change(name="m", flush=False, remove={}, add={b"AAAABBBB": b"V"}, interval=True)
+    change = nfset.Change("ip", "m", flush=False, remove={}, add={b"AAAABBBB": b"V"}, interval=True)
     ((_, _, body),) = nfset.messages("t", change)
     start = wire.nest(1, wire.nest(1, wire.attr(1, b"AAAA")), wire.nest(2, wire.attr(1, b"V")))
     end = wire.nest(1, wire.nest(1, wire.attr(1, b"BBBB")), wire.attr(3, b"\0\0\0\x01"))
@@ -79,7 +80,7 @@ def test_an_interval_is_its_start_and_an_end_marker() -> None:
 
 def test_a_change_flushes_then_removes_then_adds_in_messages_below_the_size_limit() -> None:
     many: dict[bytes, bytes | None] = {struct.pack("=III", n, n, n): b"12345678" for n in range(1500)}
-    change = nfset.Change(name="m", flush=True, remove={b"gone": None}, add=many)
+    change = nfset.Change("ip", "m", flush=True, remove={b"gone": None}, add=many)
     made = nfset.messages("t", change)
     assert [kind & 0xFF for kind, _, _ in made] == [14, 14, 12, 12, 12]
     assert all(len(body) < 65536 for _, _, body in made)
@@ -98,10 +99,23 @@ def test_only_live_tcp_flows_hold_up_a_drain() -> None:
 
 def test_the_marker_changes_with_everything_the_ruleset_depends_on() -> None:
     variants = [
-        ruleset.base(port, device="vx0", keep_source=keep, generation=generation)
+        ruleset.base((family,), ruleset.Options(port, "vx0", keep, generation))
+        for family in FAMILIES
         for port in (4789, 4790)
         for keep in (True, False)
         for generation in (1, 2)
     ]
-    assert len({marker for _, marker in variants}) == 8
-    assert all(f"set {marker} " in text for text, marker in variants)
+    markers = [name for _, found in variants for name in found.values()]
+    assert len(set(markers)) == 8 + 4  # IPv6's say nothing of the overlay's port
+    assert all(f"set {name} " in text for (text, _), name in zip(variants, markers, strict=True))
+
+
+def test_an_ipv6_interval_and_its_table_are_said_in_sixteen_bytes_and_the_family() -> None:
+    change = nfset.Change(
+        "ip6", "m", flush=False, remove={}, add={b"A" * 16 + b"B" * 16: None}, interval=True
+    )
+    ((_, _, body),) = nfset.messages("t", change)
+    assert body[0] == socket.AF_INET6
+    start = wire.nest(1, wire.nest(1, wire.attr(1, b"A" * 16)))
+    end = wire.nest(1, wire.nest(1, wire.attr(1, b"B" * 16)), wire.attr(3, b"\0\0\0\x01"))
+    assert body.endswith(wire.nest(3, start, end))

@@ -9,10 +9,12 @@ import asyncio
 import errno
 from collections.abc import Iterable, Mapping
 
+from swarmd.model.addressing import address6_of
 from swarmd.model.errors import Unavailable
-from swarmd.node.mesh.core.table import Elements
+from swarmd.node.mesh.core.table import Tables as Wanted
 from swarmd.node.network import ct, nfset, ruleset
 from swarmd.node.network.core.addresses import BACKEND_IS
+from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import Capabilities, NodeView
@@ -21,7 +23,7 @@ from swarmd.node.network.wire import Netlink
 
 
 class Datapath:
-    """Overlay device and nftables table of this node."""
+    """Overlay device and nftables tables of this node."""
 
     def __init__(self, route: Netlink, netfilter: Netlink, port: int, can: Capabilities) -> None:
         self.overlay = Overlay(route, port)
@@ -31,7 +33,8 @@ class Datapath:
         self._can = can
         self._node: NodeView | None = None
         self._mtu: int | None = None
-        self._marker = ""
+        self.families: tuple[Family, ...] = (IP, IP6) if can.ipv6 else (IP,)
+        self._markers: Mapping[Family, str] = {}
 
     async def configure(self, node: NodeView, mtu: int | None) -> int:
         """Become ``node``; answers the MTU of containers.  A ruleset that fits already is left alone, so
@@ -55,25 +58,32 @@ class Datapath:
         return inner
 
     async def _load_base(self, generation: int) -> None:
-        device = ruleset.OVERLAY if self._can.vxlan else "lo"
-        text, marker = ruleset.base(
-            self._port, device=device, keep_source=self._can.keep_source, generation=generation
+        options = ruleset.Options(
+            port=self._port,
+            device=ruleset.OVERLAY if self._can.vxlan else "lo",
+            keep_source=self._can.keep_source,
+            generation=generation,
         )
-        self._marker = marker
-        if not await asyncio.to_thread(nfset.exists, self._netfilter, ruleset.TABLE, marker):
+        text, self._markers = ruleset.base(self.families, options)
+        if not await asyncio.to_thread(self._loaded):
             await ruleset.load(text)
             self._tables.forget()
 
+    def _loaded(self) -> bool:
+        """Whether the tables of all families are there, as this version of the rules has them."""
+        return bool(self._markers) and all(
+            nfset.exists(self._netfilter, family, ruleset.TABLE, marker)
+            for family, marker in self._markers.items()
+        )
+
     async def intact(self) -> bool:
-        """Whether device and table are still ours (a foreign ``nft flush ruleset`` takes the table)."""
+        """Whether device and tables are still ours (a foreign ``nft flush ruleset`` takes the tables)."""
         if self._can.vxlan and not await asyncio.to_thread(self.overlay.intact):
             return False
-        if not self._can.nft:
-            return True
-        return await asyncio.to_thread(nfset.exists, self._netfilter, ruleset.TABLE, self._marker)
+        return not self._can.nft or await asyncio.to_thread(self._loaded)
 
     async def rebuild(self) -> None:
-        """Set device and table up again; the next :meth:`write` fills them."""
+        """Set device and tables up again; the next :meth:`write` fills them."""
         if self._node is not None:
             await self.configure(self._node, self._mtu)
 
@@ -82,11 +92,13 @@ class Datapath:
         if self._can.vxlan:
             await asyncio.to_thread(self.overlay.write, wanted)
 
-    async def write(self, table: Mapping[str, Elements]) -> None:
-        """Fill these sets; when the table has vanished, load it again first."""
+    async def write(self, wanted: Wanted) -> None:
+        """Fill these sets, those of families that this machine has; when a table has vanished, load the
+        rules again first."""
         if not self._can.nft:
             return
-        self._tables.want(table)
+        for family in self.families:
+            self._tables.want(family, wanted.get(family, {}))
         try:
             await asyncio.to_thread(self._tables.write)
         except OSError as error:
@@ -108,13 +120,20 @@ class Datapath:
         """Whether a TCP connection to this container is still alive; True when that cannot be told."""
         if not self._can.conntrack:
             return True
-        flows = await asyncio.to_thread(ct.flows_to, self._netfilter, address)
-        return any(flow.matters() for flow in flows)
+        for home in self.homes(address):
+            flows = await asyncio.to_thread(ct.flows_to, self._netfilter, home)
+            if any(flow.matters() for flow in flows):
+                return True
+        return False
+
+    def homes(self, address: str) -> tuple[str, ...]:
+        """All home addresses of the container with this IPv4 one."""
+        return (address, address6_of(address)) if IP6 in self.families else (address,)
 
     async def remove(self) -> None:
-        """Take device, routes and table away."""
+        """Take device, routes and tables away."""
         if self._can.nft:
-            await ruleset.remove()
+            await ruleset.remove(self.families)
         if self._can.vxlan:
             await asyncio.to_thread(self.overlay.remove)
         self._tables.forget()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from swarmd.node.network.core.family import IP6, Family
 from swarmd.node.network.wire import F_CREATE, Message, Netlink, attr, be32, nest, text
 
 Elements = Mapping[bytes, bytes | None]
@@ -28,9 +29,10 @@ _PER_MESSAGE = 700  # a nested attribute holds at most 64 KiB
 class Change(Struct, frozen=True):
     """What to do to one set: empty it first if ``flush``, then remove keys, then add elements.
 
-    In an ``interval`` set a key is (first address, address after the last) in eight bytes.
+    In an ``interval`` set a key is the first address followed by the address after the last.
     """
 
+    family: Family
     name: str
     flush: bool
     remove: Elements
@@ -40,6 +42,11 @@ class Change(Struct, frozen=True):
 
 def _header(kind: int, resource: int = 0) -> bytes:
     return struct.pack("!BBH", kind, 0, resource)
+
+
+def _set(family: Family, table: str, name: str) -> bytes:
+    number = socket.AF_INET6 if family == IP6 else socket.AF_INET
+    return _header(number) + attr(1, text(table)) + attr(2, text(name))
 
 
 def _element(key: bytes, value: bytes | None, *, end: bool = False) -> bytes:
@@ -54,14 +61,14 @@ def _element(key: bytes, value: bytes | None, *, end: bool = False) -> bytes:
 def _encode(elements: Elements, interval: bool) -> Iterable[bytes]:
     for key, value in elements.items():
         if interval:
-            yield _element(key[:4], value)
-            yield _element(key[4:], None, end=True)
+            half = len(key) // 2
+            yield _element(key[:half], value)
+            yield _element(key[half:], None, end=True)
         else:
             yield _element(key, value)
 
 
-def _chunks(table: str, name: str, kind: int, flags: int, encoded: Iterable[bytes]) -> Iterable[Message]:
-    head = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(name))
+def _chunks(head: bytes, kind: int, flags: int, encoded: Iterable[bytes]) -> Iterable[Message]:
     stream = iter(encoded)
     while chunk := list(itertools.islice(stream, _PER_MESSAGE)):
         yield Message(_SUBSYSTEM | kind, flags, head + nest(3, *chunk))
@@ -70,13 +77,11 @@ def _chunks(table: str, name: str, kind: int, flags: int, encoded: Iterable[byte
 def messages(table: str, change: Change) -> list[Message]:
     """The messages of one change, without the batch around them."""
     out: list[Message] = []
+    head = _set(change.family, table, change.name)
     if change.flush:
-        body = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(change.name))
-        out.append(Message(_SUBSYSTEM | _DELELEMENT, 0, body))
-    gone = _encode(change.remove, change.interval)
-    out += _chunks(table, change.name, _DELELEMENT, 0, gone)
-    new = _encode(change.add, change.interval)
-    out += _chunks(table, change.name, _NEWELEMENT, F_CREATE, new)
+        out.append(Message(_SUBSYSTEM | _DELELEMENT, 0, head))
+    out += _chunks(head, _DELELEMENT, 0, _encode(change.remove, change.interval))
+    out += _chunks(head, _NEWELEMENT, F_CREATE, _encode(change.add, change.interval))
     return out
 
 
@@ -88,11 +93,10 @@ def commit(netlink: Netlink, table: str, changes: Iterable[Change]) -> None:
         netlink.transaction(begin, body, Message(_BATCH_END, 0, _header(socket.AF_UNSPEC, 10)))
 
 
-def exists(netlink: Netlink, table: str, name: str) -> bool:
-    """Whether the table has a set of this name."""
-    body = _header(socket.AF_INET) + attr(1, text(table)) + attr(2, text(name))
+def exists(netlink: Netlink, family: Family, table: str, name: str) -> bool:
+    """Whether the family's table has a set of this name."""
     try:
-        netlink.ask(Message(_SUBSYSTEM | _GETSET, 0, body))
+        netlink.ask(Message(_SUBSYSTEM | _GETSET, 0, _set(family, table, name)))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return False

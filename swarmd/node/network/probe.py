@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from swarmd.model.errors import Unavailable
-from swarmd.node.network import ct, ruleset
+from swarmd.node.network import ct, ipv6, ruleset
+from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.overlay import Overlay, write_setting
 from swarmd.node.network.port import Capabilities
 from swarmd.node.network.wire import Netlink
@@ -21,10 +22,13 @@ async def probe(overlay: Overlay | None, netfilter: Netlink | None, port: int) -
             nft=False, vxlan=False, keep_source=False, conntrack=False,
             missing=("the kernel gives this process no netlink socket; run the daemon as root",),
         )  # fmt: skip
-    nft = await _loads(port, False, missing, "published ports are served by the slower user-space proxy")
-    keep = nft and await _loads(
-        port, True, missing, "containers see the address of the node that took a connection, not the client's"
+    nft = await _loads(
+        (IP,), port, False, missing, "published ports are served by the slower user-space proxy"
     )
+    keep = nft and await _loads(
+        (IP,), port, True, missing,
+        "containers see the address of the node that took a connection, not the client's",
+    )  # fmt: skip
     vxlan = await asyncio.to_thread(overlay.possible)
     if not vxlan:
         missing.append(
@@ -38,13 +42,24 @@ async def probe(overlay: Overlay | None, netfilter: Netlink | None, port: int) -
             "(load the module nf_conntrack_netlink)"
         )
     missing += await asyncio.to_thread(_settings)
+    six = await _ipv6(port, keep, missing, nft=nft)
     return Capabilities(
-        nft=nft, vxlan=vxlan, keep_source=keep and vxlan, conntrack=tracking, missing=tuple(missing)
-    )
+        nft=nft, vxlan=vxlan, keep_source=keep and vxlan, conntrack=tracking, ipv6=six,
+        missing=tuple(missing),
+    )  # fmt: skip
 
 
-async def _loads(port: int, keep_source: bool, missing: list[str], consequence: str) -> bool:
-    text, _ = ruleset.base(port, device="lo", keep_source=keep_source)
+async def _ipv6(port: int, keep: bool, missing: list[str], *, nft: bool) -> bool:
+    if why := await asyncio.to_thread(ipv6.prepare):
+        missing.append(why)
+        return False
+    return not nft or await _loads((IP6,), port, keep, missing, "containers have IPv4 addresses only")
+
+
+async def _loads(
+    families: tuple[Family, ...], port: int, keep_source: bool, missing: list[str], consequence: str
+) -> bool:
+    text, _ = ruleset.base(families, ruleset.Options(port=port, device="lo", keep_source=keep_source))
     try:
         await ruleset.load(text, dry_run=True)
     except Unavailable as error:

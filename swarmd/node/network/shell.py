@@ -14,13 +14,14 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.mesh.core import table
-from swarmd.node.mesh.core.table import PortKey, Target
+from swarmd.node.mesh.core.table import PortKey
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network.containers import Containers, attachment
 from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.peers import peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.ingress import Ingress
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
     Attachment,
@@ -57,12 +58,12 @@ class Network:
         self._stale = asyncio.Event()
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
+        self._ingress = Ingress()
         self._datapath: Datapath | None = None
         self._ready: bool
         self._state: NetworkState
         self._done: NetworkState | None
         self._masked: frozenset[str]
-        self._buckets: dict[PortKey, tuple[Target, ...]]
         self._shown: tuple[PublishedPort, ...]
         self._nodes: tuple[NodeView, ...]
         self._taken: frozenset[PortKey]
@@ -124,7 +125,7 @@ class Network:
             if found and self._datapath:
                 await self._write_local()
                 if any(protocol == "udp" for protocol, _ in found.published):
-                    await self._datapath.forget_flows((), (found.address,))
+                    await self._datapath.forget_flows((), self._datapath.homes(found.address))
 
     def attached(self) -> tuple[Attachment, ...]:
         return self._containers.all()
@@ -184,13 +185,14 @@ class Network:
         self._ready = False
         self._state, self._done = _NOTHING, None
         self._masked, self._taken = frozenset(), frozenset()
-        self._buckets, self._shown, self._nodes = {}, (), ()
+        self._ingress.forget()
+        self._shown, self._nodes = (), ()
         self._trouble = ""
 
     async def _write_local(self) -> None:
         if self._datapath:
             try:
-                await self._datapath.write(table.local_table(self._containers.by_interface()))
+                await self._datapath.write(table.local_tables(self._containers.by_interface()))
             except OSError as error:
                 raise Unavailable(f"the network rules cannot be written: {error.strerror}") from error
 
@@ -218,16 +220,15 @@ class Network:
 
     async def _write(self, state: NetworkState, ports: tuple[PublishedPort, ...]) -> None:
         free = tuple(port for port in ports if (port.protocol, port.port) not in self._taken)
-        buckets = await asyncio.to_thread(table.spread, free, self._buckets)
         if self._datapath:
             await self._datapath.peer(peers(state.nodes, self._node_id))
-            ingress = await asyncio.to_thread(table.ingress_table, buckets)
-            await self._datapath.write(ingress | table.node_table(state.nodes, self._node_id))
+            ingress = await asyncio.to_thread(self._ingress.tables, free)
+            await self._datapath.write(table.joined(ingress, table.node_tables(state.nodes, self._node_id)))
             dead = table.newly_dead(self._nodes, state.nodes)
             await self._datapath.forget_flows(dead, table.abandoned_udp(self._shown, free))
         gone = {node.id for node in state.nodes if not node.alive}
         self._proxy.drop(gone)
-        self._buckets, self._shown, self._nodes = buckets, free, state.nodes
+        self._shown, self._nodes = free, state.nodes
 
     async def _follow_mask(self) -> None:
         while True:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from swarmd.node.mesh.core.table import INTERVALS, Elements, difference
 from swarmd.node.network import nfset
+from swarmd.node.network.core.family import Family
 from swarmd.node.network.ruleset import TABLE
 from swarmd.node.network.wire import Netlink
+
+_Set = tuple[Family, str]
 
 
 class Tables:
@@ -15,12 +18,12 @@ class Tables:
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
-        self._wanted: dict[str, Elements] = {}
-        self._written: dict[str, Elements] = {}
+        self._wanted: dict[_Set, Elements] = {}
+        self._written: dict[_Set, Elements] = {}
 
-    def want(self, table: Mapping[str, Elements]) -> None:
-        """Replace what is wanted in these sets; the others stay as they are."""
-        self._wanted.update(table)
+    def want(self, family: Family, table: Mapping[str, Elements]) -> None:
+        """Replace what is wanted in these sets of one family; the others stay as they are."""
+        self._wanted.update({(family, name): elements for name, elements in table.items()})
 
     def forget(self) -> None:
         """The kernel's content is not known any more: write everything next time."""
@@ -41,16 +44,17 @@ class Tables:
 
     def _write(self) -> None:
         wanted = dict(self._wanted)
-        changes = [change for name in wanted if (change := self._change(name, wanted[name]))]
+        changes = [change for one in wanted if (change := self._change(one, wanted[one]))]
         if changes:
             nfset.commit(self._netlink, TABLE, changes)
         self._written.update(wanted)
 
-    def _change(self, name: str, wanted: Elements) -> nfset.Change | None:
+    def _change(self, one: _Set, wanted: Elements) -> nfset.Change | None:
+        family, name = one
         interval = name in INTERVALS
-        if name not in self._written:
-            return nfset.Change(name=name, flush=True, remove={}, add=wanted, interval=interval)
-        found = difference(self._written[name], wanted)
+        if one not in self._written:
+            return nfset.Change(family, name, flush=True, remove={}, add=wanted, interval=interval)
+        found = difference(self._written[one], wanted)
         if not found:
             return None
-        return nfset.Change(name=name, flush=False, remove=found.remove, add=found.add, interval=interval)
+        return nfset.Change(family, name, flush=False, remove=found.remove, add=found.add, interval=interval)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from swarmd.model.addressing import block6_of
 from swarmd.node.mesh.core.buckets import SMALL, assign, size_for
 from swarmd.node.network.core.addresses import (
     BACKEND_IS,
     INGRESS_IS,
     block_of,
+    gateway6_of,
     gateway_of,
     overlay_mac,
     packed,
 )
-from swarmd.node.network.port import Attachment, NetworkState, NodeView, PublishedPort, Transport
+from swarmd.node.network.core.family import FAMILIES, IP, Family
+from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort, Transport
 
 PortKey = tuple[Transport, int]
 Target = tuple[str, int]
@@ -31,9 +35,10 @@ Spread = Mapping[PortKey, tuple[Target, ...]]
 Elements = dict[bytes, bytes | None]
 Table = dict[str, Elements]
 """Set or map name → its elements."""
+Tables = dict[Family, Table]
 
 INTERVALS = frozenset({"pools", "node_by_prefix"})
-_NUMBERS: dict[Transport, int] = {"tcp": 6, "udp": 17}
+_NUMBERS: dict[Transport, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 class Difference(Struct, frozen=True):
@@ -54,16 +59,28 @@ def reachable(state: NetworkState, masked: Collection[str]) -> tuple[PublishedPo
     )
 
 
-def spread(ports: Iterable[PublishedPort], previous: Spread) -> dict[PortKey, tuple[Target, ...]]:
-    """The buckets of every port, as near to the ``previous`` ones as fairness allows."""
+def spread(
+    ports: Iterable[PublishedPort], previous: Spread, family: Family = IP
+) -> dict[PortKey, tuple[Target, ...]]:
+    """The buckets of every port, as near to the ``previous`` ones as fairness allows.
+
+    A port whose backends have no address of this family is left out: the proxy serves it.
+    """
     out: dict[PortKey, tuple[Target, ...]] = {}
     for port in ports:
         key: PortKey = (port.protocol, port.port)
-        members = {(backend.address, backend.port) for backend in port.backends}
+        members = {(address, backend.port) for backend in port.backends if (address := home(backend, family))}
+        if port.backends and not members:
+            continue
         size = size_for(len(members))
         before = previous.get(key, ())
         out[key] = assign(before if len(before) == size else (), members, size)
     return out
+
+
+def home(backend: Backend, family: Family) -> str:
+    """The backend's address of this family; empty if it has none."""
+    return backend.address if family == IP else backend.address6
 
 
 def ingress_table(buckets: Spread) -> Table:
@@ -80,38 +97,64 @@ def ingress_table(buckets: Spread) -> Table:
     return {"ep": small, "ep_large": large, "published": published}
 
 
-def node_table(nodes: Iterable[NodeView], self_id: str) -> Table:
+def node_tables(nodes: Collection[NodeView], self_id: str) -> Tables:
     """Who may send overlay frames, whose containers live where, and the way back for each ingress node."""
+    return {family: _node_table(nodes, self_id, family) for family in FAMILIES}
+
+
+def _node_table(nodes: Iterable[NodeView], self_id: str, family: Family) -> Table:
     names = ("pools", "nodes", "node_by_mac", "zone_by_mac", "vtep_by_mark", "node_by_prefix")
     table: Table = {name: {} for name in names}
     for node in nodes:
-        block = block_of(node)
-        end = int(block.broadcast_address) + 1
-        interval = block.network_address.packed + end.to_bytes(4, "big")
+        interval = _interval(block_of(node) if family == IP else IPv6Network(block6_of(node.number)))
         table["pools"][interval] = None
-        table["nodes"][packed(node.address)] = None
+        if family == IP:
+            table["nodes"][packed(node.address)] = None
         if node.id == self_id:
             continue
         ingress = struct.pack("=I", INGRESS_IS | node.number)
         table["node_by_mac"][overlay_mac(node.number)] = ingress
         table["zone_by_mac"][overlay_mac(node.number)] = struct.pack("=H", node.number)
-        table["vtep_by_mark"][ingress] = packed(gateway_of(node))
+        table["vtep_by_mark"][ingress] = packed(
+            gateway_of(node) if family == IP else gateway6_of(node.number)
+        )
         table["node_by_prefix"][interval] = struct.pack("=I", BACKEND_IS | node.number)
     return table
 
 
-def local_table(attachments: Mapping[str, Attachment]) -> Table:
+def _interval(prefix: IPv4Network | IPv6Network) -> bytes:
+    """The first address and the one after the last."""
+    first = prefix.network_address.packed
+    return first + (int(prefix.broadcast_address) + 1).to_bytes(len(first), "big")
+
+
+def local_tables(attachments: Mapping[str, Attachment]) -> Tables:
     """The containers of this node by interface name: which source they may use, what others may call."""
+    return {family: _local_table(attachments, family) for family in FAMILIES}
+
+
+def _local_table(attachments: Mapping[str, Attachment], family: Family) -> Table:
     own: Elements = {}
     hairpin: Elements = {}
     public: Elements = {}
     for interface, attachment in attachments.items():
-        address = packed(attachment.address)
+        home_address = attachment.address if family == IP else attachment.address6
+        if not home_address:
+            continue
+        address = packed(home_address)
         own[interface.encode().ljust(16, b"\0") + address] = None
         hairpin[address + address] = None
         for protocol, port in attachment.published:
             public[address + _service(protocol, port)] = None
     return {"own": own, "hairpin": hairpin, "pub_local": public}
+
+
+def joined(*parts: Tables) -> Tables:
+    """All sets of all parts."""
+    return {
+        family: {name: found for part in parts for name, found in part.get(family, {}).items()}
+        for family in FAMILIES
+    }
 
 
 def difference(before: Elements, after: Elements) -> Difference:
@@ -124,7 +167,8 @@ def difference(before: Elements, after: Elements) -> Difference:
 
 
 def abandoned_udp(before: Iterable[PublishedPort], after: Iterable[PublishedPort]) -> tuple[str, ...]:
-    """Addresses that answered UDP on some port and no longer do: their clients must be sent elsewhere."""
+    """Addresses of both families that answered UDP on some port and no longer do: their clients must be sent
+    elsewhere."""
     return tuple(sorted({address for _, address, _ in _udp(before) - _udp(after)}))
 
 
@@ -139,7 +183,14 @@ def newly_dead(before: Iterable[NodeView], after: Iterable[NodeView]) -> tuple[i
 
 
 def _udp(ports: Iterable[PublishedPort]) -> set[tuple[int, str, int]]:
-    return {(port.port, b.address, b.port) for port in ports if port.protocol == "udp" for b in port.backends}
+    return {
+        (port.port, address, backend.port)
+        for port in ports
+        if port.protocol == "udp"
+        for backend in port.backends
+        for address in (backend.address, backend.address6)
+        if address
+    }
 
 
 def _service(protocol: Transport, port: int) -> bytes:

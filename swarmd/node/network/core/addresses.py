@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, NetmaskValueError
 
+from swarmd.model.addressing import POOL6, block6_of
 from swarmd.model.errors import Invalid
 from swarmd.node.network.port import NodeView
 
 LARGEST_NUMBER = 16383
 GATEWAY = "169.254.1.1"
 GATEWAY_MAC = bytes([0xEE] * 6)
+ITSELF6 = str(POOL6.network_address + 1)
+"""What a container that calls itself through a published IPv6 port sees; IPv4: ``GATEWAY``.  Of number 0, so
+no node's.  A link-local address would do no better: a reply to it needs an interface."""
 
 INGRESS_IS = 0x010000
 """Mark role at the backend's node: the flow came in through node (mark & 0xffff)."""
@@ -42,6 +46,11 @@ def gateway_of(node: NodeView) -> str:
     return str(block_of(node).network_address)
 
 
+def gateway6_of(number: int) -> str:
+    """The node's own IPv6 address inside the overlay: the first of its block."""
+    return block6_of(number).partition("/")[0]
+
+
 def overlay_mac(number: int) -> bytes:
     """02:77 and the node's number in 32 bits."""
     return b"\x02\x77" + number.to_bytes(4, "big")
@@ -53,7 +62,9 @@ def container_mac(address: str) -> bytes:
 
 
 def packed(address: str) -> bytes:
-    """A dotted IPv4 address as four bytes."""
+    """An IPv4 address as four bytes, an IPv6 address as sixteen."""
+    if ":" in address:
+        return IPv6Address(address).packed
     return bytes(map(int, address.split(".")))
 
 

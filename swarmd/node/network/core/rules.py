@@ -1,0 +1,179 @@
+"""The text of the ruleset: one table per family, from one template.
+
+Rules are constant; everything that changes is in sets and maps, whose elements are decided in
+:mod:`swarmd.node.mesh.core.table`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from swarmd.node.mesh.core.buckets import LARGE, SMALL
+from swarmd.node.network.core.addresses import GATEWAY, ITSELF6
+from swarmd.node.network.core.family import Family
+
+TABLE = "swarmd"
+OVERLAY = "vx0"
+VETH_GROUP = 21367
+"""Interface group of container interfaces: rules and clean-up know ours by it, whatever others are called."""
+
+
+class Options(Struct, frozen=True):
+    """What the rules depend on.
+
+    ``port``: the overlay's UDP port.  ``device`` carries replies back to the ingress node: it must exist, and
+    the kernel remembers it by its index, so a change of ``generation`` (that index) asks for the rules to be
+    loaded again.
+    """
+
+    port: int
+    device: str
+    keep_source: bool
+    generation: int = 0
+
+
+# What differs between the families.  The overlay's outer packets are IPv4.  Link-local IPv6 addresses are the
+# neighbours' business: the kernel passes them on to nobody, so the proxy serves those clients.
+_WORDS: Mapping[Family, Mapping[str, str]] = {
+    "ip": {
+        "address": "ipv4_addr",
+        "icmp": "icmp",
+        "loopback": "127.0.0.0/8",
+        "itself": GATEWAY,
+        "underlay": """
+    udp dport {port} ip saddr != @nodes drop
+    udp dport {port} notrack""",
+        "underlay_out": """
+    udp dport {port} notrack""",
+        "neighbours": "",
+        "honest": "",
+    },
+    "ip6": {
+        "address": "ipv6_addr",
+        "icmp": "icmpv6",
+        "loopback": "::1",
+        "itself": ITSELF6,
+        "underlay": "",
+        "underlay_out": "",
+        "neighbours": """
+    ip6 saddr fe80::/10 return
+    ip6 daddr fe80::/10 return""",
+        "honest": "ip6 saddr != {{ ::, fe80::/10 }} ",
+    },
+}
+
+# Clients keep their source port, so one port of a client (or of a load balancer) may reach a container
+# through several nodes at once.  A zone per ingress node keeps those flows apart; where they meet at the
+# container, source translation gives the later one another port, which the detour must find undone: it
+# follows dstnat.
+_KEPT = {
+    "zone": """
+    iifname "{overlay}" {ip} saddr != @pools ct original zone set ether saddr map @zone_by_mac""",
+    "mark": """
+    iifname "{overlay}" ct state new {ip} saddr != @pools {ip} daddr @pools \\
+      ct mark set ether saddr map @node_by_mac""",
+    "back": """
+    iifname != "{overlay}" ct direction reply ct mark & 0xff0000 == 0x010000 \\
+      dup to ct mark map @vtep_by_mark device "{device}" drop""",
+    "masquerade": "",
+}
+_LOST = {
+    "zone": "",
+    "mark": "",
+    "back": "",
+    "masquerade": """
+    oifname "{overlay}" ct status & dnat == dnat {ip} saddr != @pools masquerade""",
+}
+
+# By hash, not at random: when a container still remembers an earlier connection of this address and port it
+# makes the client reset that and try again, and only the same container has forgotten it then.  The kernel
+# seeds each node's hash differently.
+_BUCKET = "jhash {ip} saddr . th sport"
+
+# `numgen` in the maps' types only says "a 32-bit number": nft has no other word for the hash's result.
+_TEMPLATE = """
+table {ip} {table} {{
+  set {marker} {{ type mark; }}
+  map ep {{ typeof meta l4proto . th dport . numgen random mod {small} : {ip} daddr . th dport; }}
+  map ep_large {{ typeof meta l4proto . th dport . numgen random mod {large} : {ip} daddr . th dport; }}
+  set published {{ type inet_proto . inet_service; }}
+  map node_by_mac {{ type ether_addr : mark; }}
+  map zone_by_mac {{ typeof ether saddr : ct zone; }}
+  map vtep_by_mark {{ type mark : {address}; }}
+  map node_by_prefix {{ type {address} : mark; flags interval; }}
+  set pools {{ type {address}; flags interval; }}
+  set nodes {{ type {address}; }}
+  set own {{ type ifname . {address}; }}
+  set pub_local {{ type {address} . inet_proto . inet_service; }}
+  set hairpin {{ type {address} . {address}; }}
+  chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}
+    meta iifgroup {group} {honest}iifname . {ip} saddr != @own drop{zone}
+  }}
+  chain c_raw_out {{ type filter hook output priority raw;{underlay_out}
+  }}
+  chain c_mark {{ type filter hook prerouting priority mangle;{mark}
+  }}
+  chain c_pub {{
+    meta l4proto {{ tcp, udp }} dnat {ip} to meta l4proto . th dport . {bucket} mod {small} map @ep
+    meta l4proto {{ tcp, udp }} dnat {ip} to meta l4proto . th dport . {bucket} mod {large} map @ep_large
+  }}
+  chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
+    iifname "{overlay}" return{neighbours}
+    fib daddr type local jump c_pub
+  }}
+  chain c_back {{ type filter hook prerouting priority dstnat + 3;{back}
+  }}
+  chain c_noep {{ type filter hook prerouting priority dstnat + 5;
+    iif "lo" return{neighbours}
+    ct state new fib daddr type local meta l4proto . th dport @published ct status & dnat == 0 jump c_rej
+  }}
+  chain c_rej {{
+    meta l4proto tcp reject with tcp reset
+    reject with {icmp} port-unreachable
+  }}
+  chain c_out {{ type nat hook output priority -100;{neighbours}
+    {ip} daddr != {loopback} fib daddr type local jump c_pub
+  }}
+  chain c_fwd {{ type filter hook forward priority filter;
+    ct state established,related accept
+    iifname "{overlay}" {ip} daddr . meta l4proto . th dport @pub_local accept
+    {ip} saddr @pools {ip} daddr @pools ct status & dnat == 0 reject with {icmp} admin-prohibited
+  }}
+  chain c_note {{ type filter hook postrouting priority srcnat - 20;
+    oifname "{overlay}" ct state new ct status & dnat == dnat ct mark == 0 \\
+      ct mark set {ip} daddr map @node_by_prefix
+  }}
+  chain c_snat {{ type nat hook postrouting priority srcnat - 10;
+    ct status & dnat == dnat {ip} saddr . {ip} daddr @hairpin snat to {itself}{masquerade}
+    {ip} saddr @pools {ip} daddr != @pools ct status & dnat == 0 ct direction original masquerade
+  }}
+}}
+"""
+
+
+def table(family: Family, options: Options) -> tuple[str, str]:
+    """(text of one family's table, name of the set that exists exactly when this very text is loaded).
+
+    Loading the text replaces an older table in one transaction.
+    """
+    plain = _fill(family, options, "base")
+    marker = f"base_{hashlib.sha256(f'{options.generation} {plain}'.encode()).hexdigest()[:12]}"
+    return removal(family) + _fill(family, options, marker), marker
+
+
+def removal(family: Family) -> str:
+    """Deletes the family's table, also when there is none."""
+    return f"table {family} {TABLE}\ndelete table {family} {TABLE}\n"
+
+
+def _fill(family: Family, options: Options, marker: str) -> str:
+    values = {"ip": family, "overlay": OVERLAY, "port": str(options.port), "device": options.device}
+    kept = _KEPT if options.keep_source else _LOST
+    words = {name: text.format(**values) for name, text in {**_WORDS[family], **kept}.items()}
+    return _TEMPLATE.format(
+        marker=marker, table=TABLE, group=VETH_GROUP, small=SMALL, large=LARGE,
+        bucket=_BUCKET.format(**values), **values, **words,
+    )  # fmt: skip
