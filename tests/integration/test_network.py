@@ -269,7 +269,7 @@ def test_replacing_every_backend_with_draining_loses_no_request(swarm: Bed) -> N
             new = swarm.container(3, old.name.replace("v1", "v2"))
             running = [c for c in running if c is not old] + [new]
             swarm.publish(89, *running)
-            assert old.node.call("drain", task_id=old.name, limit=10)
+            eventually(lambda: connections(old) == 0, "its connections end")  # noqa: B023
             old.kill()
             old.node.call("detach", task_id=old.name)
             load.go_on(20)
@@ -279,14 +279,29 @@ def test_replacing_every_backend_with_draining_loses_no_request(swarm: Bed) -> N
     assert {"v1-1", "v1-2", "v2-1", "v2-2"} <= set(load.done)
 
 
-def test_a_drain_waits_for_an_open_connection_up_to_its_limit(swarm: Bed) -> None:
+def connections(container: Container) -> int:
+    found: int = container.node.call("connections", task_id=container.name)
+    return found
+
+
+def test_the_open_connections_of_a_container_are_counted_on_its_node(swarm: Bed) -> None:
     busy = swarm.container(2, "busy")
     swarm.publish(90, busy)
-    held = inside(swarm.hub, lambda: socket.create_connection((swarm.nodes[0].address, 90), timeout=3))
+    assert connections(busy) == 0
+    held = [
+        inside(namespace, lambda to=address: socket.create_connection((to, 90), timeout=3))  # type: ignore[misc]
+        for namespace, address in (
+            (swarm.hub, swarm.nodes[0].address),
+            (swarm.hub, swarm.nodes[1].address),
+            (swarm.nodes[1].namespace, "127.0.0.1"),  # by way of the proxy
+        )
+    ]
     swarm.publish(90)
-    assert not busy.node.call("drain", task_id="busy", limit=0.5)
-    held.close()
-    assert busy.node.call("drain", task_id="busy", limit=10)
+    assert connections(busy) == len(held)
+    for sock in held:
+        sock.close()
+    eventually(lambda: connections(busy) == 0, "nobody waits for the container any more")
+    assert busy.node.call("connections", task_id="unknown") == 0
 
 
 def test_masked_nodes_get_no_new_connections_and_come_back(swarm: Bed) -> None:

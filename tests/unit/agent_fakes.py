@@ -19,7 +19,7 @@ from swarmd.model.replace import replace
 from swarmd.node.agent.core.health import Check, Result
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
 from swarmd.node.agent.prober import Target
-from swarmd.node.network.port import Attachment
+from swarmd.node.network.port import Attachment, Transport
 from swarmd.node.runtime.port import ContainerConfig, ContainerState
 
 
@@ -213,11 +213,14 @@ class FakeNetwork:
     def __init__(self, disk: Disk, points: Points, troubles: Troubles) -> None:
         self._disk, self._points, self._troubles = disk, points, troubles
         self.open_ports = True
+        self.published: dict[str, tuple[tuple[Transport, int], ...]] = {}
         self.drained: list[str] = []
+        self.open_connections: list[int | None] = []
 
     async def attach(self, task_id: str, pid: int, *, published: Any = (), address: Any = None) -> str:
         await self._points.point()
         self._troubles.check("attach")
+        self.published[task_id] = published
         self._disk.interfaces[task_id] = f"10.128.1.{10 + len(self._disk.interfaces)}"
         await self._points.point()
         return self._disk.interfaces[task_id]
@@ -233,11 +236,17 @@ class FakeNetwork:
         self._troubles.check("listening")
         return self.open_ports
 
-    async def drain(self, task_id: str, limit: float) -> bool:
+    def attached(self) -> tuple[Attachment, ...]:
+        return tuple(
+            Attachment(task_id, 1, address, self.published.get(task_id, ()))
+            for task_id, address in self._disk.interfaces.items()
+        )
+
+    async def connections(self, task_id: str) -> int | None:
         await self._points.point()
-        self._troubles.check("drain")
+        self._troubles.check("connections")
         self.drained.append(task_id)
-        return True
+        return self.open_connections.pop(0) if self.open_connections else 0
 
     async def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
         await self._points.point()

@@ -92,11 +92,15 @@ async def test_a_program_that_ends_while_its_ports_are_looked_at_is_no_failure_o
 
 async def test_shutting_down_drains_first_and_uses_the_specs_signal_and_grace(daemon: Daemon) -> None:
     spec = spec_with(stop_signal="SIGINT", stop_grace=3.0)
-    await assign(daemon, RUNNING, spec=spec)
+    ports = (PortSpec(target=80),)
+    await daemon.worker.assign(assignments(("t1", RUNNING), spec=spec, ports=ports), NODE)
     await reached(daemon, RUNNING)
-    await assign(daemon, SHUTDOWN, spec=spec)
+    daemon.network.open_connections = [2, 1]
+    began = daemon.clock.now()
+    await daemon.worker.assign(assignments(("t1", SHUTDOWN), spec=spec, ports=ports), NODE)
     await reached(daemon, SHUTDOWN)
-    assert daemon.network.drained == ["t1"]
+    assert set(daemon.network.drained) == {"t1"}
+    assert 1.25 <= daemon.clock.now() - began <= 2
     assert daemon.runtime.signals == [("SIGINT", 3.0)]
     status = daemon.managers.last()
     assert (status.exit_code, status.address, status.pid) == (143, "", 0)

@@ -17,6 +17,7 @@ from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.health import Condition
 from swarmd.node.agent.core.record import TaskRecord
 from swarmd.node.agent.core.steps import Container
+from swarmd.node.agent.draining import Draining, Say
 from swarmd.node.agent.mounting import Fetcher, Mounting
 from swarmd.node.agent.prober import Prober, Target
 from swarmd.node.agent.probing import Probing
@@ -30,9 +31,6 @@ LISTEN_LIMIT = 5.0
 """Seconds a task with published ports gets to open them before it counts as running anyway."""
 
 LISTEN_POLL = 0.02
-DRAIN_LIMIT = 2.0
-"""Most seconds between a task's leaving the mesh and its stop signal, for connections to end."""
-
 
 Others = Callable[[], Mapping[str, Attachment | None]]
 """Containers of this node that are no task's, with their place on the network if they have one."""
@@ -65,6 +63,7 @@ class Executor:
         self._clock = clock
         self._devices = devices or DeviceList()
         self._others = others
+        self._draining = Draining(network, clock)
         self._log = structlog.get_logger()
 
     async def prepare(self, record: TaskRecord) -> None:
@@ -154,14 +153,16 @@ class Executor:
         """The container's end; raises NotFound when it is not there any more."""
         return await self._runtime.wait(task_id)
 
-    async def stop(self, record: TaskRecord) -> ContainerState | None:
-        """Let connections end, then the container; None when no program of the task ever ran."""
+    async def stop(self, record: TaskRecord, say: Say, *, patient: bool = True) -> ContainerState | None:
+        """Let connections end, then the container; None when no program of the task ever ran.
+
+        ``say`` is told what is waited for.  Not ``patient``: it fails its clients anyway.
+        """
         task_id = record.task_id
         if self.found(task_id) is not Container.STARTED:
             await self._discard(task_id)
             return None
-        if self.is_running(task_id):
-            await self._try(self._network.drain(task_id, DRAIN_LIMIT), "task_not_drained", task_id)
+        await self._draining.drain(record, lambda: self.is_running(task_id), say, patient=patient)
         spec = record.template.container
         final: ContainerState | None = None
         with contextlib.suppress(NotFound):

@@ -107,7 +107,7 @@ class TaskRunner:
             await insist(lambda: self._executor.remove(record.task_id), self._clock, self._say)
             self._gone = True
         elif self._broken and not record.status.state.is_terminal:
-            await insist(lambda: self._executor.stop(record), self._clock, self._say)
+            await insist(lambda: self._end(record, patient=False), self._clock, self._say)
             await self._set(broken(self.record.status, self._broken, at=self._clock.now()))
         else:
             await self._do(next_step(record.status.state, record.desired))
@@ -211,14 +211,19 @@ class TaskRunner:
 
     async def _condemn(self, reason: str) -> None:
         record = self.record
-        final = await insist(lambda: self._executor.stop(record), self._clock, self._say)
+        # It leaves the mesh like a task that is told to stop: no new connections while it ends.
+        self._said(record.task_id, replace(self._durable, unready=True, message=f"stopping: {reason}"))
+        final = await insist(lambda: self._end(record, patient=False), self._clock, self._say)
         code = final.exit_code if final else None
         await self._set(condemned(self.record.status, code, reason, at=self._clock.now()))
 
     async def _stop(self) -> None:
         record = self.record
-        final = await insist(lambda: self._executor.stop(record), self._clock, self._say)
+        final = await insist(lambda: self._end(record), self._clock, self._say)
         await self._set(stopped(self.record.status, final.exit_code if final else None, at=self._clock.now()))
+
+    def _end(self, record: TaskRecord, *, patient: bool = True) -> Coroutine[Any, Any, ContainerState | None]:
+        return self._executor.stop(record, self._tell, patient=patient)
 
     async def _move(self, state: TaskState, message: str) -> None:
         await self._set(advance(self.record.status, state, at=self._clock.now(), message=message))
@@ -244,7 +249,10 @@ class TaskRunner:
                 return
 
     def _say(self, error: Exception) -> None:
-        self._said(self.record.task_id, replace(self._durable, message=f"waiting: {error}"))
+        self._tell(f"waiting: {error}")
+
+    def _tell(self, message: str) -> None:
+        self._said(self.record.task_id, replace(self._durable, message=message))
 
     def _wake(self) -> None:
         self._wanted.set()

@@ -10,52 +10,52 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from swarmd.node.network import wire
-from swarmd.node.network.core.addresses import packed
 from swarmd.node.network.wire import F_DUMP, Message, Netlink, attr, be32, nest, u32
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = 1, 2
 _ORIGINAL, _REPLY, _PROTOINFO, _MARK, _MARK_MASK, _FILTER = 1, 2, 4, 8, 21, 25
+_IPS, _PROTOCOL = 1, 2  # within a tuple
+_SOURCE: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}  # within its addresses
 _BY_SOURCE, _BY_PROTOCOL = 1, 8
-_SOURCE, _SOURCE6 = 1, 3
-_TCP, _UDP = 6, 17
+_TCP, _UDP, _SCTP = 6, 17, 132
 
-_LIVE_TCP = frozenset({1, 2, 3, 4, 5, 9})
-"""SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, SYN_SENT2: somebody still waits for the other."""
+_LIVE = {
+    # SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, SYN_SENT2: somebody still waits for the other.
+    _TCP: frozenset({1, 2, 3, 4, 5, 9}),
+    # COOKIE_WAIT, COOKIE_ECHOED, ESTABLISHED, SHUTDOWN_SENT, SHUTDOWN_RECD
+    _SCTP: frozenset({2, 3, 4, 5, 6}),
+}
+_STATE_OF = {_TCP: 1, _SCTP: 3}  # within CTA_PROTOINFO
 
 
 class Flow(Struct, frozen=True):
-    """One tracked flow: protocol number, TCP state (0 for others), encoded original tuple, and the packed
-    address that answers."""
+    """One tracked flow: protocol number, its state (0 for protocols without), the attributes that name it to
+    the kernel, and the packed address that answers."""
 
     protocol: int
     state: int
-    original: bytes
+    name: bytes
     answers: bytes = b""
 
     def matters(self) -> bool:
         """Whether ending the container now could lose something.  UDP promises nothing."""
-        return self.protocol == _TCP and self.state in _LIVE_TCP
+        return self.state in _LIVE.get(self.protocol, ())
 
 
 def _header(family: int) -> bytes:
     return struct.pack("!BBH", family, 0, 0)
 
 
-def _source(address: str) -> tuple[int, bytes]:
-    """(family of the address, the part of a tuple that says it)."""
-    if ":" in address:
-        return socket.AF_INET6, attr(_SOURCE6, packed(address))
-    return socket.AF_INET, attr(_SOURCE, packed(address))
-
-
 def delete_by_mark(netlink: Netlink, mark: int, mask: int = 0xFFFFFFFF) -> None:
-    """Forget every flow whose mark has this value.  Raises :class:`ValueError` for an empty mask."""
+    """Forget every flow, of both families, whose mark has this value.
+
+    Raises :class:`ValueError` for an empty mask.
+    """
     if not mask:
         raise ValueError("an empty mask would delete every flow of the machine")
-    which = attr(_MARK, be32(mark)) + attr(_MARK_MASK, be32(mask))
-    for family in (socket.AF_INET, socket.AF_INET6):
-        netlink.must(Message(_SUBSYSTEM | _DELETE, 0, _header(family) + which), allow=(errno.ENOENT,))
+    body = _header(socket.AF_UNSPEC) + attr(_MARK, be32(mark)) + attr(_MARK_MASK, be32(mask))
+    netlink.must(Message(_SUBSYSTEM | _DELETE, 0, body), allow=(errno.ENOENT,))
 
 
 def flows_to(netlink: Netlink, address: str) -> list[Flow]:
@@ -63,38 +63,46 @@ def flows_to(netlink: Netlink, address: str) -> list[Flow]:
 
     The kernel filters, but it walks its whole table: about 10 ms with 262,144 buckets.
     """
-    family, source = _source(address)
-    return _dump(netlink, family, nest(1, source), _BY_SOURCE)
+    family = _family(address)
+    source = attr(_SOURCE[family], socket.inet_pton(family, address))
+    return _dump(netlink, family, nest(_IPS, source), _BY_SOURCE)
+
+
+def connections_to(netlink: Netlink, addresses: Collection[str]) -> int:
+    """How many flows to these addresses somebody still waits for."""
+    return sum(flow.matters() for address in addresses for flow in flows_to(netlink, address))
 
 
 def delete_udp_to(netlink: Netlink, addresses: Collection[str]) -> int:
     """Forget the UDP flows these addresses answer, so that their clients are sent elsewhere; how many."""
-    wanted: dict[int, set[bytes]] = {}
-    for address in addresses:
-        wanted.setdefault(_source(address)[0], set()).add(packed(address))
-    deleted = 0
-    for family, answering in wanted.items():
-        flows = _dump(netlink, family, nest(2, attr(1, bytes([_UDP]))), _BY_PROTOCOL)
-        requests = [
-            Message(_SUBSYSTEM | _DELETE, 0, _header(family) + nest(_ORIGINAL, flow.original))
-            for flow in flows
-            if flow.answers in answering
-        ]
-        netlink.must(*requests, allow=(errno.ENOENT,))
-        deleted += len(requests)
-    return deleted
+    count = 0
+    for family in _SOURCE:
+        wanted = {socket.inet_pton(family, one) for one in addresses if _family(one) == family}
+        if wanted:
+            flows = _dump(netlink, family, nest(_PROTOCOL, attr(1, bytes([_UDP]))), _BY_PROTOCOL)
+            doomed = [flow for flow in flows if flow.answers in wanted]
+            netlink.must(*(_deletion(family, flow) for flow in doomed), allow=(errno.ENOENT,))
+            count += len(doomed)
+    return count
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _deletion(family: int, flow: Flow) -> Message:
+    return Message(_SUBSYSTEM | _DELETE, 0, _header(family) + flow.name)
 
 
 def _dump(netlink: Netlink, family: int, reply: bytes, by: int) -> list[Flow]:
     body = _header(family) + nest(_REPLY, reply) + nest(_FILTER, attr(1, u32(0)), attr(2, u32(by)))
-    return [_read(answer) for _, answer in netlink.ask(Message(_SUBSYSTEM | _GET, F_DUMP, body))]
+    return [_read(family, answer) for _, answer in netlink.ask(Message(_SUBSYSTEM | _GET, F_DUMP, body))]
 
 
-def _read(body: bytes) -> Flow:
+def _read(family: int, body: bytes) -> Flow:
     found = wire.attrs(body[4:])
     original = found.get(_ORIGINAL, b"")
-    protocol = wire.attrs(wire.attrs(original).get(2, b"")).get(1, b"\0")[0]
-    tcp = wire.attrs(wire.attrs(found.get(_PROTOINFO, b"")).get(1, b""))
-    reply = wire.attrs(wire.attrs(found.get(_REPLY, b"")).get(1, b""))
-    answers = reply.get(_SOURCE) or reply.get(_SOURCE6, b"")
-    return Flow(protocol=protocol, state=tcp.get(1, b"\0")[0], original=original, answers=answers)
+    protocol = wire.attrs(wire.attrs(original).get(_PROTOCOL, b"")).get(1, b"\0")[0]
+    details = wire.attrs(wire.attrs(found.get(_PROTOINFO, b"")).get(_STATE_OF.get(protocol, 0), b""))
+    answers = wire.attrs(wire.attrs(found.get(_REPLY, b"")).get(_IPS, b"")).get(_SOURCE[family], b"")
+    return Flow(protocol, details.get(1, b"\0")[0], nest(_ORIGINAL, original), answers)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from swarmd.model.addressing import address6_of
 from swarmd.model.errors import Unavailable
 from swarmd.node.mesh.core.table import Tables as Wanted
 from swarmd.node.network import ct, nfset, ruleset
@@ -116,19 +115,14 @@ class Datapath:
             await asyncio.to_thread(ct.delete_by_mark, self._netfilter, BACKEND_IS | number)
         await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
 
-    async def busy(self, address: str) -> bool:
-        """Whether a TCP connection to this container is still alive; True when that cannot be told."""
+    async def connections(self, addresses: Collection[str]) -> int | None:
+        """How many connections to a container with these addresses are open; None: that cannot be told."""
         if not self._can.conntrack:
-            return True
-        for home in self.homes(address):
-            flows = await asyncio.to_thread(ct.flows_to, self._netfilter, home)
-            if any(flow.matters() for flow in flows):
-                return True
-        return False
-
-    def homes(self, address: str) -> tuple[str, ...]:
-        """All home addresses of the container with this IPv4 one."""
-        return (address, address6_of(address)) if IP6 in self.families else (address,)
+            return None
+        try:
+            return await asyncio.to_thread(ct.connections_to, self._netfilter, addresses)
+        except OSError as error:
+            raise Unavailable(f"the kernel's connections cannot be read: {error.strerror}") from error
 
     async def remove(self) -> None:
         """Take device, routes and tables away."""

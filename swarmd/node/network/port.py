@@ -145,6 +145,12 @@ class Attachment(Struct, frozen=True):
     address6: str = ""
 
 
+def addresses_of(attachment: Attachment) -> tuple[str, ...]:
+    """Every address of a container: at home, and in its networks."""
+    homes = tuple(one for one in (attachment.address, attachment.address6) if one)
+    return homes + tuple(one for _, addresses in attachment.networks for one in addresses)
+
+
 class Capabilities(Struct, frozen=True):
     """What this machine can do.  ``missing`` holds one sentence for each thing it cannot.
 
@@ -222,10 +228,10 @@ class NetworkPort(Protocol):
         """Whether anything listens on ``port`` in the network namespace of ``pid``."""
         ...
 
-    async def drain(self, task_id: str, limit: float) -> bool:
-        """Wait until no flow leads to the task any more, at most ``limit`` seconds.
+    async def connections(self, task_id: str) -> int | None:
+        """How many connections to the task are open, by any of its addresses; an unknown task has none.
 
-        Call it after the task has left the buckets.  Answers whether it was seen idle.
+        None: this machine cannot tell.  The kernel walks its whole table: about 10 ms with 262,144 buckets.
         """
         ...
 

@@ -30,14 +30,13 @@ from swarmd.node.network.port import (
     NodeView,
     PublishedPort,
     Transport,
+    addresses_of,
 )
 from swarmd.node.network.probe import probe
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
 
 OVERLAY_PORT = 4789
 _CHECK_SECONDS = 3.0
-_POLL_SECONDS = 0.25
-_SETTLE_SECONDS = 1.0
 
 _NOTHING = NetworkState(version=0, nodes=(), ports=())
 
@@ -125,7 +124,7 @@ class Network:
             if found and self._datapath:
                 await self._write_local()
                 if any(protocol == "udp" for protocol, _ in found.published):
-                    await self._datapath.forget_flows((), self._datapath.homes(found.address))
+                    await self._datapath.forget_flows((), addresses_of(found))
 
     def attached(self) -> tuple[Attachment, ...]:
         return self._containers.all()
@@ -149,21 +148,11 @@ class Network:
             found = found or listens(text, protocol, port)
         return found
 
-    async def drain(self, task_id: str, limit: float) -> bool:
-        """See the port.  Idle means: no live connection for a second (or ``limit`` if that is shorter),
-        because nodes that still have the task in their buckets go on sending for that long."""
+    async def connections(self, task_id: str) -> int | None:
         found = self._containers.get(task_id)
-        if found is None or not found.published:
-            return True
-        end = self._clock.monotonic() + limit
-        idle_since = self._clock.monotonic()
-        while (now := self._clock.monotonic()) < end:
-            if self._datapath is None or await self._datapath.busy(found.address):
-                idle_since = now
-            elif now - idle_since >= _SETTLE_SECONDS:
-                return True
-            await self._clock.sleep(min(_POLL_SECONDS, end - now))
-        return self._clock.monotonic() - idle_since >= min(limit, _SETTLE_SECONDS)
+        if found is None:
+            return 0
+        return None if self._datapath is None else await self._datapath.connections(addresses_of(found))
 
     def problems(self) -> tuple[str, ...]:
         return (*self._proxy.taken(), *((self._trouble,) if self._trouble else ()))
