@@ -12,12 +12,13 @@ from swarmd.api import events, tokens
 from swarmd.api.authority_view import authority_view
 from swarmd.api.control_images import ImageCalls
 from swarmd.api.logins import LoginCalls
-from swarmd.api.views import log_line, task_view, tasks_of
+from swarmd.api.views import log_line, service_view, task_view, tasks_of
 from swarmd.control import lookup
 from swarmd.control.authority import Authorities, NewRoot
 from swarmd.control.cluster import Clusters
 from swarmd.control.logins import Logins
 from swarmd.control.logs import LogOptions, Logs
+from swarmd.control.networks import Networks
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.preload import Preloading
 from swarmd.control.registry import Registry
@@ -55,6 +56,7 @@ class UseCases(msgspec.Struct, frozen=True):
     registry: Registry
     preloading: Preloading
     trust: Trusts
+    networks: Networks
 
 
 class ControlServer(ImageCalls, LoginCalls, control_pb2_grpc.ControlServicer):
@@ -213,15 +215,16 @@ class ControlServer(ImageCalls, LoginCalls, control_pb2_grpc.ControlServicer):
     async def ListServices(self, request: pb.ListServicesRequest, context: Any) -> pb.ListServicesResponse:
         async def answer() -> pb.ListServicesResponse:
             rows = sorted(self._cases().store.all(Service), key=lambda row: row.spec.name)
-            return pb.ListServicesResponse(services=[self._service_view(row) for row in rows])
+            return pb.ListServicesResponse(
+                services=[service_view(row, self._cases().services.counts(row)) for row in rows]
+            )
 
         return await _answer(context, answer)
 
     async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
         async def answer() -> pb.GetServiceResponse:
-            return pb.GetServiceResponse(
-                service=self._service_view(lookup.service(self._cases().store, request.ref))
-            )
+            row = lookup.service(self._cases().store, request.ref)
+            return pb.GetServiceResponse(service=service_view(row, self._cases().services.counts(row)))
 
         return await _answer(context, answer)
 
@@ -283,12 +286,6 @@ class ControlServer(ImageCalls, LoginCalls, control_pb2_grpc.ControlServicer):
             tls_status=self._cases().authorities.tls_status(node),
         )
         codec.fill(view.node, node)
-        return view
-
-    def _service_view(self, service: Service) -> pb.ServiceView:
-        running, desired = self._cases().services.counts(service)
-        view = pb.ServiceView(running=running, desired=desired)
-        codec.fill(view.service, service)
         return view
 
 

@@ -18,7 +18,8 @@ from swarmd.store.raft.port import NO_LEADER, RaftStatus
 
 CONTROL = "/swarmd.rpc.v1.Control/"
 TRUST = "/swarmd.rpc.v1.Trust/"
-PASSED_ON = (CONTROL, TRUST)
+NETWORKS = "/swarmd.rpc.v1.Networks/"
+PASSED_ON = (CONTROL, TRUST, NETWORKS)
 """Services whose calls only the leader can answer, but for the reads below."""
 
 READS = tuple(service + verb for service in PASSED_ON for verb in ("Get", "List"))

@@ -11,6 +11,13 @@ from swarmd.rpc.v1 import control_pb2 as pb
 from swarmd.store.store import Store
 
 
+def service_view(service: Service, counts: tuple[int, int]) -> pb.ServiceView:
+    """A service with how many of its tasks run, and should."""
+    view = pb.ServiceView(running=counts[0], desired=counts[1])
+    codec.fill(view.service, service)
+    return view
+
+
 def task_view(store: Store, task: Task) -> pb.TaskView:
     """A task with what a list of tasks shows of its spec, service and node."""
     version = store.spec_version(task.service_id, task.spec_version)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from swarmd.control.again import insist
-from swarmd.control.core import validate
+from swarmd.control.core import networks, validate
 from swarmd.kit.ids import NewId, random_bytes
 from swarmd.model.addressing import POOL
 from swarmd.model.errors import Invalid, OutOfSequence, Refused, Unavailable
@@ -74,6 +74,7 @@ def check_spec(spec: ClusterSpec) -> None:
         raise Invalid("dispatcher-heartbeat must be more than 0s")
     if spec.task_history < 0:
         raise Invalid(f"task-history-limit must be 0 or more, not {spec.task_history}")
+    networks.pools(spec)
 
 
 def with_settings(cluster: Cluster, spec: ClusterSpec) -> Cluster:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarmd.control.core.validate import unique_prefix
 from swarmd.model.errors import Invalid, NotFound
-from swarmd.model.objects import JoinToken, Node, Service, Task
+from swarmd.model.objects import JoinToken, Network, Node, Service, Task
 from swarmd.store.store import Store
 
 
@@ -32,6 +32,17 @@ def node(store: Store, ref: str) -> Node:
         found = store.get(Node, row_id) if row_id else None
     if found is None:
         raise NotFound(f"node {ref} not found")
+    return found
+
+
+def network(store: Store, ref: str) -> Network:
+    """Raises NotFound, or Invalid when a prefix fits several."""
+    found = store.get(Network, ref) or store.network_by_name(ref)
+    if found is None:
+        row_id = unique_prefix(ref, (row.id for row in store.all(Network)), _ambiguous("network", ref))
+        found = store.get(Network, row_id) if row_id else None
+    if found is None:
+        raise NotFound(f"network {ref} not found")
     return found
 
 

@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from swarmd import __version__
+from swarmd.api import networks
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Forwarding, Leader
@@ -138,6 +139,7 @@ class Daemon:
         )
         trust_pb2_grpc.add_ScannerServicer_to_server(ScannerServer(self._images, self._clock), server)
         trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: self._use_cases().trust), server)
+        networks.serve(server, self._use_cases)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._outside.serve(server)

@@ -16,6 +16,7 @@ from swarmd.control.cluster import Clusters, Founding, first_rows
 from swarmd.control.evidence import Outside, nothing_outside
 from swarmd.control.logins import Logins
 from swarmd.control.logs import Line, LogOptions, Logs
+from swarmd.control.networks import Networks
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.pinning import Ask, Locator, Pinning, nobody_knows
 from swarmd.control.preload import Preloading
@@ -382,6 +383,7 @@ class Managing:
                 pin=lambda ref: self._locator()(ref),
             ),
             trust=trust,
+            networks=Networks(self.store, self._new_id),
         )
 
     def _group(self) -> Group:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import msgspec
 
+from swarmd.api import networks
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
@@ -77,11 +78,10 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     agent_pb2_grpc.add_NodePeerServicer_to_server(peer, server)
     containers = ContainerServer(parts.containers, parts.clock, remote=True)
     containers_pb2_grpc.add_NodeContainersServicer_to_server(containers, server)
-    control_pb2_grpc.add_ControlServicer_to_server(ControlServer(parts.use_cases), server)
-    trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: parts.use_cases().trust), server)
     trust_pb2_grpc.add_TrustEvidenceServicer_to_server(
         EvidenceServer(lambda: parts.use_cases().trust), server
     )
+    _serve_users(server, parts.use_cases)
     dispatcher = DispatcherServer(
         cluster_id=parts.cluster_id,
         current=parts.dispatcher,
@@ -94,3 +94,10 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     authority = AuthorityServer(parts.cluster_id, parts.authority)
     agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
     return server, calls
+
+
+def _serve_users(server: grpc.aio.Server, cases: Callable[[], UseCases]) -> None:
+    """Calls that another manager passes on."""
+    control_pb2_grpc.add_ControlServicer_to_server(ControlServer(cases), server)
+    trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: cases().trust), server)
+    networks.serve(server, cases)

@@ -25,14 +25,14 @@ class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A network as its user wrote it.
 
-    Without ``subnets`` one is taken from the swarm's pool.  ``attachable``: single containers may join.
+    ``driver`` empty: overlay.  Without ``subnets`` one is taken from the swarm's pool.  ``attachable``: single containers may join.
     ``internal``: no way out.  ``encrypted``: what goes between nodes is.  ``ipv6``: it has an IPv6 prefix,
     too.  ``options``: as ``com.docker.network.driver.mtu``.
     """
 
     name: str = ""
     labels: dict[str, str] = {}
-    driver: str = "overlay"
+    driver: str = ""
     attachable: bool = False
     internal: bool = False
     encrypted: bool = False

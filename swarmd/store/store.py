@@ -11,8 +11,10 @@ from swarmd.kit.clock import Clock
 from swarmd.model.errors import KINDS as ERROR_KINDS
 from swarmd.model.objects import (
     FEATURE_LEVEL,
+    AddressAllocation,
     Cluster,
     JoinToken,
+    Network,
     Node,
     Row,
     Service,
@@ -113,6 +115,16 @@ class Store:
 
     def service_by_name(self, name: str) -> Service | None:
         return next(iter(self._state.tables.where(Service, "name", name.lower())), None)
+
+    def network_by_name(self, name: str) -> Network | None:
+        return next(iter(self._state.tables.where(Network, "name", name.lower())), None)
+
+    def addresses_in(self, network_id: str) -> Collection[AddressAllocation]:
+        return self._state.tables.where(AddressAllocation, "network", network_id)
+
+    def addresses_of(self, owner_id: str) -> Collection[AddressAllocation]:
+        """By the id of the task or service that has them."""
+        return self._state.tables.where(AddressAllocation, "owner", owner_id)
 
     def node_by_join_key(self, key: str) -> Node | None:
         return next(iter(self._state.tables.where(Node, "join_key", key)), None)

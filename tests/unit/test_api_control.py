@@ -46,6 +46,7 @@ class Leader(Bed):
             registry=self.registry,
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
             trust=self.trust,
+            networks=self.networks,
         )
 
     async def confirmed(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Sequence
 
+from swarmd.control.networks import Networks
 from swarmd.control.registry import Registry
 from swarmd.control.services import Services
 from swarmd.control.trust import Trusts
@@ -91,6 +92,7 @@ class Bed:
         self.images: ImageRefs = {}
         self.trust = Trusts(self.store, self.clock, lambda: self._located)
         self.services = Services(self.store, self.clock, self.new_id, self._pin, admit=self.trust.admit)
+        self.networks = Networks(self.store, self.new_id)
         self.registry = Registry(
             self.store, self.clock, domains=("localhost:5000", "127.0.0.1:5000"), spread=self._spread
         )

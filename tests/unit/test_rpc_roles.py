@@ -124,6 +124,7 @@ class Port(Bed):
             registry=self.registry,
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
             trust=self.trust,
+            networks=self.networks,
         )
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(

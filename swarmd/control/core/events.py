@@ -57,6 +57,16 @@ def _node(row: Row) -> dict[str, str]:
     }
 
 
+def _network(row: Row) -> dict[str, str]:
+    assert isinstance(row, Network)
+    flags = ("attachable", "internal", "encrypted", "ipv6")
+    return {
+        "driver": row.driver,
+        "subnets": ",".join(one.subnet for one in row.subnets) or row.subnet,
+        **{flag: "true" if getattr(row.spec, flag) else "" for flag in flags},
+    }
+
+
 def _task(row: Row) -> dict[str, str]:
     assert isinstance(row, Task)
     return {
@@ -79,7 +89,7 @@ _SHOWN: dict[type[Row], tuple[str, Callable[[Row], str], Describe]] = {
     Service: ("service", lambda row: getattr(getattr(row, "spec", None), "name", ""), _service),
     Node: ("node", lambda row: getattr(getattr(row, "description", None), "hostname", ""), _node),
     Task: ("task", lambda row: getattr(row, "name", ""), _task),
-    Network: ("network", lambda row: getattr(row, "name", ""), _nothing),
+    Network: ("network", lambda row: getattr(row, "name", ""), _network),
     JoinToken: ("token", lambda row: "", _nothing),
     Cluster: ("cluster", lambda row: "", _nothing),
     RemovedNode: ("removed_node", lambda row: "", _nothing),
@@ -104,12 +114,18 @@ def describe(event: Event) -> Happening | None:
         return None
     kind, name, attributes = shown
     if event.new is None:
-        action, told = "remove", {}
+        action, told = "remove", _said(attributes(row)) if isinstance(row, Network) else {}
     elif event.old is None:
-        action, told = "create", {key: value for key, value in attributes(event.new).items() if value}
+        action, told = "create", _said(attributes(event.new))
     else:
         action, told = "update", _difference(attributes(event.old), attributes(event.new))
+        if not told and isinstance(row, Network):
+            return None  # it was written so that prefixes are given one after another
     return Happening(event.at, kind, action, row.id, name(row), told)
+
+
+def _said(attributes: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in attributes.items() if value}
 
 
 def _difference(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:

@@ -28,7 +28,7 @@ _MAX_PORT = 65535
 
 def service(spec: ServiceSpec) -> None:
     """Raises Invalid with the first thing that is wrong."""
-    _name(spec.name)
+    name(spec.name)
     if spec.mode not in ("replicated", "global"):
         raise Invalid(f'mode "{spec.mode}" is not known: use replicated or global')
     if not 0 <= spec.replicas <= _MAX_REPLICAS:
@@ -78,19 +78,20 @@ def ports(specs: tuple[PortSpec, ...]) -> None:
         seen.add(port.key)
 
 
+def name(text: str, *, what: str = "service") -> None:
+    """Of a service or a network: what a DNS name is made of."""
+    if not text:
+        raise Invalid(f"name: a {what} needs one")
+    if len(text) > 63:
+        raise Invalid(f"name must be 63 characters or fewer, not {len(text)}")
+    if not _NAME.fullmatch(text):
+        raise Invalid(f'name must be valid as a DNS name component: "{text}" is not')
+
+
 def seconds(what: str, value: float) -> None:
     """A duration that clocks can keep: a number, not negative, not beyond a hundred years."""
     if not (math.isfinite(value) and 0 <= value <= _MAX_SECONDS):
         raise Invalid(f"{what} must be between 0s and {_MAX_SECONDS:.0f}s, not {value:g}s")
-
-
-def _name(name: str) -> None:
-    if not name:
-        raise Invalid("name: a service needs one")
-    if len(name) > 63:
-        raise Invalid(f"name must be 63 characters or fewer, not {len(name)}")
-    if not _NAME.fullmatch(name):
-        raise Invalid(f'name must be valid as a DNS name component: "{name}" is not')
 
 
 def _container(spec: ContainerSpec, *, runtime: str) -> None:

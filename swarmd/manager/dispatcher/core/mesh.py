@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from swarmd.model.answering import answers
 from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import PortSpec
-from swarmd.model.states import NodeState, TaskState
+from swarmd.model.states import NodeState
 
 
 class Backend(msgspec.Struct, frozen=True, order=True):
@@ -60,7 +61,7 @@ def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Ta
     }
     answering: dict[str, list[Task]] = {}
     for task in tasks:
-        if _answers(task) and task.node_id in peers and peers[task.node_id].alive:
+        if answers(task) and task.node_id in peers and peers[task.node_id].alive:
             answering.setdefault(task.service_id, []).append(task)
     ports = tuple(
         opened
@@ -84,12 +85,3 @@ def _opened(service: Service, port: PortSpec, tasks: list[Task]) -> list[Port]:
     if port.mode == "ingress":
         return [opened(backends, "")]
     return [opened([backend], backend.node_id) for backend in sorted(backends)]
-
-
-def _answers(task: Task) -> bool:
-    return (
-        task.state is TaskState.RUNNING
-        and task.desired_state is TaskState.RUNNING
-        and bool(task.status.address)
-        and not task.status.unready
-    )
