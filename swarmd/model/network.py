@@ -25,9 +25,9 @@ class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A network as its user wrote it.
 
-    ``driver`` empty: overlay.  Without ``subnets`` one is taken from the swarm's pool.  ``attachable``: single containers may join.
-    ``internal``: no way out.  ``encrypted``: what goes between nodes is.  ``ipv6``: it has an IPv6 prefix,
-    too.  ``options``: as ``com.docker.network.driver.mtu``.
+    ``driver`` empty: overlay.  Without ``subnets`` one is taken from the swarm's pool.  ``attachable``:
+    single containers may join.  ``internal``: no way out.  ``encrypted``: what goes between nodes is.
+    ``ipv6``: it has an IPv6 prefix, too.  ``options``: as ``com.docker.network.driver.mtu``.
     """
 
     name: str = ""
