@@ -306,8 +306,9 @@ def bed(count: int, **more: Any) -> Iterator[Bed]:
 def _take_away() -> None:
     """Make this driver's machine poorer than it is."""
     from swarmd.model.errors import Unavailable
-    from swarmd.node.network import ruleset
+    from swarmd.node.network import ruleset, shell
 
+    shell.CHECK_SECONDS = float(os.environ.get("SWARM_BED_KEEPER", shell.CHECK_SECONDS))
     real = ruleset.load
 
     async def load(text: str, *, dry_run: bool = False) -> None:
@@ -318,6 +319,13 @@ def _take_away() -> None:
         await real(text, dry_run=dry_run)
 
     ruleset.load = load
+
+
+async def mend(network: Any) -> None:
+    """What the keeper does every few seconds."""
+    network._keeper._due.clear()
+    if await network._broken():
+        await network._again("keeper")
 
 
 async def drive(node_id: str) -> None:
@@ -334,7 +342,7 @@ async def drive(node_id: str) -> None:
         method, arguments = msgspec.json.decode(line)
         values = {k: msgspec.convert(v, types[k]) if k in types else v for k, v in arguments.items()}
         try:
-            result = getattr(network, method)(**values)
+            result = mend(network) if method == "mend" else getattr(network, method)(**values)
             if asyncio.iscoroutine(result):
                 result = await result
             print(msgspec.json.encode({"result": result}).decode(), flush=True)

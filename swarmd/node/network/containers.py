@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from swarmd.model.errors import Conflict, Invalid, Refused, Unavailable
 from swarmd.node.network import veth
 from swarmd.node.network.core.addresses import address_at, free_index, index_of
 from swarmd.node.network.port import Attachment, Transport
-from swarmd.node.network.wire import Netlink
+from swarmd.node.network.wire import Message, Netlink
 
 _DEFAULT_MTU = 1450
 
@@ -43,6 +43,14 @@ class Containers:
 
     def get(self, task_id: str) -> Attachment | None:
         return next((found for found in self._by_index.values() if found.task_id == task_id), None)
+
+    def entries(self, devices: Mapping[str, int]) -> list[Message]:
+        """The messages that ask for what is to be there on the node's side, for interfaces that exist.
+
+        ``devices``: their indexes by name.
+        """
+        known = ((devices[name], found) for name, found in self.by_interface().items() if name in devices)
+        return [message for index, found in known for message in veth.towards(index, found.address)]
 
     def attach(self, wanted: Attachment) -> Attachment:
         """Make the interface; an empty address means any free one.  See :meth:`NetworkPort.attach`."""

@@ -15,6 +15,7 @@ from swarmd.node.network import ct, nfset, ruleset
 from swarmd.node.network.core.addresses import BACKEND_IS
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
+from swarmd.node.network.nfaudit import RuleAudit
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import Capabilities, NodeView
 from swarmd.node.network.tables import Tables
@@ -34,6 +35,8 @@ class Datapath:
         self._mtu: int | None = None
         self.families: tuple[Family, ...] = (IP, IP6) if can.ipv6 else (IP,)
         self._markers: Mapping[Family, str] = {}
+        self._text = ""
+        self._audit = RuleAudit(netfilter, self._tables)
 
     async def configure(self, node: NodeView, mtu: int | None) -> int:
         """Become ``node``; answers the MTU of containers.  A ruleset that fits already is left alone, so
@@ -63,10 +66,16 @@ class Datapath:
             keep_source=self._can.keep_source,
             generation=generation,
         )
-        text, self._markers = ruleset.base(self.families, options)
-        if not await asyncio.to_thread(self._loaded):
-            await ruleset.load(text)
-            self._tables.forget()
+        self._text, self._markers = ruleset.base(self.families, options)
+        if await asyncio.to_thread(self._loaded):
+            await asyncio.to_thread(self._audit.begin, self.families)
+        else:
+            await self._load()
+
+    async def _load(self) -> None:
+        await ruleset.load(self._text)
+        self._tables.forget()
+        await asyncio.to_thread(self._audit.begin, self.families)
 
     def _loaded(self) -> bool:
         """Whether the tables of all families are there, as this version of the rules has them."""
@@ -80,6 +89,31 @@ class Datapath:
         if self._can.vxlan and not await asyncio.to_thread(self.overlay.intact):
             return False
         return not self._can.nft or await asyncio.to_thread(self._loaded)
+
+    async def audit(self) -> list[str]:
+        """A sentence for each difference between our tables and what was written into them."""
+        return await asyncio.to_thread(self._differences) if self._can.nft and self._text else []
+
+    def _differences(self) -> list[str]:
+        if not self._loaded():
+            return [f"the nftables tables {ruleset.TABLE} of this node are not there"]
+        return [*self._audit.bent(), *self._audit.differing()]
+
+    async def mend(self) -> list[str]:
+        """As :meth:`audit`, but only looks when somebody has changed the ruleset, and makes it so again.
+
+        Raises :class:`Unavailable` or :class:`OSError` when that cannot be done now.
+        """
+        if not self._can.nft or not self._text or not await asyncio.to_thread(self._audit.touched):
+            return []
+        found = await asyncio.to_thread(self._audit.bent)
+        if found:
+            await self._load()
+        else:
+            found = await asyncio.to_thread(self._audit.differing, adopt=True)
+        await self.write({})
+        await asyncio.to_thread(self._audit.settle)
+        return found
 
     async def rebuild(self) -> None:
         """Set device and tables up again; the next :meth:`write` fills them."""

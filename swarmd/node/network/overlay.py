@@ -32,6 +32,7 @@ class Overlay:
         self._index = 0
         self._written: Peers | None = None
         self._block: tuple[str, int] | None = None
+        self._own: tuple[str, ...] = ()
 
     def ensure(self, node: NodeView, mtu: int | None) -> rtnl.Link:
         """The device as ``node`` needs it; one that fits already is kept, with all its entries.
@@ -54,8 +55,10 @@ class Overlay:
             "accept_local",
         ):  # sources of other nodes' clients arrive here, ours included
             write_setting(f"net/ipv4/conf/{OVERLAY}/{key}", 2 if key == "rp_filter" else 1)
+        self._own = (gateway_of(node),)
         self._netlink.must(
-            rtnl.link_up(link.index, mtu=wanted_mtu), rtnl.address_add(link.index, gateway_of(node))
+            rtnl.link_up(link.index, mtu=wanted_mtu),
+            *(rtnl.address_add(link.index, one) for one in self._own),
         )
         self._answer_for(gateway_of(node), block_of(node).prefixlen)
         if link.index != self._index:
@@ -114,13 +117,32 @@ class Overlay:
         gone = [rtnl.route_delete(*r, index, via=via) for r, via in _lost(before.routes, wanted.routes)]
         gone += [rtnl.neighbour_delete(index, a) for a, _ in _lost(before.neighbours, wanted.neighbours)]
         gone += [rtnl.forwarding_delete(index, m) for m, _ in _lost(before.forwarding, wanted.forwarding)]
-        new = [rtnl.forwarding_add(index, *pair) for pair in _lost(wanted.forwarding, before.forwarding)]
-        new += [rtnl.neighbour_add(index, *pair) for pair in _lost(wanted.neighbours, before.neighbours)]
-        new += [rtnl.route_add(*r, index, via=via) for r, via in _lost(wanted.routes, before.routes)]
         self._written = None
         self._netlink.must(*gone, allow=(errno.ENOENT, errno.ESRCH))
-        self._netlink.must(*new)
+        self._netlink.must(*self._missing(before, wanted))
         self._written = wanted
+
+    def devices(self) -> tuple[str, ...]:
+        """The devices that are to be there now."""
+        return (OVERLAY,) if self._index else ()
+
+    def entries(self) -> list[Message]:
+        """The messages that ask for everything that is to be there now."""
+        own = [rtnl.address_add(self._index, one) for one in self._own]
+        blocks = [rtnl.unreachable_add(*self._block)] if self._block else []
+        return [*own, *blocks, *self._missing(NOBODY, self._written or NOBODY)]
+
+    def settings(self) -> dict[str, int]:
+        """The kernel's settings that must stay as they were set."""
+        if not self._index:
+            return {}
+        return {f"net/ipv4/conf/{OVERLAY}/rp_filter": 2, f"net/ipv4/conf/{OVERLAY}/accept_local": 1}
+
+    def _missing(self, before: Peers, wanted: Peers) -> list[Message]:
+        index = self._index
+        new = [rtnl.forwarding_add(index, *pair) for pair in _lost(wanted.forwarding, before.forwarding)]
+        new += [rtnl.neighbour_add(index, *pair) for pair in _lost(wanted.neighbours, before.neighbours)]
+        return new + [rtnl.route_add(*r, index, via=via) for r, via in _lost(wanted.routes, before.routes)]
 
     def _read(self) -> Peers:
         """What an earlier daemon left on the device."""

@@ -235,6 +235,14 @@ class NetworkPort(Protocol):
         """
         ...
 
+    async def audit(self) -> tuple[str, ...]:
+        """Every difference between the kernel's state and what the last snapshot and the attachments ask
+        for, one sentence each; of many alike the first few and a count.  Nothing is mended by it.
+
+        Raises :class:`Unavailable` when the kernel cannot be read.
+        """
+        ...
+
     def problems(self) -> tuple[str, ...]:
         """What does not work now, as sentences (a taken port, a ruleset that cannot be loaded)."""
         ...

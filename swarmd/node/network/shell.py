@@ -22,6 +22,7 @@ from swarmd.node.network.core.peers import peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.ingress import Ingress
+from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
     Attachment,
@@ -36,7 +37,7 @@ from swarmd.node.network.probe import probe
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
 
 OVERLAY_PORT = 4789
-_CHECK_SECONDS = 3.0
+CHECK_SECONDS = 3.0
 
 _NOTHING = NetworkState(version=0, nodes=(), ports=())
 
@@ -59,6 +60,7 @@ class Network:
         self._containers = Containers(None)
         self._ingress = Ingress()
         self._datapath: Datapath | None = None
+        self._keeper: Keeper | None = None
         self._ready: bool
         self._state: NetworkState
         self._done: NetworkState | None
@@ -78,6 +80,7 @@ class Network:
         can = await probe(Overlay(route, self._overlay_port), netfilter, self._overlay_port)
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
+        self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
         self._nursery.start("network keeper", self._keep())
         self._nursery.start("network mask", self._follow_mask())
         return can
@@ -154,6 +157,12 @@ class Network:
             return 0
         return None if self._datapath is None else await self._datapath.connections(addresses_of(found))
 
+    async def audit(self) -> tuple[str, ...]:
+        async with self._lock:
+            if self._keeper is None or not self._ready:
+                return self.problems()
+            return (*self.problems(), *await self._keeper.audit(self._shown))
+
     def problems(self) -> tuple[str, ...]:
         return (*self._proxy.taken(), *((self._trouble,) if self._trouble else ()))
 
@@ -166,7 +175,7 @@ class Network:
                 await self._datapath.remove()
             for netlink in self._sockets or ():
                 netlink.close()
-            self._sockets = self._datapath = None
+            self._sockets = self._datapath = self._keeper = None
             self._forget()
 
     def _forget(self) -> None:
@@ -227,7 +236,7 @@ class Network:
 
     async def _keep(self) -> None:
         while True:
-            await self._clock.sleep(_CHECK_SECONDS)
+            await self._clock.sleep(CHECK_SECONDS)
             self._proxy.expire()
             if self._ready and (await self._broken() or self._taken or self._done is not self._state):
                 await self._again("network keeper")
@@ -236,7 +245,10 @@ class Network:
         """Whether somebody removed our device or table; then they are set up again at once."""
         async with self._lock:
             try:
-                if self._datapath is None or await self._datapath.intact():
+                if self._datapath is None or self._keeper is None:
+                    return False
+                if await self._datapath.intact():
+                    await self._keeper.mend()
                     return False
                 await self._datapath.rebuild()
                 await self._write_local()

@@ -20,6 +20,19 @@ class Tables:
         self._netlink = netlink
         self._wanted: dict[_Set, Elements] = {}
         self._written: dict[_Set, Elements] = {}
+        self.commits = 0
+        """Transactions that took effect so far."""
+
+    def wanted(self) -> Mapping[tuple[Family, str], Elements]:
+        """What each set is to hold."""
+        return self._wanted
+
+    def adopt(self, family: Family, name: str, found: Elements | None) -> None:
+        """The kernel has this in the set, whatever was written; None: it has no such set."""
+        if found is None:
+            self._written.pop((family, name), None)
+        else:
+            self._written[family, name] = found
 
     def want(self, family: Family, table: Mapping[str, Elements]) -> None:
         """Replace what is wanted in these sets of one family; the others stay as they are."""
@@ -47,6 +60,7 @@ class Tables:
         changes = [change for one in wanted if (change := self._change(one, wanted[one]))]
         if changes:
             nfset.commit(self._netlink, TABLE, changes)
+            self.commits += 1
         self._written.update(wanted)
 
     def _change(self, one: _Set, wanted: Elements) -> nfset.Change | None:

@@ -15,7 +15,7 @@ from swarmd.model.errors import Conflict
 from swarmd.node.network import namespace, rtnl
 from swarmd.node.network.core.addresses import GATEWAY, GATEWAY_MAC, container_mac
 from swarmd.node.network.ruleset import VETH_GROUP
-from swarmd.node.network.wire import Netlink
+from swarmd.node.network.wire import Message, Netlink
 
 INSIDE = "eth0"
 _LOOPBACK = 1
@@ -59,11 +59,13 @@ def _refusal(number: int, name: str, pid: int) -> Exception:
 
 def _configure_node(netlink: Netlink, name: str, address: str) -> None:
     index = rtnl.read_link(netlink.ask(rtnl.link_get(name))[0][1]).index
-    netlink.must(
-        rtnl.link_up(index),
-        rtnl.neighbour_add(index, address, container_mac(address)),
-        rtnl.route_add(address, 32, index),
-    )
+    netlink.must(rtnl.link_up(index), *towards(index, address))
+
+
+def towards(index: int, address: str) -> tuple[Message, ...]:
+    """On the node: the way to this address by the interface ``index``."""
+    mac = container_mac(address)
+    return rtnl.neighbour_add(index, address, mac), rtnl.route_add(address, 32, index)
 
 
 def _configure_container(inside: int, address: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from swarmd.node.network.port import Transport
 
 _WAITING = {"tcp": "0A", "udp": "07"}
@@ -23,6 +25,14 @@ def listens(table: str, protocol: Transport, port: int) -> bool:
         if not _loopback(fields[1].partition(":")[0]):
             return True
     return False
+
+
+def ports(table: str, protocol: Transport) -> Iterator[int]:
+    """The ports on which sockets in ``table`` wait."""
+    for line in table.splitlines():
+        fields = line.split(maxsplit=_FIELDS)
+        if len(fields) >= _FIELDS and fields[3] == _WAITING[protocol]:
+            yield int(fields[1].rpartition(":")[2], 16)
 
 
 def _loopback(address: str) -> bool:

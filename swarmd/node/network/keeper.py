@@ -1,0 +1,94 @@
+"""Looks after the node's network as often as its size allows, and answers what is wrong with it.
+
+The caller holds the network's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Report
+from swarmd.model.errors import Conflict, Unavailable
+from swarmd.node.network.containers import Containers
+from swarmd.node.network.core.audit import few, unlistened
+from swarmd.node.network.core.procnet import ports as ports_in
+from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.keeping import Keeping
+from swarmd.node.network.port import PublishedPort, Transport
+from swarmd.node.network.wire import Netlink
+
+_SHARE = 20
+"""A look that finds nothing may take one part in so many of the time."""
+
+
+class Keeper:
+    """One for each datapath."""
+
+    def __init__(
+        self, netlink: Netlink, datapath: Datapath, containers: Containers, clock: Clock, report: Report
+    ) -> None:
+        self._keeping = Keeping(netlink, datapath.overlay, containers)
+        self._datapath = datapath
+        self._clock = clock
+        self._report = report
+        self._due: dict[str, float] = {}
+        self._said: frozenset[str] = frozenset()
+
+    async def audit(self, ports: Iterable[PublishedPort]) -> tuple[str, ...]:
+        """Everything that differs.  ``ports``: those that this node keeps open.
+
+        Raises :class:`Unavailable` when the kernel cannot be read.
+        """
+        try:
+            found = await asyncio.to_thread(self._keeping.look)
+            rules = await self._datapath.audit()
+            open_now = await asyncio.to_thread(_listening)
+        except OSError as error:
+            raise Unavailable(f"the state of this node's network cannot be read: {error.strerror}") from error
+        served = {(port.protocol, port.port) for port in ports if port.backends}
+        return (
+            *found.sentences,
+            *rules,
+            *few(unlistened(served, open_now), "published ports"),
+        )
+
+    async def mend(self) -> None:
+        """Make what others changed so again, and report it once."""
+        found = (
+            *await self._paced("entries", self._entries),
+            *await self._paced("rules", self._datapath.mend),
+        )
+        for sentence in found:
+            if sentence not in self._said:
+                self._report("network keeper", Conflict(f"{sentence}; this is mended, as far as it can be"))
+        self._said = frozenset(found)
+
+    async def _entries(self) -> list[str]:
+        found = await asyncio.to_thread(self._keeping.look)
+        if found.sentences:
+            await asyncio.to_thread(self._keeping.mend, found)
+        return list(found.sentences)
+
+    async def _paced(self, what: str, look: Callable[[], Awaitable[list[str]]]) -> list[str]:
+        began = self._clock.monotonic()
+        if began < self._due.get(what, 0.0):
+            return []
+        found = await look()
+        now = self._clock.monotonic()
+        self._due[what] = now if found else now + (now - began) * _SHARE
+        return found
+
+
+def _listening() -> set[tuple[str, int]]:
+    found: set[tuple[str, int]] = set()
+    protocols: tuple[Transport, ...] = ("tcp", "udp")
+    for protocol in protocols:
+        for family in ("", "6"):
+            with contextlib.suppress(FileNotFoundError):
+                text = Path(f"/proc/self/net/{protocol}{family}").read_text()
+                found.update((protocol, port) for port in ports_in(text, protocol))
+    return found

@@ -1,0 +1,131 @@
+"""What nftables has, read by netlink: its generation, a set's elements, a fingerprint of a table's rules.
+
+The elements of a large set come as one block of equal records, which is taken apart in one go: 60,000 of
+them in a few hundredths of a second.  Calls block; the caller sees to it that we write nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+
+from swarmd.node.network import wire
+from swarmd.node.network.core.family import IP6, Family
+from swarmd.node.network.wire import F_DUMP, Message, Netlink, attr, text
+
+Elements = dict[bytes, bytes | None]
+
+_SUBSYSTEM = 10 << 8
+_GETRULE, _GETELEMENT, _GETGENERATION = 7, 13, 16
+_SET_TABLE, _SET_NAME, _SET_ELEMENTS = 1, 2, 3
+_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10
+_INTERVAL_END = 1
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_NAME, _BODY = 1, 2
+_COUNTS = frozenset({b"counter\0", b"quota\0", b"last\0"})
+"""Expressions whose state changes with every packet."""
+
+
+def _header(family: Family | None) -> bytes:
+    number = 0 if family is None else socket.AF_INET6 if family == IP6 else socket.AF_INET
+    return struct.pack("!BBH", number, 0, 0)
+
+
+def generation(netlink: Netlink) -> int:
+    """A number that every change of the ruleset, by whomever, raises by one."""
+    replies = netlink.ask(Message(_SUBSYSTEM | _GETGENERATION, 0, _header(None)))
+    number: int = struct.unpack("!I", wire.attrs(replies[0][1][4:])[1])[0]
+    return number
+
+
+def elements(netlink: Netlink, family: Family, table: str, name: str) -> Elements | None:
+    """Encoded key → encoded value, as they are written; of an interval (first, address after the last).
+
+    None: there is no such set.
+    """
+    body = _header(family) + attr(_SET_TABLE, text(table)) + attr(_SET_NAME, text(name))
+    try:
+        replies = netlink.ask(Message(_SUBSYSTEM | _GETELEMENT, F_DUMP, body))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    found: Elements = {}
+    ends: list[bytes] = []
+    for _, reply in replies:
+        block = wire.attrs(reply[4:]).get(_SET_ELEMENTS, b"")
+        if not _uniform(block, found):
+            _one_by_one(block, found, ends)
+    if not ends:
+        return found
+    # The kernel keeps the two ends of an interval apart; the intervals of one set never overlap.
+    return {first + last: found[first] for first, last in zip(sorted(found), sorted(ends), strict=False)}
+
+
+def _uniform(block: bytes, found: Elements) -> bool:
+    """Take a block apart whose elements are all alike: a key, perhaps a value, nothing else."""
+    if not block:
+        return True
+    size = int.from_bytes(block[:2], sys.byteorder)
+    first = wire.attrs(block[4:size])
+    if len(block) % size or first.keys() - {_KEY, _DATA}:
+        return False
+    key, value = _value(first[_KEY]), _value(first[_DATA]) if _DATA in first else None
+    layout = f"=H10x{_room(key)}" + (f"8x{_room(value)}" if value is not None else "")
+    if struct.calcsize(layout) != size:
+        return False
+    read = list(struct.iter_unpack(layout, block))
+    if {one[0] for one in read} != {size}:
+        return False
+    found.update(((one[1], None) for one in read) if value is None else (one[1:] for one in read))
+    return True
+
+
+def _room(value: bytes) -> str:
+    return f"{len(value)}s{-len(value) % 4}x"
+
+
+def _one_by_one(block: bytes, found: Elements, ends: list[bytes]) -> None:
+    for body in _each(block):
+        parts = wire.attrs(body)
+        key = _value(parts.get(_KEY, b""))
+        if int.from_bytes(parts.get(_FLAGS, b""), "big") & _INTERVAL_END:
+            ends.append(key)
+        else:
+            last = _value(parts[_KEY_END]) if _KEY_END in parts else b""
+            found[key + last] = _value(parts[_DATA]) if _DATA in parts else None
+
+
+def _value(nest: bytes) -> bytes:
+    return wire.attrs(nest).get(1, b"")
+
+
+def _each(block: bytes) -> Iterator[bytes]:
+    """The bodies of a list of attributes."""
+    offset = 0
+    while offset + 4 <= len(block):
+        size = int.from_bytes(block[offset : offset + 2], sys.byteorder)
+        yield block[offset + 4 : offset + size]
+        offset += (max(size, 4) + 3) & ~3
+
+
+def fingerprint(netlink: Netlink, family: Family, table: str) -> str:
+    """Of the table's rules, in their order, without their counts; "" when there is no such table."""
+    body = _header(family) + attr(_RULE_TABLE, text(table))
+    digest = hashlib.sha256()
+    replies = netlink.ask(Message(_SUBSYSTEM | _GETRULE, F_DUMP, body))
+    for _, reply in replies:
+        rule = wire.attrs(reply[4:])
+        if rule.get(_RULE_TABLE) != text(table):
+            continue
+        digest.update(rule[_RULE_CHAIN])
+        for one in _each(rule.get(_RULE_EXPRESSIONS, b"")):
+            expression = wire.attrs(one)
+            name = expression.get(_NAME, b"")
+            digest.update(name if name in _COUNTS else name + expression.get(_BODY, b""))
+        digest.update(b"\n")
+    return digest.hexdigest()[:16] if replies else ""

@@ -1,0 +1,105 @@
+"""The kernel's state against what was asked for: every difference is told, and made good again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.network_bed import Bed, ask, bed, eventually, run
+
+pytestmark = pytest.mark.root
+
+LIMIT = 20.0
+"""Seconds; a machine with nothing else to do needs half of that at most."""
+
+_PUBLISHED = "nftables set ip swarmd published (published ports)"
+_BENT = "the rules of nftables table ip swarmd were changed by somebody else"
+DAMAGE = {
+    "a neighbour": ("ip neighbour delete 10.128.2.0 dev vx0", "neighbour 10.128.2.0 02:77:00"),
+    "a forwarding entry": (
+        "bridge fdb delete 02:77:00:00:00:02 dev vx0 dst 172.30.0.2 self",
+        "entry 02:77:00:00:00:02 172.30.0.2 on vx0 is missing",
+    ),
+    "a route to a node": ("ip route delete 10.128.2.0/24", "via 10.128.2.0 on vx0 is missing"),
+    "the block": ("ip route delete unreachable 10.128.1.0/24", "unreachable is missing"),
+    "the node's own address": ("ip address delete 10.128.1.0/32 dev vx0", "address 10.128.1.0 on vx0"),
+    "a route too many": ("ip route add 10.128.9.0/24 dev vx0 proto 83", "10.128.9.0/24 on vx0 is not wanted"),
+    "a neighbour too many": (
+        "ip neighbour add 10.128.9.9 lladdr 02:00:00:00:00:09 dev vx0 nud permanent",
+        "neighbour 10.128.9.9 02:00:00:00:00:09 on vx0 is not",
+    ),
+    "the route to a container": ("ip route delete {container}/32", "route {container}/32 on r1 is missing"),
+    "the neighbour of a container": ("ip neighbour delete {container} dev r1", "neighbour {container} "),
+    "a device that is down": ("ip link set r1 down", "the interface r1 is down"),
+    "forwarding": ("sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward is not 1"),
+    "the filter of ways back": ("sysctl -qw net.ipv4.conf.vx0.rp_filter=1", "vx0.rp_filter is not 2"),
+    "an element": (
+        "nft delete element ip swarmd published {{ tcp . 80 }}",
+        f"{_PUBLISHED} lacks 1 of 1 elements, such as for port 80/tcp",
+    ),
+    "an element too many": (
+        "nft add element ip swarmd published {{ tcp . 4444 }}",
+        f"{_PUBLISHED} has 1 that nobody asked for, such as for port 4444/tcp",
+    ),
+    "a map": ("nft flush map ip swarmd ep", "swarmd ep (the tasks behind published ports) lacks"),
+    "an interval": ("nft flush set ip swarmd pools", "swarmd pools (the addresses of containers) lacks"),
+    "a rule": ("nft flush chain ip swarmd c_dnat", _BENT),
+    "a rule too many": ("nft insert rule ip swarmd c_fwd drop", _BENT),
+    "the tables": ("nft flush ruleset", "the nftables tables swarmd of this node are not there"),
+    "the overlay": ("ip link delete vx0", "the interface vx0 is gone"),
+}  # fmt: skip
+
+
+class Stage:
+    """Two nodes, a container on each, both behind port 80."""
+
+    def __init__(self, made: Bed) -> None:
+        self.bed = made
+        self.node = made.nodes[0]
+        self.local = made.container(1, "near")
+        made.publish(80, self.local, made.container(2, "far"))
+
+    def harm(self, what: str) -> str:
+        """Do it; answers what is to be said of it."""
+        command, sentence = (text.format(container=self.local.address) for text in DAMAGE[what])
+        run("ip", "netns", "exec", self.node.namespace, *command.split())
+        return sentence
+
+    def serves(self) -> bool:
+        answered: set[str] = set()
+        try:
+            for _ in range(60):
+                answered.add(ask(self.bed.hub, self.node.address, 80, 1.0)[0])
+                if len(answered) == 2:
+                    return True
+        except OSError:
+            pass
+        return False
+
+
+@pytest.fixture(scope="module")
+def unkept() -> Iterator[Stage]:
+    """Nobody looks after this one by himself."""
+    with bed(2, name="u", environment={"SWARM_BED_KEEPER": "3600"}) as made:
+        yield Stage(made)
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_what_others_break_is_told_and_made_whole_by_one_look(unkept: Stage, what: str) -> None:
+    assert unkept.node.call("audit") == []
+    sentence = unkept.harm(what)
+    found = unkept.node.call("audit")
+    assert [one for one in found if sentence in one], found
+    unkept.node.call("mend")
+    assert unkept.node.call("audit") == []
+    assert unkept.serves()
+
+
+def test_everything_broken_at_once_is_whole_in_a_few_seconds() -> None:
+    with bed(2, name="k") as made:
+        stage = Stage(made)
+        for what in DAMAGE:
+            stage.harm(what)
+        eventually(lambda: stage.node.call("audit") == [] and stage.serves(), "all of it is mended", LIMIT)
+        assert [node.call("audit") for node in made.nodes] == [[], []]
