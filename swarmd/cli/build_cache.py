@@ -30,9 +30,9 @@ def directories(texts: Sequence[str], key: str) -> list[Path]:
 
 def take(client: Client, places: Sequence[Path]) -> None:
     """Before a build; a directory that has none yet is none."""
-    from swarmd.cli.commands.builder import requests
-
     for place in places:
+        from swarmd.cli.commands.builder import requests
+
         path = place / FILE
         if path.exists():
             with path.open("rb") as file:
@@ -41,10 +41,10 @@ def take(client: Client, places: Sequence[Path]) -> None:
 
 def give(client: Client, places: Sequence[Path]) -> None:
     """After a build."""
-    from swarmd.cli.commands.builder import write_file
-    from swarmd.rpc.v1 import build_pb2 as pb
-
     for place in places:
+        from swarmd.cli.commands.builder import write_file
+        from swarmd.rpc.v1 import build_pb2 as pb
+
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:

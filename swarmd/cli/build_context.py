@@ -5,13 +5,11 @@ A file is hashed once: what was found is remembered with its inode, size and tim
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import msgspec
 
 from swarmd.cli.errors import CliError
 from swarmd.image.build.core.ignore import Ignore, read_ignore
@@ -21,11 +19,12 @@ _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _BATCH = 2000
 _CHUNK = 1 << 20
 _TOGETHER = 256 << 10
+_FIELDS, _DIGITS = 5, 64
 _SETTLED = 2.0
 """Seconds after which a change can be told by a file's times; a younger one is hashed again."""
 
-Known = dict[str, tuple[int, int, int, int, bytes]]
-"""Path → inode, size, time of content and of the inode (ns), SHA-256."""
+Known = dict[str, list[int | str]]
+"""Path → inode, size, time of content and of the inode (ns), SHA-256 in hexadecimal."""
 
 
 class BuildContext:
@@ -119,24 +118,21 @@ class BuildContext:
         return told
 
     def _digest(self, path: str, place: str, seen: os.stat_result, before: Known, known: Known) -> bytes:
-        looks = (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-        found = before.get(path)
-        if found is not None and found[:4] == looks:
-            digest = found[4]
-        else:
-            with open(place, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+        looks: list[int | str] = [seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
+        found = before.get(path, [])
+        digest = str(found[4]) if found[:4] == looks else _hashed(place)
         if max(seen.st_mtime, seen.st_ctime) < self._now - _SETTLED:
-            known[path] = (*looks, digest)
-        return digest
+            known[path] = [*looks, digest]
+        return bytes.fromhex(digest)
 
     def _remembered(self) -> Known:
         if self._memory is None:
             return {}
         try:
-            return msgspec.msgpack.decode(self._memory.read_bytes(), type=Known)
-        except (OSError, msgspec.DecodeError):
+            known = json.loads(self._memory.read_bytes())
+        except (OSError, ValueError):
             return {}
+        return known if isinstance(known, dict) and all(map(_is_known, known.values())) else {}
 
     def _remember(self, known: Known) -> None:
         if self._memory is None:
@@ -144,17 +140,34 @@ class BuildContext:
         try:
             self._memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._memory.with_suffix(f".{os.getpid()}")
-            new.write_bytes(msgspec.msgpack.encode(known))
+            new.write_text(json.dumps(known))
             new.replace(self._memory)
         except OSError:
             return  # it is hashed again the next time
 
 
 def memory_of(top: Path) -> Path:
-    """Where the digests of a context's files are remembered."""
+    """Where the digests of a directory's files are remembered: by what it is, wherever it is."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    name = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:32]
-    return Path(home, "swarmctl", "contexts", name)
+    seen = top.stat()
+    return Path(home, "swarmctl", "contexts", f"{seen.st_dev:x}-{seen.st_ino:x}.json")
+
+
+def _hashed(place: str) -> str:
+    import hashlib  # with OpenSSL behind it; what is remembered needs none
+
+    with open(place, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_known(found: object) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == _FIELDS
+        and isinstance(found[-1], str)
+        and len(found[-1]) == _DIGITS
+        and not found[-1].strip("0123456789abcdef")
+    )
 
 
 def _scan(directory: str) -> list[os.DirEntry[str]]:

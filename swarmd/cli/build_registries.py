@@ -23,7 +23,9 @@ def logins_for(dockerfile: bytes) -> list[registry_pb2.RegistryLogin]:
 
     A name that is made of variables is not understood here: then the swarm's own log-in has to do.
     """
-    hosts = set()
+    hosts: set[str] = set()
+    if not logins.are_any():
+        return []
     for found in _IMAGES.finditer(dockerfile):
         name = next(group for group in found.groups() if group).decode(errors="replace")
         try:

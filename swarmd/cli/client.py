@@ -1,6 +1,6 @@
 """The way to a daemon: gRPC over its unix socket, errors turned into sentences.
 
-Importing this module imports grpc: do it inside the command that needs it.
+Importing this module takes as long as a short call: do it inside the command that needs it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import grpc
-
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
+from swarmd.rpc.unix_calls import DEADLINE_EXCEEDED, UNAVAILABLE, Call, CallFailed, Host, Service
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
@@ -55,86 +54,90 @@ _UNLIMITED = (
     "Pull",
     "Push",
 )
-_OPTIONS = [
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", 64 << 20),
-    ("grpc.max_send_message_length", 64 << 20),
-]
 
 
 class Client:
     """One daemon.  Calls on its stubs raise Unreachable or DaemonError, never grpc errors."""
 
-    def __init__(self, host: str, channel: grpc.Channel, warn_of_age: Callable[[str], None] | None) -> None:
+    def __init__(self, host: str, warn_of_age: Callable[[str], None] | None) -> None:
         self.host = host
-        self._channel = channel
+        self._daemon = Host(host.removeprefix("unix://"))
         self._warn_of_age = warn_of_age
 
     # Each command needs one or two of these, and the messages of all take longer to load than to send.
 
     @cached_property
     def control(self) -> ControlStub:
-        from swarmd.rpc.v1.control_pb2_grpc import ControlStub
+        from swarmd.rpc.v1 import control_pb2
 
         return cast(
-            "ControlStub", _Lane(ControlStub(self._channel), self.host, CONTROL_SECONDS, self._warn_of_age)
+            "ControlStub", self._lane(control_pb2.DESCRIPTOR, "Control", CONTROL_SECONDS, self._warn_of_age)
         )
 
     @cached_property
     def node(self) -> NodeApiStub:
-        from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
+        from swarmd.rpc.v1 import node_pb2
 
-        return cast("NodeApiStub", _Lane(NodeApiStub(self._channel), self.host, NODE_SECONDS))
+        return cast("NodeApiStub", self._lane(node_pb2.DESCRIPTOR, "NodeApi", NODE_SECONDS))
 
     @cached_property
     def images(self) -> ImagesStub:
-        from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
+        from swarmd.rpc.v1 import images_pb2
 
-        return cast("ImagesStub", _Lane(ImagesStub(self._channel), self.host, NODE_SECONDS))
+        return cast("ImagesStub", self._lane(images_pb2.DESCRIPTOR, "Images", NODE_SECONDS))
 
     @cached_property
     def builder(self) -> BuilderStub:
-        from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
+        from swarmd.rpc.v1 import build_pb2
 
-        return cast("BuilderStub", _Lane(BuilderStub(self._channel), self.host, NODE_SECONDS))
+        return cast("BuilderStub", self._lane(build_pb2.DESCRIPTOR, "Builder", NODE_SECONDS))
 
     @cached_property
     def trust(self) -> TrustStub:
-        from swarmd.rpc.v1.trust_pb2_grpc import TrustStub
+        from swarmd.rpc.v1 import trust_pb2
 
         return cast(
-            "TrustStub", _Lane(TrustStub(self._channel), self.host, CONTROL_SECONDS, self._warn_of_age)
+            "TrustStub", self._lane(trust_pb2.DESCRIPTOR, "Trust", CONTROL_SECONDS, self._warn_of_age)
         )
 
     @cached_property
     def scanner(self) -> ScannerStub:
-        from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub
+        from swarmd.rpc.v1 import trust_pb2
 
-        return cast("ScannerStub", _Lane(ScannerStub(self._channel), self.host, SCAN_SECONDS))
+        return cast("ScannerStub", self._lane(trust_pb2.DESCRIPTOR, "Scanner", SCAN_SECONDS))
 
     @cached_property
     def registry(self) -> RegistryStub:
-        from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
+        from swarmd.rpc.v1 import registry_pb2
 
-        return cast("RegistryStub", _Lane(RegistryStub(self._channel), self.host, NODE_SECONDS))
+        return cast("RegistryStub", self._lane(registry_pb2.DESCRIPTOR, "Registry", NODE_SECONDS))
 
     @cached_property
     def containers(self) -> ContainersStub:
-        return cast("ContainersStub", _Lane(self._sessions, self.host, NODE_SECONDS))
+        from swarmd.rpc.v1 import containers_pb2
 
-    @cached_property
-    def _sessions(self) -> ContainersStub:
-        from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
+        return cast("ContainersStub", self._lane(containers_pb2.DESCRIPTOR, "Containers", NODE_SECONDS))
 
-        return ContainersStub(self._channel)
+    def talk(self, method: str, messages: Iterator[Any]) -> Call:
+        """A session with a container; its errors are for :func:`translate`.  Raises CliError."""
+        from swarmd.rpc.v1 import containers_pb2
 
-    def talk(self, method: str, messages: Iterator[Any]) -> Any:
-        """A session with a container, as gRPC has it: its errors are for :func:`translate`."""
-        return getattr(self._sessions, method)(messages)
+        try:
+            return self._service(containers_pb2.DESCRIPTOR, "Containers").call(method, messages, None)
+        except CallFailed as error:
+            raise translate(error, self.host) from error
 
     def close(self) -> None:
         """Hang up; calls still running are cancelled."""
-        self._channel.close()
+        self._daemon.close()
+
+    def _service(self, file: Any, name: str) -> Service:
+        return Service(self._daemon, file.services_by_name[name])
+
+    def _lane(
+        self, file: Any, name: str, seconds: float, warn_of_age: Callable[[str], None] | None = None
+    ) -> _Lane:
+        return _Lane(self._service(file, name), self.host, seconds, warn_of_age)
 
     def __enter__(self) -> Self:
         return self
@@ -152,52 +155,51 @@ def connect(host: str, *, warn_of_age: Callable[[str], None] | None = None) -> C
     that may be.  Raises CliError when the address is no unix address.
     """
     check_host(host)
-    return Client(host, grpc.insecure_channel(host, options=_OPTIONS), warn_of_age)
+    return Client(host, warn_of_age)
 
 
 class _Lane:
-    """A stub whose calls have a deadline and raise our errors."""
+    """A service whose calls have a deadline and raise our errors."""
 
     def __init__(
         self,
-        stub: object,
+        service: Service,
         host: str,
         seconds: float,
         warn_of_age: Callable[[str], None] | None = None,
     ) -> None:
-        self._stub = stub
+        self._service = service
         self._host = host
         self._seconds = seconds
         self._warn_of_age = warn_of_age
-        self._metadata = None if warn_of_age is None else ((READ_KEY, STALE),)
+        self._metadata = () if warn_of_age is None else ((READ_KEY, STALE),)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._stub, name)
+        is_stream = self._service.method(name).server_streaming
         limit = None if name in _UNLIMITED else self._seconds
 
         def call(request: Any, timeout: float | None = limit) -> Any:
             try:
-                if self._metadata is None or name in _UNLIMITED:
-                    answer = method(request, timeout=timeout, metadata=self._metadata)
-                else:
-                    answer, done = method.with_call(request, timeout=timeout, metadata=self._metadata)
-                    self._tell_age(done)
-            except grpc.RpcError as error:
+                begun = self._service.call(name, request, timeout, self._metadata)
+                if is_stream:
+                    return self._stream(begun)
+                answer = begun.single()
+            except CallFailed as error:
                 raise translate(error, self._host) from error
-            return self._stream(answer) if isinstance(answer, grpc.Call) else answer
+            self._tell_age(begun.trailing)
+            return answer
 
         return call
 
-    def _tell_age(self, done: grpc.Call) -> None:
-        told: dict[Any, Any] = dict(done.trailing_metadata() or ())
+    def _tell_age(self, told: dict[str, str]) -> None:
         if self._warn_of_age is not None and LEADER_KEY in told:
             self._warn_of_age(age_text(told.get(AGE_KEY), led=bool(told[LEADER_KEY])))
             self._warn_of_age = None
 
-    def _stream(self, answers: Any) -> Iterator[Any]:
+    def _stream(self, answers: Call) -> Iterator[Any]:
         try:
             yield from answers
-        except grpc.RpcError as error:
+        except CallFailed as error:
             raise translate(error, self._host) from error
         finally:
             answers.cancel()
@@ -211,24 +213,22 @@ def age_text(age: str | None, *, led: bool) -> str:
     return f"WARNING: as this manager knew it {float(age):.1f} s ago{leader}"
 
 
-def translate(error: grpc.RpcError, host: str) -> CliError:
-    """Our error for a gRPC one: did the daemon answer, or could it not be reached?"""
-    call = cast(grpc.Call, error)
-    code, details = call.code(), call.details() or ""
-    kind = dict(call.trailing_metadata() or ()).get(KIND_KEY)
-    if kind is None and code is grpc.StatusCode.UNAVAILABLE:
-        return _not_reached(details, host)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DaemonError(details if kind else "the request was not answered in time", "unavailable")
-    return DaemonError(details or code.name, str(kind or "internal"))
+def translate(error: CallFailed, host: str) -> CliError:
+    """Our error for one of gRPC: did the daemon answer, or could it not be reached?"""
+    kind = error.trailing.get(KIND_KEY)
+    if kind is None and error.code == UNAVAILABLE:
+        return _not_reached(error, host)
+    if error.code == DEADLINE_EXCEEDED:
+        return DaemonError(error.details if kind else "the request was not answered in time", "unavailable")
+    return DaemonError(error.details or f"error {error.code}", kind or "internal")
 
 
-def _not_reached(details: str, host: str) -> CliError:
-    if "Permission denied" in details:
+def _not_reached(error: CallFailed, host: str) -> CliError:
+    if isinstance(error.refused, PermissionError):
         return Unreachable(
             f"permission denied while trying to connect to the swarmd daemon socket at {host}: "
             "use root or a user of the socket's group"
         )
-    if "failed to connect" in details.lower():
+    if error.refused is not None:
         return Unreachable(f"Cannot connect to the swarmd daemon at {host}. Is the daemon running?")
-    return Unreachable(f"error during connect: the swarmd daemon at {host} hung up: {details}")
+    return Unreachable(f"error during connect: the swarmd daemon at {host} hung up: {error.details}")

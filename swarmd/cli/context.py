@@ -7,11 +7,9 @@ Layout below ``~/.swarmctl`` (``SWARMCTL_CONFIG`` names another directory):
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,6 +135,8 @@ def check_host(host: str) -> None:
 
 
 def _meta_file(name: str) -> Path:
+    import hashlib
+
     digest = hashlib.sha256(name.encode()).hexdigest()
     return config_dir() / "contexts" / "meta" / digest / "meta.json"
 
@@ -166,6 +166,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def write_settings(path: Path, data: Mapping[str, Any]) -> None:
     """Whole or not at all: a crash leaves the old file."""
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from swarmd.cli.table import layout, layout_lines
-from swarmd.kit.go_values import go_json
-from swarmd.kit.template import compile_template, unescape
 
 Row = dict[str, str]
 
@@ -25,6 +23,9 @@ class Layout(NamedTuple):
 
 def listing(form: Layout, rows: Sequence[Row], template: str | None, quiet: bool = False) -> list[str]:
     """The lines to print.  ``template`` None: the usual table.  Raises TemplateError for a bad template."""
+    from swarmd.kit.go_values import go_json
+    from swarmd.kit.template import compile_template, unescape
+
     template = unescape(template or "table")
     if quiet and template == "table":
         return [row[form.identity] for row in rows]

@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,13 +84,20 @@ def forget(host: str) -> bool:
 
 def find(host: str, environ: Mapping[str, str] | None = None) -> Login | None:
     """The log-in for a host; None when there is none."""
-    environ = os.environ if environ is None else environ
-    docker = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    for path in (settings_file(), docker):
+    for path in _files(os.environ if environ is None else environ):
         found = _in_file(read_settings(path), host)
         if found is not None:
             return found
     return None
+
+
+def are_any() -> bool:
+    """Whether this user has, or some helper may have, a log-in at all."""
+    return any(
+        settings.get(name)
+        for settings in map(read_settings, _files(os.environ))
+        for name in ("auths", "credHelpers", "credsStore")
+    )
 
 
 def as_messages(host: str) -> list[registry_pb2.RegistryLogin]:
@@ -100,6 +106,11 @@ def as_messages(host: str) -> list[registry_pb2.RegistryLogin]:
 
     found = find(host)
     return [registry_pb2.RegistryLogin(host=host, **found._asdict())] if found is not None else []
+
+
+def _files(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    docker = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    return settings_file(), docker
 
 
 def _in_file(settings: Mapping[str, Any], host: str) -> Login | None:
@@ -128,6 +139,8 @@ def _from_helper(name: str, key: str) -> Login | None:
     """What the program ``docker-credential-<name>`` knows; None when it knows nothing or is not there."""
     if not name.replace("-", "").replace("_", "").isalnum():
         return None
+    import subprocess
+
     try:
         done = subprocess.run(
             [f"docker-credential-{name}", "get"],

@@ -84,7 +84,7 @@ def make_local_ports() -> object:
 
 
 def main() -> None:
-    """The console entry point."""
+    """Run this process's command line; ``swarmctl`` itself begins in :mod:`swarmd.cli.start`."""
     sys.exit(run(sys.argv[1:]))
 
 

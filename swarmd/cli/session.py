@@ -10,12 +10,10 @@ import click
 
 from swarmd.cli.context import resolve_host
 from swarmd.cli.errors import CliError, Unreachable
-from swarmd.cli.listing import Layout, Row, listing
-from swarmd.kit.go_values import go_json
-from swarmd.kit.template import TemplateError, compile_template
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client
+    from swarmd.cli.listing import Layout, Row
 
 T = TypeVar("T")
 
@@ -55,6 +53,9 @@ def warn_all(sentences: Iterable[str]) -> None:
 
 def print_listing(form: Layout, rows: Sequence[Row], template: str | None, quiet: bool | None) -> None:
     """A listing, with ``--format`` and ``--quiet``."""
+    from swarmd.cli.listing import listing
+    from swarmd.kit.template import TemplateError
+
     try:
         print_lines(listing(form, rows, template, bool(quiet)))
     except TemplateError as error:
@@ -63,6 +64,9 @@ def print_listing(form: Layout, rows: Sequence[Row], template: str | None, quiet
 
 def inspect(refs: Sequence[str], get: Callable[[str], Any], template: str | None) -> None:
     """Print what was found of ``refs`` as a JSON array or by a template, then fail for the others."""
+    from swarmd.kit.go_values import go_json
+    from swarmd.kit.template import TemplateError, compile_template
+
     found, problems = collect(refs, get)
     try:
         if template in (None, ""):

@@ -1,6 +1,6 @@
 """A session with a program in a container: the terminal here, the messages of the daemon there.
 
-keys ──► thread of gRPC: a message for each read, with back-pressure ──► daemon
+keys ──► second thread: a message for each read, with back-pressure ──► daemon
 screen ◄── main thread: one message at a time                       ◄── daemon
 SIGWINCH, other signals ──► a pipe that wakes the thread ──► resize, signal
 """
@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import IO, Any, NamedTuple
 
-import grpc
-
 from swarmd.cli import terminal
 from swarmd.cli.client import Client, translate
 from swarmd.cli.errors import CliError
 from swarmd.cli.keys import Escape
+from swarmd.rpc.unix_calls import CallFailed
 from swarmd.rpc.v1 import containers_pb2 as pb
 
 _CHUNK = 32 << 10
@@ -71,7 +70,7 @@ class Talk:
         try:
             with terminal.ending_in_order(), terminal.handling(self._handlers()):
                 return self._listen(call)
-        except grpc.RpcError as error:
+        except CallFailed as error:
             if not self._left:
                 raise translate(error, client.host) from error
         finally:
@@ -116,7 +115,7 @@ class Talk:
     # -- what goes to the program ----------------------------------------------------------------
 
     def _messages(self) -> Iterator[pb.SessionInput]:
-        """Runs in a thread of gRPC, which asks for the next message when the last one is sent."""
+        """Runs in a second thread, which asks for the next message when the last one is sent."""
         yield self._first
         reading = self._manner.stdin
         while not self._over:

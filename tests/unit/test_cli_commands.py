@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,6 +179,27 @@ def test_help_and_usage_errors_do_not_load_grpc(arguments: list[str]) -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert (done.returncode, "loaded" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["version"], ["ps"], ["service", "ls"], ["build", "-q", "."], ["image", "pull", "a/b"]]
+)
+def test_a_command_does_not_wait_for_libraries_of_daemons(arguments: list[str], tmp_path: Path) -> None:
+    """Each of them takes longer to load than a short command runs.  Nobody answers: all the same."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    code = (
+        "import sys; from swarmd.cli.main import run\n"
+        "run(sys.argv[1:])\n"
+        "heavy = {'grpc', 'asyncio', 'structlog', 'ssl', 'aiohttp'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    environ = {**os.environ, "SWARMCTL_HOST": f"unix://{tmp_path}/d.sock", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environ,
+    )  # fmt: skip
+    assert "Cannot connect to the swarmd daemon" in done.stderr
+    assert (done.returncode, "loaded" in done.stderr) == (0, False), done.stderr
 
 
 @pytest.mark.parametrize(

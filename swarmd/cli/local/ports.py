@@ -1,6 +1,6 @@
 """The local cluster's ports, made of swarmctl's own client and contexts.
 
-``ls`` and ``exec`` make the ports too, so grpc is imported by the calls that need it.
+``ls`` and ``exec`` make the ports too, so the client is imported by the calls that need it.
 """
 
 from __future__ import annotations
