@@ -31,7 +31,7 @@ def names(found: set[tuple[str, str]]) -> set[str]:
 
 def test_this_machine_has_everything_the_mesh_wants(swarm: Bed) -> None:
     for node in swarm.nodes:
-        names = ("nft", "vxlan", "keep_source", "conntrack", "ipv6")
+        names = ("nft", "vxlan", "keep_source", "conntrack", "ipv6", "sctp")
         assert node.can == {**dict.fromkeys(names, True), "missing": []}
 
 

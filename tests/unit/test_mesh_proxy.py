@@ -185,7 +185,7 @@ async def test_a_port_of_another_program_is_reported_and_served_once_it_is_free(
             if protocol == "tcp":
                 other.listen()
             port = other.getsockname()[1]
-            assert await proxy.update([published(port, 1, protocol=protocol)]) == {(protocol, port)}
+            assert await proxy.update([published(port, 1, protocol=protocol)]) == {(protocol, port, "")}
             assert proxy.taken() == (f"port {port}/{protocol} is taken on this node by another process",)
         assert not await proxy.update([published(port, 1, protocol=protocol)])
         assert proxy.taken() == ()

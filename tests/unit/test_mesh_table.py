@@ -77,28 +77,6 @@ def test_backends_on_dead_unknown_and_masked_nodes_are_left_out() -> None:
     assert [b.node_id for b in found.backends] == ["n1", "n4"]
 
 
-def test_an_element_is_protocol_port_and_bucket_to_address_and_port() -> None:
-    built = table.ingress_table(table.spread([port(80, backend(7, port=8080))], {}))
-    assert len(built["ep"]) == SMALL
-    key = b"\x06\0\0\0" + b"\x00\x50\0\0" + struct.pack("=I", 59)
-    assert built["ep"][key] == bytes([10, 128, 7, 5]) + b"\x1f\x90\0\0"
-    assert built["published"] == {b"\x06\0\0\0\x00\x50\0\0": None}
-    assert built["ep_large"] == {}
-
-
-def test_a_port_without_backends_is_published_but_has_no_element() -> None:
-    built = table.ingress_table(table.spread([port(53, protocol="udp")], {}))
-    assert built == {"ep": {}, "ep_large": {}, "published": {b"\x11\0\0\0\x00\x35\0\0": None}}
-
-
-def test_a_service_that_grows_moves_to_the_large_map_and_uses_every_backend() -> None:
-    few = table.spread([port(80, *(backend(1, n) for n in range(1, 21)))], {})
-    many = table.spread([port(80, *(backend(1, n) for n in range(1, 101)))], few)
-    built = table.ingress_table(many)
-    assert (len(built["ep"]), len(built["ep_large"])) == (0, LARGE)
-    assert len(set(built["ep_large"].values())) == 100
-
-
 def test_other_nodes_have_a_zone_and_a_mark_for_each_role_and_we_have_none() -> None:
     built = table.node_tables([node(1), node(2)], "n1")["ip"]
     ingress, behind = struct.pack("=I", 0x010002), struct.pack("=I", 0x020002)
@@ -164,10 +142,12 @@ def test_ipv6_says_the_same_with_the_addresses_of_its_family() -> None:
     assert table.local_tables({"r5": Attachment("t", 1, "10.128.1.5")})["ip6"]["own"] == {}
 
 
-def test_backends_without_ipv6_leave_ipv6_to_the_proxy_unless_others_have_it() -> None:
-    old = backend(1)
-    new = msgspec.structs.replace(backend(2), address6="fd73:7761:726d:2::5")
-    assert table.spread([port(80, old)], {}, "ip6") == {}
-    mixed = table.spread([port(80, old, new)], {}, "ip6")
-    assert set(mixed["tcp", 80]) == {("fd73:7761:726d:2::5", 8000)}
-    assert table.spread([port(80)], {}, "ip6") == {("tcp", 80): ()}
+@given(elements, elements, elements)
+def test_two_differences_one_after_the_other_are_one(
+    first: table.Elements, second: table.Elements, third: table.Elements
+) -> None:
+    both = table.difference(first, second).then(table.difference(second, third))
+    result = {key: value for key, value in first.items() if key not in both.remove}
+    assert all(first[key] == old for key, old in both.remove.items())
+    assert not result.keys() & both.add.keys()
+    assert result | both.add == third

@@ -71,7 +71,7 @@ def test_an_element_with_its_value() -> None:
 
 
 def test_an_interval_is_its_start_and_an_end_marker() -> None:
-    change = nfset.Change("ip", "m", flush=False, remove={}, add={b"AAAABBBB": b"V"}, interval=True)
+    change = nfset.Change("ip", "m", flush=False, remove={}, add={b"AAAABBBB": b"V"}, shape="interval")
     ((_, _, body),) = nfset.messages("t", change)
     start = wire.nest(1, wire.nest(1, wire.attr(1, b"AAAA")), wire.nest(2, wire.attr(1, b"V")))
     end = wire.nest(1, wire.nest(1, wire.attr(1, b"BBBB")), wire.attr(3, b"\0\0\0\x01"))
@@ -111,10 +111,19 @@ def test_the_marker_changes_with_everything_the_ruleset_depends_on() -> None:
 
 def test_an_ipv6_interval_and_its_table_are_said_in_sixteen_bytes_and_the_family() -> None:
     change = nfset.Change(
-        "ip6", "m", flush=False, remove={}, add={b"A" * 16 + b"B" * 16: None}, interval=True
+        "ip6", "m", flush=False, remove={}, add={b"A" * 16 + b"B" * 16: None}, shape="interval"
     )
     ((_, _, body),) = nfset.messages("t", change)
     assert body[0] == socket.AF_INET6
     start = wire.nest(1, wire.nest(1, wire.attr(1, b"A" * 16)))
     end = wire.nest(1, wire.nest(1, wire.attr(1, b"B" * 16)), wire.attr(3, b"\0\0\0\x01"))
     assert body.endswith(wire.nest(3, start, end))
+
+
+def test_a_range_of_several_fields_is_one_element_with_its_last_key() -> None:
+    change = nfset.Change(
+        "ip", "m", flush=False, remove={}, add={b"AAAABBBB" + b"AAAACCCC": None}, shape="range"
+    )
+    ((_, _, body),) = nfset.messages("t", change)
+    element = wire.nest(1, wire.nest(1, wire.attr(1, b"AAAABBBB")), wire.nest(10, wire.attr(1, b"AAAACCCC")))
+    assert body.endswith(wire.nest(3, element))

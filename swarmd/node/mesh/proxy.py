@@ -1,14 +1,13 @@
 """The user-space side of every published port: reservation, localhost, and all traffic without nftables.
 
-Each port is bound on all addresses for as long as it is published, so no other program can take it and one
-that has it already is found out.  While a TCP port has no backend it is bound but does not listen: the kernel
-itself refuses connections.
+Each port is bound on all addresses, or on the one it is for, as long as it is published, so no other program
+can take it and one that has it already is found out.  While a TCP port has no backend it is bound but does
+not listen: the kernel itself refuses connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import resource
 import socket
@@ -16,7 +15,10 @@ from collections.abc import Collection, Iterable
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.node.mesh.core.table import PortKey
+from swarmd.node.mesh import sockets
+from swarmd.node.mesh.core import choice
+from swarmd.node.mesh.core.choice import Peer, Prefix
+from swarmd.node.mesh.core.published import PROXIED, PortKey, key_of, name_of
 from swarmd.node.mesh.tcp import Client, forward, reset
 from swarmd.node.mesh.udp import Flow, UdpPort
 from swarmd.node.network.port import Backend, PublishedPort
@@ -26,38 +28,53 @@ _SPARE_DESCRIPTORS = 256
 
 
 class _Turn:
-    """Round robin: each call starts one backend further."""
+    """Who answers the next client: round robin, or by the client's address."""
 
     def __init__(self) -> None:
-        self.backends: tuple[Backend, ...] = ()
+        self.port: PublishedPort | None = None
+        self.served = 0
+        self._allow: tuple[Prefix, ...] = ()
         self._next = 0
 
-    def choose(self) -> tuple[Backend, ...]:
-        if not self.backends:
+    def update(self, port: PublishedPort) -> None:
+        self.port, self._allow = port, choice.prefixes(port.allow)
+
+    def choose(self, client: Peer) -> tuple[Backend, ...]:
+        """The backends to try, best first; none for a client that may not connect."""
+        self.served += 1
+        port, address = self.port, choice.address_of(client[0])
+        if not port or not port.backends or not choice.may_connect(address, self._allow):
             return ()
-        self._next = (self._next + 1) % len(self.backends)
-        return self.backends[self._next :] + self.backends[: self._next]
+        if port.sticky:
+            return choice.by_client(address, port.backends)
+        self._next = (self._next + 1) % len(port.backends)
+        return port.backends[self._next :] + port.backends[: self._next]
+
+    def header(self, client: Peer, server: Peer) -> bytes:
+        """What the backend is told before the client's first byte."""
+        named = self.port is not None and self.port.source == PROXIED
+        return choice.proxy_header(client, server) if named else b""
 
 
 class _Tcp:
     """One reserved TCP port, and its server while there are backends."""
 
-    def __init__(self, port: int, proxy: Proxy) -> None:
+    def __init__(self, key: PortKey, proxy: Proxy) -> None:
         self.turn = _Turn()
         self._proxy = proxy
         self._server: asyncio.Server | None = None
-        self._socket = _reserve_tcp(port)
+        self._socket = sockets.reserve_tcp(key[1], key[2])
 
-    async def update(self, backends: tuple[Backend, ...]) -> None:
-        self.turn.backends = backends
-        if backends and self._server is None:
+    async def update(self, port: PublishedPort) -> None:
+        self.turn.update(port)
+        if port.backends and self._server is None:
             loop = asyncio.get_running_loop()
-            _reuse(self._socket, True)
+            sockets.reuse(self._socket, True)
             self._server = await loop.create_server(self._accept, sock=self._socket.dup(), backlog=_BACKLOG)
-        elif not backends and self._server is not None:
+        elif not port.backends and self._server is not None:
             self._server.close()
             self._server = None
-            _stop_listening(self._socket)
+            sockets.stop_listening(self._socket)
 
     def _accept(self) -> Client:
         return self._proxy.accept(self.turn)
@@ -65,28 +82,23 @@ class _Tcp:
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            _stop_listening(self._socket)
+            sockets.stop_listening(self._socket)
         self._socket.close()
 
 
 class _Udp:
     """One reserved UDP port."""
 
-    def __init__(self, port: int, proxy: Proxy) -> None:
+    def __init__(self, key: PortKey, proxy: Proxy) -> None:
         self.turn = _Turn()
         self.port = UdpPort(self.turn.choose, proxy.open_flow, proxy.now)
-        self._socket: socket.socket | None = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind(("0.0.0.0", port))
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket: socket.socket | None = sockets.reserve_udp(key[1], key[2])
 
-    async def update(self, backends: tuple[Backend, ...]) -> None:
-        self.turn.backends = backends
-        self.port.keep_only(backends)
+    async def update(self, port: PublishedPort) -> None:
+        same = self.turn.port is not None and self.turn.port.allow == port.allow
+        self.turn.update(port)
+        self.port.keep_only(port.backends if same else ())
         if self._socket is not None:
-            self._socket.setblocking(False)
             mine, self._socket = self._socket, None
             await asyncio.get_running_loop().create_datagram_endpoint(lambda: self.port, sock=mine)
 
@@ -108,17 +120,24 @@ class Proxy:
         self._limit = max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2)
 
     async def update(self, ports: Iterable[PublishedPort]) -> frozenset[PortKey]:
-        """Serve exactly these ports; answers those that another program holds (they are tried each time)."""
-        wanted: dict[PortKey, PublishedPort] = {(port.protocol, port.port): port for port in ports}
+        """Serve exactly these ports; answers those that another program holds (they are tried each time).
+
+        SCTP is the kernel's alone.
+        """
+        wanted = {key_of(port): port for port in ports if port.protocol != "sctp"}
         for key in [key for key in self._ports if key not in wanted]:
             self._ports.pop(key).close()
         self._taken = {}
         for key, port in wanted.items():
             served = self._ports.get(key) or self._reserve(key)
-            if served is not None:
+            if served is not None and served.turn.port != port:
                 self._ports[key] = served
-                await served.update(port.backends)
+                await served.update(port)
         return frozenset(self._taken)
+
+    def served(self) -> dict[PortKey, int]:
+        """How many TCP connections and UDP flows came to each port, since it was opened."""
+        return {key: served.turn.served for key, served in self._ports.items()}
 
     def taken(self) -> tuple[str, ...]:
         """A sentence for each port that another program holds."""
@@ -151,55 +170,30 @@ class Proxy:
         full = len(self._clients) >= self._limit
 
         def start(client: Client) -> None:
-            self._nursery.start("proxy connection", forward(client, tuple if full else turn.choose))
+            choose = _nobody if full else turn.choose
+            self._nursery.start("proxy connection", forward(client, choose, turn.header))
 
         client = Client(start, self._clients.discard)
         self._clients.add(client)
         return client
 
-    def open_flow(self, flow: Flow, client: tuple[str, int]) -> None:
+    def open_flow(self, flow: Flow, client: Peer) -> None:
         self._nursery.start("proxy flow", flow.open(client))
 
     def now(self) -> float:
         return self._clock.monotonic()
 
     def _reserve(self, key: PortKey) -> _Tcp | _Udp | None:
-        protocol, port = key
         try:
-            return _Tcp(port, self) if protocol == "tcp" else _Udp(port, self)
+            return _Tcp(key, self) if key[0] == "tcp" else _Udp(key, self)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 why = "is taken on this node by another process"
             else:
                 why = f"cannot be opened on this node: {error.strerror}"
-            self._taken[key] = f"port {port}/{protocol} {why}"
+            self._taken[key] = f"{name_of(key)} {why}"
             return None
 
 
-def _reserve_tcp(port: int) -> socket.socket:
-    """A bound TCP socket that refuses connections and that nobody can bind beside.
-
-    Addresses are reused only to get past connections in TIME_WAIT: the option is off again while the socket
-    does not listen, and having listened once makes the kernel hold the port exclusively.
-    """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        _reuse(sock, True)
-        sock.bind(("0.0.0.0", port))
-        sock.listen(1)
-        _stop_listening(sock)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def _reuse(sock: socket.socket, on: bool) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(on))
-
-
-def _stop_listening(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-    _reuse(sock, False)
+def _nobody(client: Peer) -> tuple[Backend, ...]:
+    return ()

@@ -9,12 +9,15 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
+from swarmd.node.mesh.core.choice import Peer
 from swarmd.node.network.port import Backend
 
 CONNECT_SECONDS = 2.0
 
-Choose = Callable[[], tuple[Backend, ...]]
-"""Answers the backends to try, best first."""
+Choose = Callable[[Peer], tuple[Backend, ...]]
+"""Answers the backends to try for a client, best first."""
+Header = Callable[[Peer, Peer], bytes]
+"""(client, the address it called) → what the backend is told first."""
 Start = Callable[["Client"], None]
 
 
@@ -100,7 +103,14 @@ class Client(Side):
         self._ended = True
         return True
 
-    def join(self, side: Side, backend: Backend) -> None:
+    def names(self) -> tuple[Peer, Peer] | None:
+        """(the client, the address it called); nothing when it has gone already."""
+        if self.transport is None:
+            return None
+        client, called = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return (client[:2], called[:2]) if client and called else None
+
+    def join(self, side: Side, backend: Backend, header: bytes = b"") -> None:
         """From now on the two ends talk; a client that has gone meanwhile takes the backend's end along."""
         if self.transport is None or self.transport.is_closing() or side.transport is None:
             for transport in (self.transport, side.transport):
@@ -108,6 +118,8 @@ class Client(Side):
                     transport.abort()
             return
         self.backend, self.other, side.other = backend, side, self
+        if header:
+            side.transport.write(header)
         for data in self._early:
             side.transport.write(data)
         self._early.clear()
@@ -121,16 +133,17 @@ class Client(Side):
         self._gone(self)
 
 
-async def forward(client: Client, choose: Choose) -> None:
+async def forward(client: Client, choose: Choose, header: Header) -> None:
     """Connect ``client`` to the first backend that answers; without any the client's connection is reset."""
     loop = asyncio.get_running_loop()
-    for backend in choose():
+    names = client.names()
+    for backend in choose(names[0]) if names else ():
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, side = await loop.create_connection(Side, backend.address, backend.port)
         except (OSError, TimeoutError):
             continue
-        client.join(side, backend)
+        client.join(side, backend, header(*names) if names else b"")
         return
     if client.transport:
         reset(client.transport)

@@ -6,23 +6,22 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from swarmd.node.mesh.core.choice import Peer
 from swarmd.node.network.port import Backend
 
 IDLE_SECONDS = 60.0
 _MOST_CLIENTS = 4096
 _MOST_WAITING = 16
 
-Address = tuple[str, int]
-
 
 class _Answers(asyncio.DatagramProtocol):
     """The socket towards a backend: sends what it hears back to the one client it belongs to."""
 
-    def __init__(self, flow: Flow, client: Address) -> None:
+    def __init__(self, flow: Flow, client: Peer) -> None:
         self._flow = flow
         self._client = client
 
-    def datagram_received(self, data: bytes, addr: Address) -> None:
+    def datagram_received(self, data: bytes, addr: Peer) -> None:
         self._flow.answer(data, self._client)
 
     def error_received(self, exc: Exception) -> None:
@@ -41,7 +40,7 @@ class Flow:
         self._transport: asyncio.DatagramTransport | None = None
         self._closed = False
 
-    async def open(self, client: Address) -> None:
+    async def open(self, client: Peer) -> None:
         """Connect, then send what arrived meanwhile."""
         loop = asyncio.get_running_loop()
         remote = (self.backend.address, self.backend.port)
@@ -67,7 +66,7 @@ class Flow:
         elif len(self._waiting) < _MOST_WAITING:
             self._waiting.append(data)
 
-    def answer(self, data: bytes, client: Address) -> None:
+    def answer(self, data: bytes, client: Peer) -> None:
         self.used = self._port.now()
         self._port.reply(data, client)
 
@@ -82,20 +81,20 @@ class UdpPort(asyncio.DatagramProtocol):
 
     def __init__(
         self,
-        choose: Callable[[], tuple[Backend, ...]],
-        start: Callable[[Flow, Address], None],
+        choose: Callable[[Peer], tuple[Backend, ...]],
+        start: Callable[[Flow, Peer], None],
         now: Callable[[], float],
     ) -> None:
         self._choose = choose
         self._start = start
         self.now = now
-        self._flows: dict[Address, Flow] = {}
+        self._flows: dict[Peer, Flow] = {}
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: Address) -> None:
+    def datagram_received(self, data: bytes, addr: Peer) -> None:
         flow = self._flows.get(addr)
         if flow is not None and flow.failed:
             self._forget(addr)
@@ -105,7 +104,7 @@ class UdpPort(asyncio.DatagramProtocol):
         if flow is not None:
             flow.send(data, self.now())
 
-    def reply(self, data: bytes, client: Address) -> None:
+    def reply(self, data: bytes, client: Peer) -> None:
         if self._transport and not self._transport.is_closing():
             self._transport.sendto(data, client)
 
@@ -125,8 +124,8 @@ class UdpPort(asyncio.DatagramProtocol):
         if self._transport:
             self._transport.close()
 
-    def _open(self, client: Address) -> Flow | None:
-        backends = self._choose()
+    def _open(self, client: Peer) -> Flow | None:
+        backends = self._choose(client)
         if not backends:
             return None
         if len(self._flows) >= _MOST_CLIENTS:
@@ -135,5 +134,5 @@ class UdpPort(asyncio.DatagramProtocol):
         self._start(flow, client)
         return flow
 
-    def _forget(self, client: Address) -> None:
+    def _forget(self, client: Peer) -> None:
         self._flows.pop(client).close()

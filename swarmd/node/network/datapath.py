@@ -10,6 +10,7 @@ import errno
 from collections.abc import Collection, Iterable, Mapping
 
 from swarmd.model.errors import Unavailable
+from swarmd.node.mesh.core.table import Changes
 from swarmd.node.mesh.core.table import Tables as Wanted
 from swarmd.node.network import ct, nfset, ruleset
 from swarmd.node.network.core.addresses import BACKEND_IS
@@ -125,13 +126,14 @@ class Datapath:
         if self._can.vxlan:
             await asyncio.to_thread(self.overlay.write, wanted)
 
-    async def write(self, wanted: Wanted) -> None:
-        """Fill these sets, those of families that this machine has; when a table has vanished, load the
-        rules again first."""
+    async def write(self, wanted: Wanted, changes: Changes | None = None) -> None:
+        """Fill these sets and change those, of the families that this machine has; when a table has vanished,
+        load the rules again first."""
         if not self._can.nft:
             return
         for family in self.families:
             self._tables.want(family, wanted.get(family, {}))
+            self._tables.change(family, (changes or {}).get(family, {}))
         try:
             await asyncio.to_thread(self._tables.write)
         except OSError as error:

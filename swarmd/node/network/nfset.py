@@ -10,6 +10,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
@@ -18,6 +19,9 @@ from swarmd.node.network.wire import F_CREATE, Message, Netlink, attr, be32, nes
 
 Elements = Mapping[bytes, bytes | None]
 """Encoded key → encoded value (None in a set)."""
+
+Shape = Literal["point", "interval", "range"]
+"""What a key of a set stands for."""
 
 _SUBSYSTEM = 10 << 8
 _GETSET, _NEWELEMENT, _DELELEMENT = 10, 12, 14
@@ -29,7 +33,8 @@ _PER_MESSAGE = 700  # a nested attribute holds at most 64 KiB
 class Change(Struct, frozen=True):
     """What to do to one set: empty it first if ``flush``, then remove keys, then add elements.
 
-    In an ``interval`` set a key is the first address followed by the address after the last.
+    In an ``interval`` set a key is the first address followed by the address after the last, in a ``range``
+    set (an interval of several fields) the first of each field followed by the last of each.
     """
 
     family: Family
@@ -37,7 +42,7 @@ class Change(Struct, frozen=True):
     flush: bool
     remove: Elements
     add: Elements
-    interval: bool = False
+    shape: Shape = "point"
 
 
 def _header(kind: int, resource: int = 0) -> bytes:
@@ -49,23 +54,27 @@ def _set(family: Family, table: str, name: str) -> bytes:
     return _header(number) + attr(1, text(table)) + attr(2, text(name))
 
 
-def _element(key: bytes, value: bytes | None, *, end: bool = False) -> bytes:
+def _element(key: bytes, value: bytes | None, *, last: bytes = b"", end: bool = False) -> bytes:
     parts = [nest(1, attr(1, key))]
     if value is not None:
         parts.append(nest(2, attr(1, value)))
     if end:
         parts.append(attr(3, _INTERVAL_END))
+    if last:
+        parts.append(nest(10, attr(1, last)))
     return nest(1, *parts)
 
 
-def _encode(elements: Elements, interval: bool) -> Iterable[bytes]:
+def _encode(elements: Elements, shape: Shape) -> Iterable[bytes]:
     for key, value in elements.items():
-        if interval:
-            half = len(key) // 2
+        half = len(key) // 2
+        if shape == "point":
+            yield _element(key, value)
+        elif shape == "interval":
             yield _element(key[:half], value)
             yield _element(key[half:], None, end=True)
         else:
-            yield _element(key, value)
+            yield _element(key[:half], value, last=key[half:])
 
 
 def _chunks(head: bytes, kind: int, flags: int, encoded: Iterable[bytes]) -> Iterable[Message]:
@@ -80,8 +89,8 @@ def messages(table: str, change: Change) -> list[Message]:
     head = _set(change.family, table, change.name)
     if change.flush:
         out.append(Message(_SUBSYSTEM | _DELELEMENT, 0, head))
-    out += _chunks(head, _DELELEMENT, 0, _encode(change.remove, change.interval))
-    out += _chunks(head, _NEWELEMENT, F_CREATE, _encode(change.add, change.interval))
+    out += _chunks(head, _DELELEMENT, 0, _encode(change.remove, change.shape))
+    out += _chunks(head, _NEWELEMENT, F_CREATE, _encode(change.add, change.shape))
     return out
 
 

@@ -158,6 +158,7 @@ class Capabilities(Struct, frozen=True):
     ``vxlan``: containers of other nodes can be reached.  ``keep_source``: containers see the client's
     address also when another node took the connection; otherwise they see that node's.
     ``conntrack``: flows can be counted and deleted.  ``ipv6``: containers have IPv6 addresses, too.
+    ``sctp``: the kernel can pass it on.
     """
 
     nft: bool
@@ -165,6 +166,7 @@ class Capabilities(Struct, frozen=True):
     keep_source: bool
     conntrack: bool
     ipv6: bool = False
+    sctp: bool = False
     missing: tuple[str, ...] = ()
 
 

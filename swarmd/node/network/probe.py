@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from swarmd.model.errors import Unavailable
 from swarmd.node.network import ct, ipv6, ruleset
@@ -12,6 +13,7 @@ from swarmd.node.network.port import Capabilities
 from swarmd.node.network.wire import Netlink
 
 _TIME_WAIT_SECONDS = 30
+_SCTP_TRACKED = Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established")
 
 
 async def probe(overlay: Overlay | None, netfilter: Netlink | None, port: int) -> Capabilities:
@@ -45,7 +47,7 @@ async def probe(overlay: Overlay | None, netfilter: Netlink | None, port: int) -
     six = await _ipv6(port, keep, missing, nft=nft)
     return Capabilities(
         nft=nft, vxlan=vxlan, keep_source=keep and vxlan, conntrack=tracking, ipv6=six,
-        missing=tuple(missing),
+        sctp=nft and _SCTP_TRACKED.exists(), missing=tuple(missing),
     )  # fmt: skip
 
 

@@ -12,16 +12,13 @@ from pathlib import Path
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
+from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.mesh.core import table
-from swarmd.node.mesh.core.table import PortKey
-from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network.containers import Containers, attachment
 from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.peers import peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
-from swarmd.node.network.ingress import Ingress
 from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
@@ -34,6 +31,7 @@ from swarmd.node.network.port import (
     addresses_of,
 )
 from swarmd.node.network.probe import probe
+from swarmd.node.network.publishing import Publishing
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
 
 OVERLAY_PORT = 4789
@@ -52,13 +50,12 @@ class Network:
         self._clock = clock
         self._report = report
         self._overlay_port = overlay_port
-        self._proxy = Proxy(clock, report)
+        self._publishing = Publishing(clock, report)
         self._nursery = Nursery(report)
         self._lock = asyncio.Lock()
         self._stale = asyncio.Event()
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
-        self._ingress = Ingress()
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
         self._ready: bool
@@ -67,7 +64,6 @@ class Network:
         self._masked: frozenset[str]
         self._shown: tuple[PublishedPort, ...]
         self._nodes: tuple[NodeView, ...]
-        self._taken: frozenset[PortKey]
         self._trouble: str
         self._forget()
 
@@ -78,6 +74,7 @@ class Network:
             return await probe(None, None, self._overlay_port)
         route, netfilter = self._sockets
         can = await probe(Overlay(route, self._overlay_port), netfilter, self._overlay_port)
+        self._publishing.sctp = can.nft and can.sctp
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
         self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
@@ -164,12 +161,12 @@ class Network:
             return (*self.problems(), *await self._keeper.audit(self._shown))
 
     def problems(self) -> tuple[str, ...]:
-        return (*self._proxy.taken(), *((self._trouble,) if self._trouble else ()))
+        return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))
 
     async def stop(self, *, clean: bool) -> None:
         await self._nursery.close()
         async with self._lock:
-            await self._proxy.close()
+            await self._publishing.close()
             if clean and self._datapath and self._sockets:
                 await asyncio.to_thread(self._containers.clear)
                 await self._datapath.remove()
@@ -182,8 +179,8 @@ class Network:
         """Nothing is known any more: the next swarm counts its versions from one."""
         self._ready = False
         self._state, self._done = _NOTHING, None
-        self._masked, self._taken = frozenset(), frozenset()
-        self._ingress.forget()
+        self._masked = frozenset()
+        self._publishing.forget()
         self._shown, self._nodes = (), ()
         self._trouble = ""
 
@@ -201,8 +198,8 @@ class Network:
         state = self._state
         ports = table.reachable(state, self._masked)
         try:
-            await self._reserve(ports)
-            await self._write(state, ports)
+            await self._publishing.open(ports)
+            await self._write(state)
         except (OSError, Unavailable) as error:
             self._done = None
             reason = error if isinstance(error, Unavailable) else error.strerror
@@ -210,22 +207,16 @@ class Network:
             raise Unavailable(self._trouble) from error
         self._done, self._trouble = state, ""
 
-    async def _reserve(self, ports: tuple[PublishedPort, ...]) -> None:
-        taken = await self._proxy.update(ports)
-        for sentence in self._proxy.taken() if taken - self._taken else ():
-            self._report("published port", Conflict(sentence))
-        self._taken = taken
-
-    async def _write(self, state: NetworkState, ports: tuple[PublishedPort, ...]) -> None:
-        free = tuple(port for port in ports if (port.protocol, port.port) not in self._taken)
+    async def _write(self, state: NetworkState) -> None:
+        free = self._publishing.free()
         if self._datapath:
             await self._datapath.peer(peers(state.nodes, self._node_id))
-            ingress = await asyncio.to_thread(self._ingress.tables, free)
-            await self._datapath.write(table.joined(ingress, table.node_tables(state.nodes, self._node_id)))
+            masked, changes = await asyncio.to_thread(self._publishing.kernel)
+            nodes = table.node_tables(state.nodes, self._node_id)
+            await self._datapath.write(table.joined(masked, nodes), changes)
             dead = table.newly_dead(self._nodes, state.nodes)
             await self._datapath.forget_flows(dead, table.abandoned_udp(self._shown, free))
-        gone = {node.id for node in state.nodes if not node.alive}
-        self._proxy.drop(gone)
+        self._publishing.lost({node.id for node in state.nodes if not node.alive})
         self._shown, self._nodes = free, state.nodes
 
     async def _follow_mask(self) -> None:
@@ -237,8 +228,10 @@ class Network:
     async def _keep(self) -> None:
         while True:
             await self._clock.sleep(CHECK_SECONDS)
-            self._proxy.expire()
-            if self._ready and (await self._broken() or self._taken or self._done is not self._state):
+            self._publishing.expire()
+            if self._ready and (
+                await self._broken() or await self._publishing.stale() or self._done is not self._state
+            ):
                 await self._again("network keeper")
 
     async def _broken(self) -> bool:

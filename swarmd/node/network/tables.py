@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from swarmd.node.mesh.core.table import INTERVALS, Elements, difference
+from swarmd.node.mesh.core.table import INTERVALS, RANGES, Difference, Elements, difference
 from swarmd.node.network import nfset
 from swarmd.node.network.core.family import Family
 from swarmd.node.network.ruleset import TABLE
@@ -14,12 +14,14 @@ _Set = tuple[Family, str]
 
 
 class Tables:
-    """Wanted and written elements by set.  A set whose content is not known is flushed and filled."""
+    """Wanted elements by set, and what the kernel lacks of them.  A set whose content is not known is flushed
+    and filled."""
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
         self._wanted: dict[_Set, Elements] = {}
-        self._written: dict[_Set, Elements] = {}
+        self._known: set[_Set] = set()
+        self._pending: dict[_Set, Difference] = {}
         self.commits = 0
         """Transactions that took effect so far."""
 
@@ -29,18 +31,33 @@ class Tables:
 
     def adopt(self, family: Family, name: str, found: Elements | None) -> None:
         """The kernel has this in the set, whatever was written; None: it has no such set."""
-        if found is None:
-            self._written.pop((family, name), None)
-        else:
-            self._written[family, name] = found
+        one = (family, name)
+        self._known.discard(one)
+        self._pending.pop(one, None)
+        if found is not None:
+            self._known.add(one)
+            self._note(one, difference(found, self._wanted.get(one, {})))
 
     def want(self, family: Family, table: Mapping[str, Elements]) -> None:
         """Replace what is wanted in these sets of one family; the others stay as they are."""
-        self._wanted.update({(family, name): elements for name, elements in table.items()})
+        for name, elements in table.items():
+            before = self._wanted.get((family, name), {})
+            self._note((family, name), difference(before, elements))
+            self._wanted[family, name] = dict(elements)
+
+    def change(self, family: Family, changes: Mapping[str, Difference]) -> None:
+        """Change what is wanted in these sets; an empty difference only says that the set is ours."""
+        for name, found in changes.items():
+            wanted = self._wanted.setdefault((family, name), {})
+            for key in found.remove:
+                wanted.pop(key, None)
+            wanted.update(found.add)
+            self._note((family, name), found)
 
     def forget(self) -> None:
         """The kernel's content is not known any more: write everything next time."""
-        self._written = {}
+        self._known.clear()
+        self._pending.clear()
 
     def write(self) -> None:
         """One atomic transaction with all differences.  When it fails, one with everything.
@@ -50,25 +67,34 @@ class Tables:
         try:
             self._write()
         except OSError:
-            if not self._written:
+            if not self._known:
                 raise
             self.forget()
             self._write()
 
     def _write(self) -> None:
-        wanted = dict(self._wanted)
-        changes = [change for one in wanted if (change := self._change(one, wanted[one]))]
+        changes = [self._whole(one) for one in self._wanted if one not in self._known]
+        changes += [
+            nfset.Change(*one, flush=False, remove=found.remove, add=found.add, shape=_shape(one[1]))
+            for one, found in self._pending.items()
+            if found
+        ]
         if changes:
             nfset.commit(self._netlink, TABLE, changes)
             self.commits += 1
-        self._written.update(wanted)
+        self._known.update(self._wanted)
+        self._pending.clear()
 
-    def _change(self, one: _Set, wanted: Elements) -> nfset.Change | None:
-        family, name = one
-        interval = name in INTERVALS
-        if one not in self._written:
-            return nfset.Change(family, name, flush=True, remove={}, add=wanted, interval=interval)
-        found = difference(self._written[one], wanted)
-        if not found:
-            return None
-        return nfset.Change(family, name, flush=False, remove=found.remove, add=found.add, interval=interval)
+    def _whole(self, one: _Set) -> nfset.Change:
+        return nfset.Change(*one, flush=True, remove={}, add=self._wanted[one], shape=_shape(one[1]))
+
+    def _note(self, one: _Set, found: Difference) -> None:
+        if one in self._known and found:
+            pending = self._pending.get(one, Difference({}, {}))
+            self._pending[one] = pending.then(found)
+
+
+def _shape(name: str) -> nfset.Shape:
+    if name in INTERVALS:
+        return "interval"
+    return "range" if name in RANGES else "point"

@@ -14,7 +14,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from swarmd.model.addressing import block6_of
-from swarmd.node.mesh.core.buckets import SMALL, assign, size_for
 from swarmd.node.network.core.addresses import (
     BACKEND_IS,
     INGRESS_IS,
@@ -25,19 +24,17 @@ from swarmd.node.network.core.addresses import (
     packed,
 )
 from swarmd.node.network.core.family import FAMILIES, IP, Family
-from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort, Transport
+from swarmd.node.network.port import Attachment, NetworkState, NodeView, PublishedPort, Transport
 
-PortKey = tuple[Transport, int]
-Target = tuple[str, int]
-"""(container address, port): one backend as the kernel sees it."""
-Spread = Mapping[PortKey, tuple[Target, ...]]
-"""The buckets of each published port."""
 Elements = dict[bytes, bytes | None]
 Table = dict[str, Elements]
 """Set or map name → its elements."""
 Tables = dict[Family, Table]
 
 INTERVALS = frozenset({"pools", "node_by_prefix"})
+"""Sets of prefixes: a key is the first address and the one after the last."""
+RANGES = frozenset({"allowed", "allowed_at", "samenet"})
+"""Sets of prefixes among other fields: a key is the first of each field and then the last of each."""
 _NUMBERS: dict[Transport, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
@@ -50,51 +47,35 @@ class Difference(Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.remove or self.add)
 
+    def then(self, later: Difference) -> Difference:
+        """Both, one after the other."""
+        remove, add = dict(self.remove), dict(self.add)
+        for key, old in later.remove.items():
+            if key in add:
+                del add[key]
+            else:
+                remove[key] = old
+        for key, new in later.add.items():
+            if key in remove and remove[key] == new:
+                del remove[key]
+            else:
+                add[key] = new
+        return Difference(remove, add)
+
+
+Changes = dict[Family, dict[str, Difference]]
+"""What becomes different in which set."""
+
 
 def reachable(state: NetworkState, masked: Collection[str]) -> tuple[PublishedPort, ...]:
     """The published ports with the backends whose node is known, alive and not masked."""
     alive = {node.id for node in state.nodes if node.alive and node.id not in masked}
     return tuple(
-        replace(port, backends=tuple(b for b in port.backends if b.node_id in alive)) for port in state.ports
+        port
+        if all(backend.node_id in alive for backend in port.backends)
+        else replace(port, backends=tuple(b for b in port.backends if b.node_id in alive))
+        for port in state.ports
     )
-
-
-def spread(
-    ports: Iterable[PublishedPort], previous: Spread, family: Family = IP
-) -> dict[PortKey, tuple[Target, ...]]:
-    """The buckets of every port, as near to the ``previous`` ones as fairness allows.
-
-    A port whose backends have no address of this family is left out: the proxy serves it.
-    """
-    out: dict[PortKey, tuple[Target, ...]] = {}
-    for port in ports:
-        key: PortKey = (port.protocol, port.port)
-        members = {(address, backend.port) for backend in port.backends if (address := home(backend, family))}
-        if port.backends and not members:
-            continue
-        size = size_for(len(members))
-        before = previous.get(key, ())
-        out[key] = assign(before if len(before) == size else (), members, size)
-    return out
-
-
-def home(backend: Backend, family: Family) -> str:
-    """The backend's address of this family; empty if it has none."""
-    return backend.address if family == IP else backend.address6
-
-
-def ingress_table(buckets: Spread) -> Table:
-    """The maps from (protocol, port, bucket) to a backend, and the ports that must never be forwarded."""
-    small: Elements = {}
-    large: Elements = {}
-    published: Elements = {}
-    for (protocol, port), members in buckets.items():
-        head = _service(protocol, port)
-        published[head] = None
-        chosen = small if len(members) <= SMALL else large
-        for number, (address, target) in enumerate(members):
-            chosen[head + struct.pack("=I", number)] = packed(address) + _port(target)
-    return {"ep": small, "ep_large": large, "published": published}
 
 
 def node_tables(nodes: Collection[NodeView], self_id: str) -> Tables:
@@ -145,7 +126,7 @@ def _local_table(attachments: Mapping[str, Attachment], family: Family) -> Table
         own[interface.encode().ljust(16, b"\0") + address] = None
         hairpin[address + address] = None
         for protocol, port in attachment.published:
-            public[address + _service(protocol, port)] = None
+            public[address + service_bytes(protocol, port)] = None
     return {"own": own, "hairpin": hairpin, "pub_local": public}
 
 
@@ -193,9 +174,11 @@ def _udp(ports: Iterable[PublishedPort]) -> set[tuple[int, str, int]]:
     }
 
 
-def _service(protocol: Transport, port: int) -> bytes:
-    return bytes([_NUMBERS[protocol], 0, 0, 0]) + _port(port)
+def service_bytes(protocol: Transport, port: int) -> bytes:
+    """Protocol and port in a key."""
+    return bytes([_NUMBERS[protocol], 0, 0, 0]) + port_bytes(port)
 
 
-def _port(port: int) -> bytes:
+def port_bytes(port: int) -> bytes:
+    """A port in a key or value."""
     return struct.pack("!HH", port, 0)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from swarmd.node.mesh.core.buckets import LARGE, SMALL
+from swarmd.node.network.core import port_rules
 from swarmd.node.network.core.addresses import GATEWAY, ITSELF6
 from swarmd.node.network.core.family import Family
 
@@ -88,18 +88,9 @@ _LOST = {
     oifname "{overlay}" ct status & dnat == dnat {ip} saddr != @pools masquerade""",
 }
 
-# By hash, not at random: when a container still remembers an earlier connection of this address and port it
-# makes the client reset that and try again, and only the same container has forgotten it then.  The kernel
-# seeds each node's hash differently.
-_BUCKET = "jhash {ip} saddr . th sport"
-
-# `numgen` in the maps' types only says "a 32-bit number": nft has no other word for the hash's result.
 _TEMPLATE = """
 table {ip} {table} {{
   set {marker} {{ type mark; }}
-  map ep {{ typeof meta l4proto . th dport . numgen random mod {small} : {ip} daddr . th dport; }}
-  map ep_large {{ typeof meta l4proto . th dport . numgen random mod {large} : {ip} daddr . th dport; }}
-  set published {{ type inet_proto . inet_service; }}
   map node_by_mac {{ type ether_addr : mark; }}
   map zone_by_mac {{ typeof ether saddr : ct zone; }}
   map vtep_by_mark {{ type mark : {address}; }}
@@ -108,34 +99,26 @@ table {ip} {table} {{
   set nodes {{ type {address}; }}
   set own {{ type ifname . {address}; }}
   set pub_local {{ type {address} . inet_proto . inet_service; }}
-  set hairpin {{ type {address} . {address}; }}
+  set hairpin {{ type {address} . {address}; }}{port_sets}
   chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}
     meta iifgroup {group} {honest}iifname . {ip} saddr != @own drop{zone}
   }}
   chain c_raw_out {{ type filter hook output priority raw;{underlay_out}
   }}
   chain c_mark {{ type filter hook prerouting priority mangle;{mark}
-  }}
-  chain c_pub {{
-    meta l4proto {{ tcp, udp }} dnat {ip} to meta l4proto . th dport . {bucket} mod {small} map @ep
-    meta l4proto {{ tcp, udp }} dnat {ip} to meta l4proto . th dport . {bucket} mod {large} map @ep_large
-  }}
+  }}{port_chains}
   chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
     iifname "{overlay}" return{neighbours}
-    fib daddr type local jump c_pub
+    fib daddr type local jump c_open
   }}
   chain c_back {{ type filter hook prerouting priority dstnat + 3;{back}
   }}
   chain c_noep {{ type filter hook prerouting priority dstnat + 5;
     iif "lo" return{neighbours}
-    ct state new fib daddr type local meta l4proto . th dport @published ct status & dnat == 0 jump c_rej
-  }}
-  chain c_rej {{
-    meta l4proto tcp reject with tcp reset
-    reject with {icmp} port-unreachable
+    ct state new ct status & dnat == 0 fib daddr type local jump c_closed
   }}
   chain c_out {{ type nat hook output priority -100;{neighbours}
-    {ip} daddr != {loopback} fib daddr type local jump c_pub
+    {ip} daddr != {loopback} fib daddr type local jump c_open
   }}
   chain c_fwd {{ type filter hook forward priority filter;
     ct state established,related accept
@@ -147,7 +130,7 @@ table {ip} {table} {{
       ct mark set {ip} daddr map @node_by_prefix
   }}
   chain c_snat {{ type nat hook postrouting priority srcnat - 10;
-    ct status & dnat == dnat {ip} saddr . {ip} daddr @hairpin snat to {itself}{masquerade}
+    ct status & dnat == dnat {ip} saddr . {ip} daddr @hairpin snat to {itself}{masked}{masquerade}
     {ip} saddr @pools {ip} daddr != @pools ct status & dnat == 0 ct direction original masquerade
   }}
 }}
@@ -174,6 +157,7 @@ def _fill(family: Family, options: Options, marker: str) -> str:
     kept = _KEPT if options.keep_source else _LOST
     words = {name: text.format(**values) for name, text in {**_WORDS[family], **kept}.items()}
     return _TEMPLATE.format(
-        marker=marker, table=TABLE, group=VETH_GROUP, small=SMALL, large=LARGE,
-        bucket=_BUCKET.format(**values), **values, **words,
+        marker=marker, table=TABLE, group=VETH_GROUP, port_sets=port_rules.sets(family),
+        port_chains=port_rules.chains(family, words["icmp"]), masked=port_rules.masked(family),
+        **values, **words,
     )  # fmt: skip

@@ -1,0 +1,90 @@
+"""The published ports of this node, as the shell keeps them: where they are open, who holds them, what the
+kernel is to know of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from swarmd.kit.clock import Clock
+from swarmd.kit.supervise import Report
+from swarmd.model.errors import Conflict
+from swarmd.node.mesh.core import published
+from swarmd.node.mesh.core.published import Addresses, Opened, PortKey
+from swarmd.node.mesh.core.table import Changes, Tables
+from swarmd.node.mesh.proxy import Proxy
+from swarmd.node.network import hosts
+from swarmd.node.network.ingress import Ingress, masked
+from swarmd.node.network.port import PublishedPort
+
+
+class Publishing:
+    """Opens ports in the proxy and says what the kernel's part of them is.  ``sctp``: the kernel can."""
+
+    def __init__(self, clock: Clock, report: Report) -> None:
+        self._report = report
+        self._proxy = Proxy(clock, report)
+        self._ingress = Ingress()
+        self._opened = Opened(())
+        self._taken: frozenset[PortKey] = frozenset()
+        self._addresses: Addresses = {}
+        self.sctp = False
+
+    async def open(self, ports: tuple[PublishedPort, ...]) -> None:
+        """Hold exactly these ports; the kernel hears of them by :meth:`kernel`."""
+        self._addresses = await asyncio.to_thread(_addresses) if _particular(ports) else {}
+        self._opened = published.opened(ports, self._addresses)
+        taken = await self._proxy.update(self._opened.ports)
+        for sentence in self._proxy.taken() if taken - self._taken else ():
+            self._report("published port", Conflict(sentence))
+        self._taken = taken
+
+    def free(self) -> tuple[PublishedPort, ...]:
+        """The ports that no other program of this node holds."""
+        return tuple(port for port in self._opened.ports if published.key_of(port) not in self._taken)
+
+    def kernel(self) -> tuple[Tables, Changes]:
+        """What the kernel is to know; may take milliseconds for thousands of ports."""
+        free = self.free()
+        return masked(free), self._ingress.changes(free)
+
+    async def stale(self) -> bool:
+        """Whether :meth:`open` might do better now: a port was taken, or addresses have changed."""
+        if self._taken:
+            return True
+        return bool(self._addresses) and await asyncio.to_thread(_addresses) != self._addresses
+
+    def problems(self) -> tuple[str, ...]:
+        impossible = (
+            f"{published.name_of(published.key_of(port))} is not served by this node: SCTP is passed on by "
+            "the kernel alone, which needs nftables and connection tracking of SCTP"
+            for port in self._opened.ports
+            if port.protocol == "sctp" and not self.sctp
+        )
+        return (*self._proxy.taken(), *self._opened.problems, *impossible)
+
+    def lost(self, dead: Collection[str]) -> None:
+        """Reset the proxy's connections to these nodes."""
+        self._proxy.drop(dead)
+
+    def expire(self) -> None:
+        self._proxy.expire()
+
+    def forget(self) -> None:
+        """What was written before is not there any more."""
+        self._ingress.forget()
+        self._opened, self._taken, self._addresses = Opened(()), frozenset(), {}
+
+    async def close(self) -> None:
+        await self._proxy.close()
+
+
+def _particular(ports: tuple[PublishedPort, ...]) -> bool:
+    return any(port.host_ip for port in ports)
+
+
+def _addresses() -> Addresses:
+    try:
+        return hosts.addresses()
+    except OSError:
+        return {}
