@@ -32,12 +32,11 @@ class Tables:
     def adopt(self, family: Family, name: str, found: Elements | None) -> None:
         """The kernel has this in the set, whatever was written; None: it has no such set."""
         one = (family, name)
+        self._known.discard(one)
         self._pending.pop(one, None)
-        if found is None:
-            self._known.discard(one)
-        else:
+        if found is not None:
             self._known.add(one)
-            self._pending[one] = difference(found, self._wanted.get(one, {}))
+            self._note(one, difference(found, self._wanted.get(one, {})))
 
     def want(self, family: Family, table: Mapping[str, Elements]) -> None:
         """Replace what is wanted in these sets of one family; the others stay as they are."""
