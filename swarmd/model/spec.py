@@ -40,8 +40,13 @@ class PortSpec(Spec, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Identity of the published side, as an allocation row knows it."""
-        return f"{self.protocol}/{self.published}"
+        """Identity of the published side, as an allocation row knows it; see :mod:`swarmd.model.ports`."""
+        return f"{self.protocol}/{self.published}" + (f"@{self.host_ip}" if self.host_ip else "")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the number is for the swarm to choose."""
+        return not self.published or bool(self.published_end)
 
 
 class MountSpec(Spec, frozen=True, kw_only=True):

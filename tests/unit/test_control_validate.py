@@ -97,7 +97,7 @@ REFUSED: list[tuple[ServiceSpec, tuple[str, ...]]] = [
     (replace(a_spec(), update=UpdateConfig(max_failure_ratio=1.5)), ("max-failure-ratio", "1.5")),
     (a_spec(ports=(PortSpec(target=0),)), ("target port", "0")),
     (a_spec(ports=(PortSpec(target=80, published=70000),)), ("published port", "70000")),
-    (a_spec(ports=(PortSpec(target=80, protocol="sctp"),)), ("protocol", "sctp", "tcp or udp")),
+    (a_spec(ports=(PortSpec(target=80, protocol="dccp"),)), ("protocol", "dccp", "tcp, udp or sctp")),
     (a_spec(ports=(PortSpec(target=80, mode="mesh"),)), ("port mode", "mesh", "ingress or host")),
     (
         a_spec(ports=(PortSpec(target=80, published=8080), PortSpec(target=81, published=8080, mode="host"))),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from swarmd.model.errors import Invalid
 from swarmd.model.objects import PortAllocation
+from swarmd.model.ports import clash, key_of_row
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
 
@@ -14,13 +15,14 @@ _HOLDS = {"ingress": "an ingress port", "host": "a host-published port"}
 
 def check(wanted: Iterable[PortSpec], taken: Collection[PortAllocation], *, own: str = "") -> None:
     """Raises Invalid naming the service that holds a port.  Host-mode ports may be shared by services."""
-    by_key: dict[str, list[PortAllocation]] = {}
+    by_number: dict[str, list[PortAllocation]] = {}
     for row in taken:
         if row.service_id != own:
-            by_key.setdefault(row.id.partition("@")[0], []).append(row)
+            by_number.setdefault(row.id.partition("@")[0], []).append(row)
     for port in wanted:
-        for row in by_key.get(port.key, ()) if port.published else ():
-            if port.mode == "ingress" or row.mode == "ingress":
+        for row in () if port.dynamic else by_number.get(f"{port.protocol}/{port.published}", ()):
+            shared = port.mode == row.mode == "host"
+            if not shared and clash(port.key, key_of_row(row.id, row.mode)):
                 raise Invalid(
                     f"port '{port.published}' is already in use by service '{row.service_name}' "
                     f"({row.service_id}) as {_HOLDS[row.mode]}"
@@ -37,18 +39,24 @@ def resolved(wanted: tuple[PortSpec, ...], held: tuple[PortSpec, ...]) -> tuple[
     free = [port for port in held if not any(_same(port, one) for one in wanted)]
     result: list[PortSpec] = []
     for port in wanted:
-        match = next((one for one in free if _continues(one, port)), None) if not port.published else None
+        match = next((one for one in free if _continues(one, port)), None) if port.dynamic else None
         if match is not None:
             free.remove(match)
-            result.append(replace(port, published=match.published))
+            result.append(replace(port, published=match.published, published_end=0))
+        elif port.dynamic:
+            result.append(replace(port, published=0, published_end=0))
         else:
             result.append(port)
     return tuple(result)
 
 
 def _same(held: PortSpec, wanted: PortSpec) -> bool:
-    return held.published == wanted.published and held.protocol == wanted.protocol
+    return not wanted.dynamic and held.key == wanted.key
 
 
 def _continues(held: PortSpec, wanted: PortSpec) -> bool:
-    return (held.protocol, held.target, held.mode) == (wanted.protocol, wanted.target, wanted.mode)
+    """Whether a dynamic port is the one that was held: by the container's side, and within its range."""
+    within = not wanted.published or wanted.published <= held.published <= wanted.published_end
+    return within and all(
+        getattr(held, name) == getattr(wanted, name) for name in ("protocol", "target", "mode", "host_ip")
+    )

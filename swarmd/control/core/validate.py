@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
-from swarmd.control.core import validate_container, validate_mounts, validate_resources
+from swarmd.control.core import validate_container, validate_mounts, validate_ports, validate_resources
 from swarmd.model import constraint, image_ref
 from swarmd.model.errors import Invalid
 from swarmd.model.expansion import expand, sample
@@ -46,6 +46,7 @@ def service(spec: ServiceSpec) -> None:
     _update("update", spec.update, ("pause", "continue", "rollback"))
     _update("rollback", spec.rollback, ("pause", "continue"))
     ports(spec.ports)
+    validate_ports.source(spec)
 
 
 def change(old: ServiceSpec, new: ServiceSpec) -> None:
@@ -58,24 +59,9 @@ def change(old: ServiceSpec, new: ServiceSpec) -> None:
 
 def ports(specs: tuple[PortSpec, ...]) -> None:
     """Each port on its own, and all of them together."""
-    seen: set[str] = set()
     for port in specs:
-        if port.protocol not in ("tcp", "udp"):
-            raise Invalid(f'port protocol "{port.protocol}" is not supported: use tcp or udp')
-        if port.mode not in ("ingress", "host"):
-            raise Invalid(f'port mode "{port.mode}" is not known: use ingress or host')
-        if port.mode == "host" and not port.published:
-            raise Invalid(
-                f"target port {port.target} is published in host mode without a port: "
-                "write mode=host,published=PORT,target=PORT"
-            )
-        if not 1 <= port.target <= _MAX_PORT:
-            raise Invalid(f"invalid target port {port.target}: it must be between 1 and {_MAX_PORT}")
-        if not 0 <= port.published <= _MAX_PORT:
-            raise Invalid(f"invalid published port {port.published}: it must be between 1 and {_MAX_PORT}")
-        if port.published and port.key in seen:
-            raise Invalid(f"port {port.published}/{port.protocol} is published twice by this service")
-        seen.add(port.key)
+        validate_ports.port(port)
+    validate_ports.together(specs)
 
 
 def name(text: str, *, what: str = "service") -> None:

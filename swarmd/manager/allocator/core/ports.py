@@ -37,15 +37,16 @@ def grant_ports(service: Service, taken: Mapping[str, PortAllocation]) -> Grant:
     """
     ports: list[PortSpec] = []
     rows: dict[str, PortAllocation] = {}
-    fixed = {port.key for port in service.spec.ports if port.mode == "ingress" and port.published}
+    fixed = {port.key for port in service.spec.ports if port.mode == "ingress" and not port.dynamic}
     for wanted in service.spec.ports:
         port = wanted
         if wanted.mode == "ingress":
-            if not wanted.published:
+            if wanted.dynamic:
                 port = _dynamic(service, wanted, taken, fixed | set(rows))
             holder = taken.get(port.key)
             if not port.published:
-                return Grant(error=f"no {port.protocol} port is free between {DYNAMIC[0]} and {DYNAMIC[-1]}")
+                first, last = _numbers(wanted)[0], _numbers(wanted)[-1]
+                return Grant(error=f"no {port.protocol} port is free between {first} and {last}")
             if holder is not None and holder.service_id != service.id:
                 return Grant(error=_in_use(port, holder))
             rows[port.key] = _row(service, port, holder)
@@ -71,22 +72,25 @@ def release(tasks: Iterable[Task], grant: Grant, *, now: float) -> tuple[Step, .
 def _dynamic(
     service: Service, wanted: PortSpec, taken: Mapping[str, PortAllocation], used: Collection[str]
 ) -> PortSpec:
-    """The number it has already, else the lowest free one; published stays 0 when there is none."""
-    for had in service.ports:
-        mine = taken.get(had.key)
-        if (
-            replace(had, published=0) == wanted
-            and had.published in DYNAMIC
-            and had.key not in used
-            and (mine is None or mine.service_id == service.id)
-        ):
-            return had
-    for number in DYNAMIC:
-        port = replace(wanted, published=number)
-        holder = taken.get(port.key)
-        if port.key not in used and (holder is None or holder.service_id == service.id):
+    """The number it has already, else the lowest free one; published is 0 when there is none."""
+    numbers = _numbers(wanted)
+    others = {row.id.partition("@")[0] for row in taken.values() if row.service_id != service.id}
+    held = [had.published for had in service.ports if _same(had, wanted) and had.published in numbers]
+    for number in (*held, *numbers):
+        port = replace(wanted, published=number, published_end=0)
+        if port.key not in used and f"{port.protocol}/{number}" not in others:
             return port
-    return wanted
+    return replace(wanted, published=0, published_end=0)
+
+
+def _numbers(wanted: PortSpec) -> range:
+    """Those it may have."""
+    return range(wanted.published, wanted.published_end + 1) if wanted.published_end else DYNAMIC
+
+
+def _same(had: PortSpec, wanted: PortSpec) -> bool:
+    """Whether one is the other with a number."""
+    return replace(had, published=wanted.published, published_end=wanted.published_end) == wanted
 
 
 def _row(service: Service, port: PortSpec, holder: PortAllocation | None) -> PortAllocation:

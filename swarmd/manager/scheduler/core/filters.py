@@ -11,6 +11,7 @@ from collections import Counter
 from swarmd.manager.scheduler.core.places import Place, Want
 from swarmd.model import constraint
 from swarmd.model.objects import EVERY_DEVICE
+from swarmd.model.ports import clashing
 from swarmd.model.states import Availability, NodeState
 
 LOCAL = ("local",)
@@ -60,7 +61,7 @@ def rejects(place: Place, want: Want) -> Reason | None:
         return Reason.RUNTIME
     if EVERY_DEVICE not in node.description.devices and not want.devices.issubset(node.description.devices):
         return Reason.DEVICES
-    if any(place.ports[port] > 0 for port in want.ports):
+    if any(clashing(port, place.ports) for port in want.ports):
         return Reason.HOST_PORT
     if 0 < want.max_replicas <= place.live_of[want.service_id]:
         return Reason.MAX_REPLICAS

@@ -76,8 +76,9 @@ class Place:
         if want is not None:
             self.nano_cpus += sign * want.nano_cpus
             self.memory += sign * want.memory
-            for port in want.ports:
-                self.ports[port] += sign
+            if want.ports:
+                self.ports.update(dict.fromkeys(want.ports, sign))
+                self.ports = +self.ports
 
     def note_failure(self, task: Task) -> None:
         """Remember when a task failed here; others are ignored."""
