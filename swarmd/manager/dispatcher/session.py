@@ -130,15 +130,26 @@ def _snapshot(version: int, mesh: Mesh, node_id: str) -> agent_pb2.NetworkSnapsh
     message = agent_pb2.NetworkSnapshot(version=version)
     for peer in mesh.nodes:
         message.nodes.add(id=peer.id, number=peer.number, address=peer.address, alive=peer.alive)
+    level = next((peer.level for peer in mesh.nodes if peer.id == node_id), 0)
     for port in mesh.ports:
-        if port.node_id not in ("", node_id):
+        if not port.is_for(node_id, level):
             continue
         target = message.ports.add(
             service_id=port.service_id,
             service_name=port.service_name,
             protocol=port.protocol,
             port=port.port,
+            host_ip=port.host_ip,
+            allow=port.allow,
+            sticky=port.sticky,
+            source=port.source,
         )
         for one in port.backends:
-            target.backends.add(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
+            target.backends.add(
+                task_id=one.task_id,
+                address=one.address,
+                port=one.port,
+                node_id=one.node_id,
+                address6=one.address6,
+            )
     return message

@@ -231,5 +231,8 @@ class Executor:
             return None
 
 
+_TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
+
+
 def _published(record: TaskRecord) -> tuple[tuple[Transport, int], ...]:
-    return tuple(("udp" if port.protocol == "udp" else "tcp", port.target) for port in record.ports)
+    return tuple((_TRANSPORTS[port.protocol], port.target) for port in record.ports)

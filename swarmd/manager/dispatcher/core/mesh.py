@@ -16,6 +16,10 @@ from swarmd.model.spec import PortSpec
 from swarmd.model.states import NodeState
 
 
+_PARTICULAR = 4
+"""The feature level of nodes that understand everything a port can ask for."""
+
+
 class Backend(msgspec.Struct, frozen=True, order=True):
     """A task behind a published port."""
 
@@ -23,10 +27,14 @@ class Backend(msgspec.Struct, frozen=True, order=True):
     address: str
     port: int
     node_id: str
+    address6: str = ""
 
 
 class Port(msgspec.Struct, frozen=True):
-    """A published port and everything behind it.  ``node_id``: only this node opens it; "" = every node."""
+    """A published port and everything behind it.  ``node_id``: only this node opens it; "" = every node.
+
+    The rest is as in :class:`~swarmd.model.spec.PortSpec`; ``source`` is the service's ingress-source.
+    """
 
     service_id: str
     service_name: str
@@ -34,6 +42,16 @@ class Port(msgspec.Struct, frozen=True):
     port: int
     backends: tuple[Backend, ...]
     node_id: str = ""
+    host_ip: str = ""
+    allow: tuple[str, ...] = ()
+    sticky: bool = False
+    source: str = ""
+
+    def is_for(self, node_id: str, level: int) -> bool:
+        """Whether this node opens it.  One of an older feature level would ignore who may connect, and where:
+        it does not."""
+        particular = self.host_ip or self.allow or self.source or self.protocol == "sctp"
+        return self.node_id in ("", node_id) and (level >= _PARTICULAR or not particular)
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -43,6 +61,7 @@ class Peer(msgspec.Struct, frozen=True):
     number: int
     address: str
     alive: bool
+    level: int = 0
 
 
 class Mesh(msgspec.Struct, frozen=True):
@@ -55,7 +74,13 @@ class Mesh(msgspec.Struct, frozen=True):
 def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Task]) -> Mesh:
     """The mesh of the present rows, in a fixed order."""
     peers = {
-        node.id: Peer(node.id, node.number, node.status.address, node.status.state is not NodeState.DOWN)
+        node.id: Peer(
+            node.id,
+            node.number,
+            node.status.address,
+            node.status.state is not NodeState.DOWN,
+            node.description.feature_level,
+        )
         for node in sorted(nodes, key=lambda node: node.number)
         if node.number and node.status.address
     }
@@ -78,10 +103,22 @@ def _opened(service: Service, port: PortSpec, tasks: list[Task]) -> list[Port]:
 
     def opened(backends: list[Backend], node_id: str) -> Port:
         return Port(
-            service.id, service.spec.name, port.protocol, port.published, tuple(sorted(backends)), node_id
+            service.id,
+            service.spec.name,
+            port.protocol,
+            port.published,
+            tuple(sorted(backends)),
+            node_id,
+            host_ip=port.host_ip,
+            allow=port.allow,
+            sticky=port.sticky,
+            source=service.spec.ingress_source,
         )
 
-    backends = [Backend(task.id, task.status.address, port.target, task.node_id) for task in tasks]
+    backends = [
+        Backend(task.id, task.status.address, port.target, task.node_id, task.status.address6)
+        for task in tasks
+    ]
     if port.mode == "ingress":
         return [opened(backends, "")]
     return [opened([backend], backend.node_id) for backend in sorted(backends)]
