@@ -25,7 +25,7 @@ def check(wanted: Iterable[PortSpec], taken: Collection[PortAllocation], *, own:
             if not shared and clash(port.key, key_of_row(row.id, row.mode)):
                 raise Invalid(
                     f"port '{port.published}' is already in use by service '{row.service_name}' "
-                    f"({row.service_id}) as {_HOLDS.get(row.mode, "a shared port")}"
+                    f"({row.service_id}) as {_HOLDS.get(row.mode, 'a shared port')}"
                 )
 
 

@@ -15,7 +15,6 @@ from swarmd.model.objects import Node, Service, Task
 from swarmd.model.spec import PortSpec
 from swarmd.model.states import NodeState
 
-
 _PARTICULAR = 4
 """The feature level of nodes that understand everything a port can ask for."""
 
