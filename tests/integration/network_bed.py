@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from swarmd.kit.clock import SystemClock
+from swarmd.model.addressing import address6_of
 from swarmd.model.errors import SwarmError
 from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort
 
@@ -123,7 +124,8 @@ def ask_from(
 
     def request() -> tuple[str, socket.socket]:
         with contextlib.ExitStack() as on_error:
-            sock = on_error.enter_context(socket.socket())
+            kind = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+            sock = on_error.enter_context(socket.socket(kind))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.settimeout(3)
             sock.bind(source)
@@ -155,7 +157,7 @@ class Container:
     """A network namespace with a small server on port 8000 (TCP: HTTP, UDP: echo)."""
 
     def __init__(self, node: Node, name: str) -> None:
-        self.node, self.name, self.address = node, name, ""
+        self.node, self.name, self.address, self.address6 = node, name, "", ""
         command = ["ip", "netns", "exec", node.namespace, "unshare", "--net", sys.executable, "-c", SERVER]
         self._process = subprocess.Popen([*command, name, "8000"], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
@@ -166,10 +168,17 @@ class Container:
     def attach(self, **more: Any) -> str:
         more.setdefault("published", [["tcp", 8000], ["udp", 8000]])
         self.address = self.node.call("attach", task_id=self.name, pid=self.pid, **more)
+        self.address6 = address6_of(self.address)
         return self.address
 
-    def backend(self) -> Backend:
-        return Backend(task_id=self.name, address=self.address, port=8000, node_id=self.node.view.id)
+    def backend(self, port: int = 8000) -> Backend:
+        return Backend(
+            task_id=self.name,
+            address=self.address,
+            port=port,
+            node_id=self.node.view.id,
+            address6=self.address6,
+        )
 
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -240,7 +249,7 @@ class Bed:
         self.nodes: list[Node] = []
         self.containers: list[Container] = []
         self.version = 0
-        self.ports: dict[tuple[str, int], PublishedPort] = {}
+        self.ports: dict[tuple[str, int, str], PublishedPort] = {}
         self.dead: set[str] = set()
         try:
             self._build(count)
@@ -266,12 +275,20 @@ class Bed:
         made.attach()
         return made
 
-    def publish(self, port: int, *containers: Container, protocol: str = "tcp") -> None:
-        """Publish ``port`` on all nodes with exactly these backends."""
-        self.ports[protocol, port] = PublishedPort(
+    def publish(
+        self, port: int, *containers: Container | tuple[Container, int], protocol: str = "tcp", **more: Any
+    ) -> None:
+        """Publish ``port`` on all nodes with exactly these backends, each on port 8000 or the one beside it;
+        ``more`` are fields of :class:`PublishedPort`."""
+        backends = (
+            one.backend() if isinstance(one, Container) else one[0].backend(one[1]) for one in containers
+        )
+        made = PublishedPort(
             service_id=f"s{port}", service_name=f"s{port}", protocol=protocol,  # type: ignore[arg-type]
-            port=port, backends=tuple(container.backend() for container in containers),
+            port=port, backends=tuple(backends),
         )  # fmt: skip
+        made = msgspec.convert({**msgspec.to_builtins(made), **more}, PublishedPort)
+        self.ports[protocol, port, made.host_ip] = made
         self.push()
 
     def state(self) -> NetworkState:

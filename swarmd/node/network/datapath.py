@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from swarmd.model.errors import Unavailable
 from swarmd.node.mesh.core.table import Changes
 from swarmd.node.mesh.core.table import Tables as Wanted
-from swarmd.node.network import ct, nfset, ruleset
+from swarmd.node.network import ct, nfread, nfset, ruleset
 from swarmd.node.network.core.addresses import BACKEND_IS
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
@@ -115,6 +115,16 @@ class Datapath:
         await self.write({})
         await asyncio.to_thread(self._audit.settle)
         return found
+
+    async def counted(self) -> list[Mapping[bytes, int]]:
+        """Connections by the keys of published ports, one map for each set of them."""
+        if not self._can.nft:
+            return []
+        return [
+            await asyncio.to_thread(nfread.counts, self._netfilter, family, ruleset.TABLE, name)
+            for family in self.families
+            for name in ("counted", "counted_at")
+        ]
 
     async def rebuild(self) -> None:
         """Set device and tables up again; the next :meth:`write` fills them."""

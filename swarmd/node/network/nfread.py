@@ -22,10 +22,11 @@ Elements = dict[bytes, bytes | None]
 _SUBSYSTEM = 10 << 8
 _GETRULE, _GETELEMENT, _GETGENERATION = 7, 13, 16
 _SET_TABLE, _SET_NAME, _SET_ELEMENTS = 1, 2, 3
-_KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10
+_KEY, _DATA, _FLAGS, _EXPRESSION, _KEY_END = 1, 2, 3, 7, 10
 _INTERVAL_END = 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _NAME, _BODY = 1, 2
+_COUNTER_PACKETS = 2
 _COUNTS = frozenset({b"counter\0", b"quota\0", b"last\0"})
 """Expressions whose state changes with every packet."""
 
@@ -64,6 +65,24 @@ def elements(netlink: Netlink, family: Family, table: str, name: str) -> Element
         return found
     # The kernel keeps the two ends of an interval apart; the intervals of one set never overlap.
     return {first + last: found[first] for first, last in zip(sorted(found), sorted(ends), strict=False)}
+
+
+def counts(netlink: Netlink, family: Family, table: str, name: str) -> dict[bytes, int]:
+    """Encoded key → packets, of a set whose elements count; empty when there is no such set."""
+    body = _header(family) + attr(_SET_TABLE, text(table)) + attr(_SET_NAME, text(name))
+    try:
+        replies = netlink.ask(Message(_SUBSYSTEM | _GETELEMENT, F_DUMP, body))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return {}
+        raise
+    found: dict[bytes, int] = {}
+    for _, reply in replies:
+        for one in _each(wire.attrs(reply[4:]).get(_SET_ELEMENTS, b"")):
+            parts = wire.attrs(one)
+            counter = wire.attrs(wire.attrs(parts.get(_EXPRESSION, b"")).get(_BODY, b""))
+            found[_value(parts[_KEY])] = int.from_bytes(counter.get(_COUNTER_PACKETS, b""), "big")
+    return found
 
 
 def _uniform(block: bytes, found: Elements) -> bool:

@@ -173,6 +173,18 @@ class Capabilities(Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class PortCount(Struct, frozen=True):
+    """How many connections (of UDP: flows) came to a published port of this node since it was opened here, to
+    be served or refused."""
+
+    service_id: str
+    service_name: str
+    protocol: Transport
+    port: int
+    host_ip: str
+    connections: int
+
+
 class NetworkPort(Protocol):
     """The node's network as the agent and the runtime see it."""
 
@@ -254,6 +266,13 @@ class NetworkPort(Protocol):
 
     def problems(self) -> tuple[str, ...]:
         """What does not work now, as sentences (a taken port, a ruleset that cannot be loaded)."""
+        ...
+
+    async def counters(self) -> tuple[PortCount, ...]:
+        """What came to each published port.  Loading the rules again begins anew.
+
+        Raises :class:`Unavailable` when the kernel cannot be read.
+        """
         ...
 
     async def stop(self, *, clean: bool) -> None:

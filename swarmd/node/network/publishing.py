@@ -4,7 +4,7 @@ kernel is to know of them."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Report
@@ -15,7 +15,9 @@ from swarmd.node.mesh.core.table import Changes, Tables
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network import hosts
 from swarmd.node.network.ingress import Ingress, masked
-from swarmd.node.network.port import PublishedPort
+from swarmd.node.network.port import PortCount, PublishedPort
+
+Counts = Sequence[Mapping[bytes, int]]
 
 
 class Publishing:
@@ -47,6 +49,22 @@ class Publishing:
         """What the kernel is to know; may take milliseconds for thousands of ports."""
         free = self.free()
         return masked(free), self._ingress.changes(free)
+
+    def counted(self, kernel: Counts) -> tuple[PortCount, ...]:
+        """What came to each port; ``kernel``: maps from encoded keys to numbers of connections."""
+        proxy = self._proxy.served()
+        return tuple(
+            PortCount(
+                service_id=port.service_id,
+                service_name=port.service_name,
+                protocol=port.protocol,
+                port=port.port,
+                host_ip=port.host_ip,
+                connections=proxy.get(published.key_of(port), 0)
+                + sum(found.get(published.head_of(port), 0) for found in kernel),
+            )
+            for port in self._opened.ports
+        )
 
     async def stale(self) -> bool:
         """Whether :meth:`open` might do better now: a port was taken, or addresses have changed."""

@@ -27,6 +27,7 @@ from swarmd.node.network.port import (
     Capabilities,
     NetworkState,
     NodeView,
+    PortCount,
     PublishedPort,
     Transport,
     addresses_of,
@@ -171,6 +172,13 @@ class Network:
 
     def problems(self) -> tuple[str, ...]:
         return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))
+
+    async def counters(self) -> tuple[PortCount, ...]:
+        async with self._lock:
+            try:
+                return self._publishing.counted(await self._datapath.counted() if self._datapath else [])
+            except OSError as error:
+                raise Unavailable(f"this node's counters cannot be read: {error.strerror}") from error
 
     async def stop(self, *, clean: bool) -> None:
         await self._nursery.close()

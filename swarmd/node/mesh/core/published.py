@@ -105,12 +105,15 @@ def spread(members: set[Target], before: tuple[Target, ...]) -> tuple[Target, ..
     return assign(before if len(before) == size else (), members, size)
 
 
+def head_of(port: PublishedPort) -> bytes:
+    """What its keys begin with."""
+    head = service_bytes(port.protocol, port.port)
+    return packed(port.host_ip) + head if port.host_ip else head
+
+
 def elements(port: PublishedPort, buckets: tuple[Target, ...], family: Family) -> Table:
     """What one port adds to the sets."""
-    head = service_bytes(port.protocol, port.port)
-    at = ""
-    if port.host_ip:
-        head, at = packed(port.host_ip) + head, "_at"
+    head, at = head_of(port), "_at" if port.host_ip else ""
     table: Table = {
         ("ep" if len(buckets) <= SMALL else "ep_large"): {
             head + struct.pack("=I", number): packed(address) + port_bytes(target)
