@@ -7,12 +7,13 @@ from typing import Protocol
 
 from swarmd.control import lookup
 from swarmd.control.again import insist
-from swarmd.control.core import ports, validate
+from swarmd.control.core import attachments, ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model import image_ref
 from swarmd.model.errors import OutOfSequence, Refused
 from swarmd.model.objects import (
+    AddressAllocation,
     PortAllocation,
     Service,
     SpecVersion,
@@ -82,10 +83,13 @@ class Services:
     async def create(self, spec: ServiceSpec, *, resolve_image: bool) -> tuple[Service, list[str]]:
         """A new service; answers it and the warnings to show."""
         validate.service(spec)
+        attachments.check(spec)
+        spec = self._attached(spec)
         ports.check(spec.ports, self._allocations())
         spec, warnings = await self._resolved(spec, resolve=resolve_image)
         await self._admit(_image(spec))
         warnings += await self._kept(spec)
+        self._attached(spec)  # it may have been removed while the image was looked for
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
         await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
         return service, warnings
@@ -97,6 +101,8 @@ class Services:
             raise OutOfSequence("update out of sequence")
         validate.change(current.spec, spec)
         validate.service(spec)
+        attachments.check(spec)
+        spec = self._attached(spec, current)
         ports.check(spec.ports, self._allocations(), own=current.id)
         warnings: list[str] = []
         moves = _image(spec) != _image(current.spec)
@@ -106,6 +112,7 @@ class Services:
             await self._admit(_image(spec))
         if moves:
             warnings += await self._kept(spec)
+        self._attached(spec, current)
         fresh = replace(
             current,
             spec=spec,
@@ -123,7 +130,7 @@ class Services:
         current = lookup.service(self._store, ref)
         if current.previous_spec is None:
             raise Refused(f"service {ref} does not have a previous spec")
-        previous = current.previous_spec
+        previous = self._attached(current.previous_spec, current)
         ports.check(previous.ports, self._allocations(), own=current.id)
         await self._admit(_image(previous))
         fresh = replace(
@@ -180,6 +187,16 @@ class Services:
             if row is not None:
                 changes.append(Put(replace(row, template=fresh.spec.template)))
         await self._store.commit(changes)
+
+    def _attached(self, spec: ServiceSpec, current: Service | None = None) -> ServiceSpec:
+        """With the ids of its networks.  Raises NotFound, Invalid."""
+        own = [current.id, *(t.id for t in self._store.tasks_of_service(current.id))] if current else []
+        return attachments.resolved(
+            spec,
+            lambda ref: lookup.network(self._store, ref),
+            lambda network, address: self._store.get(AddressAllocation, f"{network}/{address}"),
+            own,
+        )
 
     async def _resolved(self, spec: ServiceSpec, *, resolve: bool) -> tuple[ServiceSpec, list[str]]:
         container = spec.template.container

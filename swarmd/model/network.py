@@ -10,6 +10,9 @@ import msgspec
 PREDEFINED = ("bridge", "host", "none")
 """Networks that every node has of its own, without a row: the node's, the machine's, and only loopback."""
 
+MTU = "com.docker.network.driver.mtu"
+"""The option of a network that says how large its packets may be, bytes."""
+
 
 class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One prefix of a network, as ``10.0.5.0/24``.  ``gateway`` empty: its first address; it is never given

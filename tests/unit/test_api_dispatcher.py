@@ -121,7 +121,7 @@ async def test_a_whole_session_from_hello_to_goodbye(manager: Manager) -> None:
     talk, stub = Talk(), manager.stub()
     messages = aiter(stub.Session(talk.words()))
     kinds = [(await anext(messages)).WhichOneof("body") for _ in range(3)]
-    assert kinds == ["session", "assignments", "network"]
+    assert kinds == ["session", "network", "assignments"]
     batch = agent_pb2.StatusBatch(sequence=4)
     codec.fill(batch.reports.add(task_id="t1").status, TaskStatus(state=TaskState.RUNNING))
     talk.queue.put_nowait(agent_pb2.AgentMessage(statuses=batch))

@@ -149,12 +149,12 @@ async def published(term: Term) -> None:
 # -- sessions ------------------------------------------------------------------------------------
 
 
-async def test_a_session_begins_with_the_swarm_the_whole_set_and_the_mesh(term: Term) -> None:
+async def test_a_session_begins_with_the_swarm_the_mesh_and_the_whole_set(term: Term) -> None:
     await published(term)
     await term.put(running("t1", "n1"), running("t2", "n2"), a_task("t3", "n1", TaskState.PENDING))
     agent = await term.open()
-    assert [m.WhichOneof("body") for m in agent.told] == ["session", "assignments", "network"]
-    info, whole = agent.told[0].session, agent.told[1].assignments
+    assert [m.WhichOneof("body") for m in agent.told] == ["session", "network", "assignments"]
+    info, whole = agent.told[0].session, agent.told[2].assignments
     assert (info.cluster_id, info.node.number, info.node.spec.role) == ("c1", 1, "worker")
     assert [(seed.node_id, seed.address) for seed in info.seeds] == [("n2", "10.0.0.2")]
     assert (whole.complete, whole.sequence, [task.task_id for task in whole.tasks]) == (True, 1, ["t1"])
@@ -219,7 +219,7 @@ async def test_a_session_that_opens_before_the_loops_run_gets_the_whole_mesh(ter
     await eventually(lambda: len(agent.meshes) == 2)
     backends = [[one.task_id for one in mesh.ports[0].backends] for mesh in agent.meshes]
     assert backends == [["t1"], ["t1", "t2"]]
-    assert [task.task_id for task in agent.told[-2].assignments.tasks] == ["t2"], "no event is lost"
+    assert [task.task_id for task in agent.told[-1].assignments.tasks] == ["t2"], "no event is lost"
 
 
 async def test_no_session_outlives_the_term(term: Term) -> None:

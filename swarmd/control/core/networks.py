@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from swarmd.control.core import validate
 from swarmd.model import subnets
 from swarmd.model.errors import Invalid, Refused
-from swarmd.model.network import PREDEFINED, NetworkSpec, SubnetSpec
+from swarmd.model.network import MTU, PREDEFINED, NetworkSpec, SubnetSpec
 from swarmd.model.objects import Network
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec
 
-MTU = "com.docker.network.driver.mtu"
 _MTUS = range(576, 65536)
 _MTUS6 = range(1280, 65536)
 """What IPv4 and IPv6 need at least."""

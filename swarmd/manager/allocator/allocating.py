@@ -1,12 +1,18 @@
-"""Tell the allocator's core which services to look at."""
+"""Tell the allocator's core which services to look at, and whose addresses are free again."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from swarmd.manager.allocator.core.ports import grant_ports, release
+from swarmd.manager.allocator.core.addresses import Turn, View
+from swarmd.manager.allocator.core.ports import grant_ports
+from swarmd.manager.allocator.core.release import grant_vips, is_over, release
+from swarmd.manager.allocator.core.standing import Standing
+from swarmd.manager.orchestrator.core.health import is_dead
 from swarmd.manager.plan import Agenda, Step
-from swarmd.model.objects import PortAllocation, Service, Task
+from swarmd.model.network import NetworkAttachment
+from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, PortAllocation, Service, Task
+from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
 from swarmd.store.core.tables import Event
 from swarmd.store.core.transaction import Delete, Put
@@ -14,17 +20,25 @@ from swarmd.store.store import Store
 
 
 class AllocatorPlanner:
-    """Gives services their ports and lets their new tasks go on.  A key is a service's id."""
+    """Gives services their ports and addresses, tasks their addresses, and lets new tasks go on.
+
+    A key is a service's id, or a task's that may have no need of its addresses any more.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._short: set[str] = set()
+        self._waiting: set[str] = set()
+        self._standing = Standing()
 
     def reset(self) -> Iterable[str]:
-        self._short = set()
+        self._short, self._waiting = set(), set()
+        allocations = self._store.all(AddressAllocation)
+        self._standing = Standing(allocations, self._store.all(Service))
         return {
             *(service.id for service in self._store.all(Service)),
             *(row.service_id for row in self._store.all(PortAllocation)),
+            *(row.owner_id for row in allocations),
         }
 
     def touched(self, event: Event) -> Iterable[str]:
@@ -32,32 +46,90 @@ class AllocatorPlanner:
         if isinstance(row, PortAllocation):
             return (row.service_id, *self._short) if event.new is None else ()
         if isinstance(row, Service):
+            self._standing.asks(row.id, event.new if isinstance(event.new, Service) else None)
             return (row.id,)
-        if isinstance(event.new, Task) and event.new.state == TaskState.NEW:
-            return (event.new.service_id,)
+        if isinstance(row, Task):
+            return self._touched_by_task(row, is_gone=event.new is None)
+        if isinstance(row, AddressAllocation):
+            if event.new is None:
+                return tuple(self._waiting)
+            self._standing.was_given(row)
+        if isinstance(row, Network | Cluster):
+            return tuple(self._waiting)
+        if isinstance(row, Node) and is_dead(event.new if isinstance(event.new, Node) else None):
+            return [task.id for task in self._store.tasks_of_node(row.id) if task.networks]
         return ()
 
     def plan(self, keys: Collection[str], now: float) -> Agenda:
         taken = {row.id: row for row in self._store.all(PortAllocation)}
+        held: dict[str, list[PortAllocation]] = {}
+        for row in taken.values():
+            held.setdefault(row.service_id, []).append(row)
+        turn = Turn(self._view())
         steps: list[Step] = []
         for key in keys:
-            steps.extend(self._plan(key, taken, now))
+            steps.extend(self._freed(key))
+            service = self._store.get(Service, key)
+            if service is None:
+                self._short.discard(key)
+                self._waiting.discard(key)
+                steps.extend((Delete(PortAllocation, row.id, row.version),) for row in held.get(key, ()))
+            else:
+                steps.extend(self._plan(service, taken, turn, now))
         return Agenda(steps=tuple(steps))
 
-    def _plan(self, service_id: str, taken: dict[str, PortAllocation], now: float) -> Iterable[Step]:
-        self._short.discard(service_id)
-        service = self._store.get(Service, service_id)
-        if service is None:
-            return [
-                (Delete(PortAllocation, row.id, row.version),)
-                for row in taken.values()
-                if row.service_id == service_id
-            ]
-        grant = grant_ports(service, taken)
-        if grant.ports is None:
-            self._short.add(service_id)
+    def _touched_by_task(self, task: Task, *, is_gone: bool) -> Iterable[str]:
+        if task.networks and (is_gone or not task.is_live):
+            return (task.id,)
+        return (task.service_id,) if task.state == TaskState.NEW and not is_gone else ()
+
+    def _view(self) -> View:
+        cluster = self._store.cluster() or Cluster(id="")
+        return View(
+            row=lambda key: self._store.get(AddressAllocation, key),
+            network=lambda network_id: self._store.get(Network, network_id),
+            networks=lambda: self._store.all(Network),
+            nodes=lambda: self._store.all(Node),
+            settings=cluster.spec,
+            newest=self._standing.newest,
+            asked=self._standing.asked,
+        )
+
+    def _freed(self, owner_id: str) -> Iterable[Step]:
+        """Addresses of a task that needs none, or of an owner that is gone."""
+        task = self._store.get(Task, owner_id)
+        node = self._store.get(Node, task.node_id) if task is not None else None
+        if self._store.get(Service, owner_id) is None and is_over(task, node):
+            for row in self._store.addresses_of(owner_id):
+                yield (Delete(AddressAllocation, row.id, row.version),)
+
+    def _plan(
+        self, service: Service, taken: dict[str, PortAllocation], turn: Turn, now: float
+    ) -> Iterable[Step]:
+        vips = grant_vips(service, turn, self._store.addresses_of(service.id))
+        fresh = replace(service, vips=vips.vips)
+        grant = grant_ports(fresh, taken)
+        _mark(self._short, service.id, when=grant.ports is None)
         # The services of one turn must not be promised the same port.
         rows = (change.row for change in grant.changes if isinstance(change, Put))
         taken.update({row.id: row for row in rows if isinstance(row, PortAllocation)})
-        waiting = release(self._store.tasks_of_service(service_id), grant, now=now)
-        return [grant.changes, *waiting] if grant.changes else waiting
+        changes = (*vips.changes, *grant.changes)
+        if fresh != service and not any(isinstance(c, Put) and isinstance(c.row, Service) for c in changes):
+            changes = (Put(fresh), *changes)
+        released = release(
+            self._store.tasks_of_service(service.id),
+            lambda task: self._networks_of(task, service),
+            turn,
+            now=now,
+            error=grant.error or vips.error,
+        )
+        _mark(self._waiting, service.id, when=released.waits)
+        return [changes, *released.steps] if changes else released.steps
+
+    def _networks_of(self, task: Task, service: Service) -> tuple[NetworkAttachment, ...]:
+        version = self._store.spec_version(task.service_id, task.spec_version)
+        return (version.template if version else service.spec.template).networks
+
+
+def _mark(names: set[str], name: str, *, when: bool) -> None:
+    (names.add if when else names.discard)(name)

@@ -17,14 +17,14 @@ from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
 from swarmd.manager.dispatcher.holdings import Holdings, Registered
 from swarmd.manager.dispatcher.judging import Judging
+from swarmd.manager.dispatcher.networks import NetworkBoard
+from swarmd.manager.dispatcher.registering import registered
 from swarmd.manager.dispatcher.reporting import Reporting
 from swarmd.manager.dispatcher.session import Session
-from swarmd.model.errors import Denied, Invalid, OutOfSequence, Unavailable
+from swarmd.model.errors import Denied, OutOfSequence, Unavailable
 from swarmd.model.objects import (
     Cluster,
     Node,
-    NodeCertificate,
-    NodeDescription,
     NodeStatus,
     RemovedNode,
     Row,
@@ -33,7 +33,6 @@ from swarmd.model.objects import (
 )
 from swarmd.model.registry import RegistryCredential
 from swarmd.model.replace import replace
-from swarmd.model.states import Availability, NodeState
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.security import issuing
@@ -68,6 +67,7 @@ class Dispatcher:
         self._over = False
         # A version always means the same mesh: sessions may open before the loops run.
         self._mesh, self._mesh_version = self._built(), store.index
+        self._networks = NetworkBoard(store)
 
     async def run(self) -> None:
         """Until cancelled at the end of the term."""
@@ -109,6 +109,7 @@ class Dispatcher:
             labels=self._labels,
             info=lambda: self._info(node_id),
             mesh=lambda: (self._mesh_version, self._mesh),
+            networks=lambda: self._networks.of_node(node_id),
         )
         self._sessions[node_id] = session
         self._judging.opened(node_id)
@@ -172,7 +173,7 @@ class Dispatcher:
     async def _register(self, node_id: str, hello: agent_pb2.AgentHello) -> None:
         while True:
             node = self._known(node_id)
-            fresh = _registered(node, hello)
+            fresh = registered(node, hello)
             if fresh == node:
                 return
             try:
@@ -234,6 +235,7 @@ class Dispatcher:
             self.wake(assignments.touched(_task_pairs(events)))
         if any(event.kind in (Node, Service, Task) for event in events):
             self._rebuild_mesh()
+        self.wake(self._networks.react(events))
         if any(event.kind is Node for event in events):
             self._judging.look()
             self._dismiss_removed()
@@ -241,6 +243,7 @@ class Dispatcher:
     def _look_again(self) -> None:
         """At everything: events may have passed unseen."""
         self._rebuild_mesh()
+        self._networks.look_again()
         self._wake_all()
         self._dismiss_removed()
 
@@ -263,28 +266,6 @@ class Dispatcher:
     def _wake_all(self) -> None:
         for session in self._sessions.values():
             session.wake()
-
-
-def _registered(node: Node, hello: agent_pb2.AgentHello) -> Node:
-    description = codec.from_proto(NodeDescription, hello.description)
-    spec = node.spec
-    if not node.description.hostname and hello.availability:
-        spec = replace(spec, availability=_availability(hello.availability))
-    status = replace(
-        node.status,
-        state=NodeState.READY,
-        message="",
-        address=hello.address,
-        certificate=codec.from_proto(NodeCertificate, hello.certificate),
-    )
-    return replace(node, spec=spec, description=description, status=status, raft_address=hello.raft_address)
-
-
-def _availability(text: str) -> Availability:
-    try:
-        return Availability(text)
-    except ValueError as error:
-        raise Invalid(f'invalid Availability: "{text}": use active, pause or drain') from error
 
 
 def _task_pairs(events: tuple[Event, ...]) -> list[tuple[Task | None, Task | None]]:

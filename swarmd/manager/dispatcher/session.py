@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from swarmd.manager.dispatcher.core.assignments import Delta, Told
+from swarmd.manager.dispatcher.core import assignments
+from swarmd.manager.dispatcher.core.assignments import Delta
 from swarmd.manager.dispatcher.core.mesh import Mesh
+from swarmd.manager.dispatcher.networks import NOTHING, Told
 from swarmd.model.objects import SpecVersion, Task
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
@@ -24,6 +26,7 @@ class Session:
         labels: Callable[[str], Mapping[str, str]],
         info: Callable[[], agent_pb2.SessionInfo | None],
         mesh: Callable[[], tuple[int, Mesh]],
+        networks: Callable[[], Told],
     ) -> None:
         self.node_id = node_id
         self._tasks = tasks
@@ -31,9 +34,11 @@ class Session:
         self._labels = labels
         self._info = info
         self._mesh = mesh
-        self._told = Told()
+        self._networks = networks
+        self._told = assignments.Told()
         self._sequence = 0
         self._mesh_version = -1
+        self._networks_told = NOTHING
         self._info_sent = b""
         self._acked = 0
         self._ack_due = 0
@@ -67,8 +72,11 @@ class Session:
         self.wake()
 
     async def messages(self) -> AsyncIterator[agent_pb2.ManagerMessage]:
-        """What to send, as it comes up, until :meth:`end` or :meth:`dismiss`."""
-        for message in self._info_due():
+        """What to send, as it comes up, until :meth:`end` or :meth:`dismiss`.
+
+        A network is told of before the tasks that are to be in it.
+        """
+        for message in (*self._info_due(), *self._network_due()):
             yield message
         yield self._assignments(self._told.whole(self._tasks()), complete=True)
         while not self._ended:
@@ -80,20 +88,26 @@ class Session:
             self._news.clear()
 
     def _due(self) -> list[agent_pb2.ManagerMessage]:
-        due = self._info_due()
+        due = [*self._info_due(), *self._network_due()]
         delta = self._told.advance(self._tasks())
         if not delta.is_empty:
             due.append(self._assignments(delta, complete=False))
-        version, mesh = self._mesh()
-        if version != self._mesh_version:
-            self._mesh_version = version
-            due.append(agent_pb2.ManagerMessage(network=_snapshot(version, mesh, self.node_id)))
         if self._ack_due > self._acked:
             self._acked = self._ack_due
             due.append(agent_pb2.ManagerMessage(ack=agent_pb2.StatusAck(sequence=self._acked)))
         due += [agent_pb2.ManagerMessage(preload=order) for order in self._preloads]
         self._preloads.clear()
         return due
+
+    def _network_due(self) -> list[agent_pb2.ManagerMessage]:
+        (version, mesh), networks = self._mesh(), self._networks()
+        if version == self._mesh_version and networks is self._networks_told:
+            return []
+        self._mesh_version, self._networks_told = version, networks
+        message = _snapshot(max(version, networks.version), mesh, self.node_id)
+        for part in networks.parts:
+            message.MergeFrom(part)
+        return [agent_pb2.ManagerMessage(network=message)]
 
     def _info_due(self) -> list[agent_pb2.ManagerMessage]:
         info = self._info()
@@ -115,7 +129,7 @@ class Session:
                 for port in row.ports:
                     codec.fill(spec.ports.add(), port)
         for task in delta.tasks:
-            message.tasks.add(
+            assignment = message.tasks.add(
                 task_id=task.id,
                 service_id=task.service_id,
                 service_name=task.service_name,
@@ -123,6 +137,8 @@ class Session:
                 slot=task.slot,
                 desired_state=int(task.desired_state),
             )
+            for network in task.networks:
+                codec.fill(assignment.networks.add(), network)
         return agent_pb2.ManagerMessage(assignments=message)
 
 

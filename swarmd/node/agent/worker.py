@@ -10,6 +10,7 @@ import structlog
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.model.network import TaskNetwork
 from swarmd.model.objects import TaskStatus
 from swarmd.model.spec import ContainerSpec, PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
@@ -122,6 +123,7 @@ class Worker:
                 template=template,
                 ports=ports,
                 service_labels=labels,
+                networks=tuple(codec.from_proto(TaskNetwork, one) for one in assignment.networks),
                 status=TaskStatus(
                     state=TaskState.ASSIGNED, at=self._clock.now(), message="assigned to this node"
                 ),

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from swarmd.model.network import TaskNetwork, VirtualIp
 from swarmd.model.objects import (
+    AddressAllocation,
     Cluster,
     JoinToken,
     Node,
@@ -44,6 +46,7 @@ def structural(tables: Tables) -> list[str]:
     broken += _repeated("service name", [row.spec.name.lower() for row in tables.all(Service)])
     broken += _repeated("node number", [str(row.number) for row in tables.all(Node) if row.number])
     broken += _repeated("join key", [row.join_key for row in tables.all(Node) if row.join_key])
+    broken += _repeated("address", [row.address for row in tables.all(AddressAllocation)])
     broken += _repeated("token", [row.secret_hash for row in tables.all(JoinToken)])
     anew = Tables()
     anew.load(tables.index, rows)
@@ -64,7 +67,39 @@ def referential(tables: Tables) -> list[str]:
         if tables.get(SpecVersion, spec_version_id(service.id, service.spec_version)) is None:
             broken.append(f"{_called(service)} names spec version {service.spec_version}, which is gone")
         broken += _slots(service, tables)
+    return [*broken, *_addresses(tables)]
+
+
+def _addresses(tables: Tables) -> list[str]:
+    """Whoever has an address has its row, and the other way round.
+
+    A task that ended, or is to end on a node that is dead, may have lost its rows; owners may be gone first.
+    """
+    wanted: dict[str, str] = {}
+    kept: dict[str, frozenset[str]] = {}
+    for service in tables.all(Service):
+        ids = _ids(service.vips)
+        kept[service.id] = ids
+        wanted.update(dict.fromkeys(ids, service.id))
+    for task in tables.all(Task):
+        kept[task.id] = ids = _ids(task.networks)
+        if task.is_live:
+            wanted.update(dict.fromkeys(ids, task.id))
+    rows = {row.id: row for row in tables.all(AddressAllocation)}
+    broken = [
+        f"{_called(row)} is of {row.owner_kind} {row.owner_id}, which has another"
+        for row in rows.values()
+        if row.id not in kept.get(row.owner_id, (row.id,))
+    ]
+    for row_id, owner in wanted.items():
+        held = rows.get(row_id)
+        if held is None or held.owner_id != owner:
+            broken.append(f"address {row_id} of {owner} is {'nobody' if held is None else held.owner_id}'s")
     return broken
+
+
+def _ids(networks: tuple[VirtualIp, ...] | tuple[TaskNetwork, ...]) -> frozenset[str]:
+    return frozenset(f"{one.network_id}/{address}" for one in networks for address in one.addresses)
 
 
 def _slots(service: Service, tables: Tables) -> list[str]:

@@ -1,25 +1,21 @@
-"""Decide which published ports a service gets, and let its tasks go on once it has them.
+"""Decide which published ports a service gets.
 
 Every ingress port taken is a row whose id is the port: two services cannot both have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
-from swarmd.manager.plan import Step
-from swarmd.model.objects import PortAllocation, Service, Task
+from swarmd.model.objects import PortAllocation, Service
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
-from swarmd.model.states import TaskState
 from swarmd.store.core.transaction import Change, Delete, Put
 
 DYNAMIC = range(30000, 32768)
 """Where ports that a user left open are taken from (Swarm's numbers)."""
-
-PENDING = "pending task scheduling"
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,21 +47,6 @@ def grant_ports(service: Service, taken: Mapping[str, PortAllocation]) -> Grant:
             rows[port.key] = _row(service, port, holder)
         ports.append(port)
     return Grant(ports=tuple(ports), changes=_changes(service, tuple(ports), rows, taken))
-
-
-def release(tasks: Iterable[Task], grant: Grant, *, now: float) -> tuple[Step, ...]:
-    """New tasks become pending once their service has its ports; until then they say what is missing."""
-    steps: list[Step] = []
-    for task in tasks:
-        if task.state != TaskState.NEW or task.desired_state > TaskState.RUNNING:
-            continue
-        if grant.ports is not None:
-            status = replace(task.status, state=TaskState.PENDING, at=now, message=PENDING, error="")
-        else:
-            status = replace(task.status, error=grant.error)
-        if status != task.status:
-            steps.append((Put(replace(task, status=status)),))
-    return tuple(steps)
 
 
 def _dynamic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from swarmd.model.network import TaskNetwork
 from swarmd.model.objects import TaskStatus
 from swarmd.model.spec import PortSpec, TaskTemplate
 from swarmd.model.states import TaskState
@@ -13,7 +14,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One assigned task.
 
     ``removed``: its assignment was withdrawn; stop, delete, forget.  ``service_labels``: as they were when
-    the node was told of the service, for templates.
+    the node was told of the service, for templates.  ``networks``: its addresses in networks of the swarm.
     """
 
     task_id: str
@@ -28,6 +29,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: TaskStatus = TaskStatus(state=TaskState.ASSIGNED)
     removed: bool = False
     service_labels: dict[str, str] = {}
+    networks: tuple[TaskNetwork, ...] = ()
 
     @property
     def name(self) -> str:
