@@ -217,7 +217,7 @@ class FakeNetwork:
         self.drained: list[str] = []
         self.open_connections: list[int | None] = []
 
-    async def attach(self, task_id: str, pid: int, *, published: Any = (), address: Any = None) -> str:
+    async def attach(self, task_id: str, pid: int, *, published: Any = (), **more: Any) -> str:
         await self._points.point()
         self._troubles.check("attach")
         self.published[task_id] = published

@@ -18,7 +18,7 @@ from swarmd.model.spec import (
 )
 from swarmd.node.agent.core import container, mounts
 from swarmd.node.agent.core.container import NodeFacts
-from swarmd.node.agent.core.etc_files import resolv_conf
+from swarmd.node.agent.core.etc_files import embedded_resolv_conf, files, resolv_conf
 from swarmd.node.agent.core.mounts import Source
 from swarmd.node.runtime.port import ContainerConfig, Device, Limits, Throttle, Ulimit
 from tests.unit.test_agent_cores import record
@@ -112,6 +112,30 @@ def test_what_is_said_about_dns_takes_the_place_of_the_node_s_own(
     given: dict[str, tuple[str, ...]], expected: str
 ) -> None:
     assert resolv_conf(FACTS.resolv_conf, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "search lan\noptions rotate\nnameserver 127.0.0.11\noptions ndots:0\n"),
+        ({"search": ("a.b",)}, "options rotate\nnameserver 127.0.0.11\nsearch a.b\noptions ndots:0\n"),
+        ({"options": ("ndots:2",)}, "search lan\nnameserver 127.0.0.11\noptions ndots:2\n"),
+    ],
+)
+def test_in_a_network_of_the_swarm_our_name_server_takes_the_place_of_all_others(
+    given: dict[str, tuple[str, ...]], expected: str
+) -> None:
+    assert embedded_resolv_conf(FACTS.resolv_conf, **given) == expected
+
+
+def test_in_networks_of_the_swarm_a_container_knows_its_addresses_there() -> None:
+    container = ContainerSpec(image="i", domainname="lan", hosts=("10.0.0.9 db",), dns=("192.0.2.9",))
+    made_of = files(container, "h", FACTS.resolv_conf, ("10.0.5.3", "fd00:5::3"))
+    assert made_of.hosts.splitlines()[-3:] == ["10.0.5.3\th.lan h", "fd00:5::3\th.lan h", "10.0.0.9\tdb"]
+    assert "127.0.1.1" not in made_of.hosts
+    assert [line for line in made_of.resolv_conf.splitlines() if "nameserver" in line] == [
+        "nameserver 127.0.0.11"
+    ]
 
 
 def test_an_entrypoint_of_one_empty_word_takes_the_image_s_away() -> None:

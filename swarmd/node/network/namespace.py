@@ -1,7 +1,7 @@
 """Sockets inside another process's network namespace.
 
-Entering a namespace changes the calling thread, so it never happens on the event loop's: a netlink socket
-is made on a thread that lives for this one act, connections on one that goes home after each.
+Entering a namespace changes the calling thread, so it never happens on the event loop's: most acts have a
+thread that lives for this one act, connections are made on one that goes home after each.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import ctypes
+import fcntl
 import os
 import socket
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 from swarmd.model.errors import NotFound
 from swarmd.node.network import wire
 
 _CLONE_NEWNET = 0x40000000
+_SIOCGSKNS = 0x894C
+T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,14 +35,22 @@ def open_namespace(pid: int) -> int:
 
 def netlink_inside(namespace: int) -> wire.Netlink:
     """A route socket that acts inside ``namespace`` (a descriptor), usable from any thread."""
-    made: list[socket.socket] = []
+    return wire.Netlink(wire.ROUTE, inside(namespace, lambda: wire.open_socket(wire.ROUTE)))
+
+
+def inside(namespace: int, act: Callable[[], T]) -> T:
+    """What ``act`` answers, or the OSError it raises, on a thread in ``namespace`` (a descriptor).
+
+    Blocks.  Sockets that it opens stay there.
+    """
+    made: list[T] = []
     failed: list[OSError] = []
 
     def enter() -> None:
         try:
             if _libc.setns(namespace, _CLONE_NEWNET):
                 raise wire.failure(ctypes.get_errno())
-            made.append(wire.open_socket(wire.ROUTE))
+            made.append(act())
         except OSError as error:
             failed.append(error)
 
@@ -46,7 +59,12 @@ def netlink_inside(namespace: int) -> wire.Netlink:
     thread.join()
     if failed:
         raise failed[0]
-    return wire.Netlink(wire.ROUTE, made[0])
+    return made[0]
+
+
+def namespace_of(sock: socket.socket) -> int:
+    """A descriptor of the network namespace that a socket acts in."""
+    return fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
 
 
 class Dialer:

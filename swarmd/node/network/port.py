@@ -134,7 +134,8 @@ class Attachment(Struct, frozen=True):
     """A container on the network: enough to find it again after a restart of the daemon.
 
     ``address`` and ``address6`` are its addresses of the node's blocks (the second empty without IPv6),
-    ``networks`` those in networks of the swarm, by id of the network.
+    ``networks`` those in networks of the swarm, by id of the network, in the order it joined them.
+    ``names`` are its own there; ``servers``: the name servers it is to use, if not the node's.
     """
 
     task_id: str
@@ -143,6 +144,8 @@ class Attachment(Struct, frozen=True):
     published: tuple[tuple[Transport, int], ...] = ()
     networks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     address6: str = ""
+    names: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
 
 
 def addresses_of(attachment: Attachment) -> tuple[str, ...]:
@@ -200,11 +203,15 @@ class NetworkPort(Protocol):
         *,
         published: tuple[tuple[Transport, int], ...] = (),
         address: str | None = None,
+        networks: tuple[tuple[str, tuple[str, ...]], ...] = (),
+        names: tuple[str, ...] = (),
+        servers: tuple[str, ...] = (),
     ) -> str:
         """Give the network namespace of ``pid`` its ``eth0``; answers the IPv4 address.
 
         ``published`` lists (protocol, target port) that other nodes may reach.  ``address`` asks for the
-        one that was answered before.  Attaching a task again with the same process changes nothing.
+        one that was answered before.  ``networks``, ``names`` and ``servers`` are as in :class:`Attachment`.
+        Attaching a task again with the same process changes nothing but these.
 
         Raises :class:`Conflict` (address held by another task), :class:`Unavailable` (block full, kernel
         refuses), :class:`NotFound` (no such process), :class:`Refused` (not configured yet).

@@ -13,6 +13,7 @@ from pathlib import Path
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
+from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers, attachment
 from swarmd.node.network.core.addresses import block_of
@@ -51,6 +52,7 @@ class Network:
         self._report = report
         self._overlay_port = overlay_port
         self._publishing = Publishing(clock, report)
+        self._resolver = Resolver(clock, report)
         self._nursery = Nursery(report)
         self._lock = asyncio.Lock()
         self._stale = asyncio.Event()
@@ -111,15 +113,20 @@ class Network:
         *,
         published: tuple[tuple[Transport, int], ...] = (),
         address: str | None = None,
+        networks: tuple[tuple[str, tuple[str, ...]], ...] = (),
+        names: tuple[str, ...] = (),
+        servers: tuple[str, ...] = (),
     ) -> str:
         async with self._lock:
             wanted = attachment(task_id, pid, published, address)
             made = await asyncio.to_thread(self._containers.attach, wanted)
             await self._write_local()
+            await self._resolver.open(task_id, pid, networks, names, servers)
         return made.address
 
     async def detach(self, task_id: str) -> None:
         async with self._lock:
+            await self._resolver.close(task_id)
             found = await asyncio.to_thread(self._containers.detach, task_id)
             if found and self._datapath:
                 await self._write_local()
@@ -130,8 +137,10 @@ class Network:
         return self._containers.all()
 
     async def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
+        wanted = tuple(attachments)
         async with self._lock:
-            lost = await asyncio.to_thread(self._containers.restore, tuple(attachments))
+            lost = await asyncio.to_thread(self._containers.restore, wanted)
+            await self._resolver.restore(each for each in wanted if each.task_id not in lost)
             await self._write_local()
         return lost
 
@@ -158,7 +167,8 @@ class Network:
         async with self._lock:
             if self._keeper is None or not self._ready:
                 return self.problems()
-            return (*self.problems(), *await self._keeper.audit(self._shown))
+            names = await self._resolver.audit()
+            return (*self.problems(), *await self._keeper.audit(self._shown), *names)
 
     def problems(self) -> tuple[str, ...]:
         return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))
@@ -167,6 +177,7 @@ class Network:
         await self._nursery.close()
         async with self._lock:
             await self._publishing.close()
+            await self._resolver.stop()
             if clean and self._datapath and self._sockets:
                 await asyncio.to_thread(self._containers.clear)
                 await self._datapath.remove()
@@ -196,6 +207,7 @@ class Network:
         if not self._ready:
             raise Refused("the network is not configured yet; the node must have joined a swarm first")
         state = self._state
+        self._resolver.update(state, self._masked)
         ports = table.reachable(state, self._masked)
         try:
             await self._publishing.open(ports)

@@ -91,8 +91,7 @@ class Maker:
         try:
             return await network.attach(record.id, pid)
         except SwarmError:
-            await self._runtime.stop(record.id, grace=0.0)
-            await self._runtime.remove(record.id)
+            await self.unmake(record.id)
             raise
 
     async def unmake(self, container_id: str) -> None:

@@ -37,7 +37,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A container as it is asked for, by a task or by a user of this node alone.
 
     ``spec`` has no templates any more; ``mounts`` are all of them (:func:`mounts.wanted`); ``hostname`` is
-    for a spec that has none; ``labels`` come after the image's.
+    for a spec that has none; ``labels`` come after the image's; ``addresses`` are its in networks of the
+    swarm.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str = ""
     hostname: str = ""
     labels: Mapping[str, str] = {}
+    addresses: tuple[str, ...] = ()
 
 
 def asked(record: TaskRecord, mounts: tuple[MountSpec, ...], facts: NodeFacts) -> Asked:
@@ -77,7 +79,7 @@ def config(
         user=spec.user or image.user,
         hostname="" if spec.uts_mode == "host" else hostname,
         mounts=tuple(to_mount(mount, sources.get(mount.target, Source())) for mount in it.mounts),
-        files=files(spec, hostname, facts.resolv_conf),
+        files=files(spec, hostname, facts.resolv_conf, it.addresses),
         limits=limits(it.limits),
         labels={**image.labels, **it.labels},
         annotations=health.annotation(spec, image.healthcheck),
