@@ -215,6 +215,20 @@ def test_where_there_are_no_rules_port_53_itself_is_taken(bed: Bed, monkeypatch:
         bed.do(bed.resolver.close("t5"))
 
 
+def test_rules_that_a_program_in_the_container_removed_are_missed_and_made_again(bed: Bed) -> None:
+    with guest() as made:
+        bed.do(bed.resolver.open("t10", made.pid, MINE))
+        assert bed.do(bed.resolver.audit()) == ()
+        for harm in ("flush ruleset", "flush table ip swarmd_names"):
+            made.run("nft", *harm.split())
+            assert made.dig("+timeout=1", "web") != ["10.0.5.2"]
+            (sentence,) = bed.do(bed.resolver.audit())
+            assert "container t10 removed" in sentence
+            assert made.dig("web") == made.dig("+tcp", "web") == ["10.0.5.2"]
+        assert bed.do(bed.resolver.audit()) == ()
+        bed.do(bed.resolver.close("t10"))
+
+
 def test_no_connection_of_the_container_is_tracked_for_it(box: Guest) -> None:
     box.dig("web")
     assert "0 flow entries" in box.run("conntrack", "-L")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from swarmd.node.network.wire import F_CREATE, NETFILTER, Message, Netlink, attr, be32, nest, text
+from swarmd.node.network.wire import F_CREATE, F_DUMP, NETFILTER, Message, Netlink, attr, be32, nest, text
 
 ADDRESS = "127.0.0.11"
 DNS_PORT = 53
@@ -21,7 +21,8 @@ DNS_PORT = 53
 _TABLE = attr(1, text("swarmd_names"))
 _CHAIN = text("out")
 _SUBSYSTEM = 10 << 8
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 2, 3, 6
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE, _GETRULE = 0, 2, 3, 6, 7
+_RULES = 4
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _APPEND = 0x800
 _OUTPUT_HOOK, _MANGLE_PRIORITY = 3, -150
@@ -41,6 +42,15 @@ def install(udp_port: int, tcp_port: int) -> None:
         netlink.transaction(
             Message(_BATCH_BEGIN, 0, header), messages(udp_port, tcp_port), Message(_BATCH_END, 0, header)
         )
+    finally:
+        netlink.close()
+
+
+def is_there() -> bool:
+    """Whether all rules are loaded in the calling thread's namespace.  Raises OSError."""
+    netlink = Netlink(NETFILTER)
+    try:
+        return len(netlink.ask(_message(_GETRULE, F_DUMP, _TABLE))) == _RULES
     finally:
         netlink.close()
 

@@ -8,6 +8,7 @@ its own (from inside its namespace, where their addresses mean what the containe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from swarmd.node.dns.core import answer, outside
 from swarmd.node.dns.core.wire import Query
 from swarmd.node.dns.core.zone import Zone, zones
 from swarmd.node.dns.door import Door, Send
-from swarmd.node.dns.sockets import open_for
+from swarmd.node.dns.sockets import mended, open_for
 from swarmd.node.dns.upstream import Asker, Upstream
 from swarmd.node.network.port import Attachment, NetworkState
 
@@ -115,6 +116,18 @@ class Resolver:
                 await self.open(one.task_id, one.pid, one.networks, one.names, one.servers)
             except SwarmError as error:
                 self._report("names of a container", error)
+
+    async def audit(self) -> tuple[str, ...]:
+        """A sentence for each container that had no way to us any more.  It has it again after this."""
+        found: list[str] = []
+        for task_id, door in tuple(self._doors.items()):
+            with contextlib.suppress(OSError):  # it has just ended
+                if await asyncio.to_thread(mended, door.sockets):
+                    found.append(
+                        f"a program in container {task_id} removed the nftables table that leads to its name "
+                        "server; the table is there again"
+                    )
+        return tuple(found)
 
     async def stop(self) -> None:
         """Nobody is answered any more."""

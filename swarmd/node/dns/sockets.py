@@ -55,6 +55,21 @@ def open_towards(sock: socket.socket, kind: socket.SocketKind, address: str) -> 
         os.close(there)
 
 
+def mended(opened: Sockets) -> bool:
+    """Lead port 53 to us again; answers whether somebody had taken the rules away.  Raises OSError."""
+    udp, tcp = (sock.getsockname()[1] for sock in (opened.udp, opened.tcp))
+    if udp == redirect.DNS_PORT:
+        return False
+    there = namespace.namespace_of(opened.udp)
+    try:
+        if namespace.inside(there, redirect.is_there):
+            return False
+        namespace.inside(there, lambda: redirect.install(udp, tcp))
+        return True
+    finally:
+        os.close(there)
+
+
 def _open() -> Sockets:
     """On a high port with rules that lead there; where there can be no rules, on port 53 itself."""
     with contextlib.ExitStack() as on_error:

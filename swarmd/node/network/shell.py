@@ -168,7 +168,8 @@ class Network:
         async with self._lock:
             if self._keeper is None or not self._ready:
                 return self.problems()
-            return (*self.problems(), *await self._keeper.audit(self._shown))
+            names = await self._resolver.audit()
+            return (*self.problems(), *await self._keeper.audit(self._shown), *names)
 
     def problems(self) -> tuple[str, ...]:
         return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))

@@ -11,7 +11,7 @@ Each of them also with ``.NETWORK`` behind it.  Names are compared without regar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 from swarmd.node.dns.core import wire
@@ -26,7 +26,7 @@ TASK_TTL = 5
 Records = Mapping[int, tuple[bytes, ...]]
 """Type → records of a name, which may have none of a type; no types at all: there is no such name."""
 
-_Lead = tuple[int, list[str]]  # TTL, addresses
+_Lead = tuple[int, Sequence[str]]  # TTL, addresses
 
 
 class Names:
@@ -36,10 +36,13 @@ class Names:
         self._leads: dict[str, list[_Lead]] = {}
         self._encoded: dict[bytes, Records] = {}
 
-    def add(self, name: str, ttl: int, addresses: list[str]) -> None:
-        """``addresses`` may still be filled after this, until the first :meth:`find`."""
-        if name:
-            self._leads.setdefault(name.lower(), []).append((ttl, addresses))
+    def add(self, name: str, ttl: int, addresses: Sequence[str]) -> None:
+        """Addresses that are there already for this name stay."""
+        name = name.lower()
+        if name in self._leads:
+            self._leads[name].append((ttl, addresses))
+        elif name:
+            self._leads[name] = [(ttl, addresses)]
 
     def find(self, key: bytes) -> Records | None:
         """What the name with these labels (in lower case) leads to; None: no such name."""
@@ -63,7 +66,7 @@ def _records(leads: Iterable[_Lead]) -> Records:
 
 
 class Zone:
-    """The names of one network."""
+    """The names of one network; filed when somebody first asks: the next snapshot may come before that."""
 
     def __init__(
         self, network: NetworkView, services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]
@@ -71,52 +74,65 @@ class Zone:
         self.made_of = (network, services, endpoints)
         self.internal = network.internal
         self.suffix = wire.labels(network.name.lower())
-        self._subnets = tuple(ip_network(subnet, strict=False) for subnet in network.subnets)
-        self._names = Names()
-        self._reverse: dict[str, tuple[str, int]] = {}
-        self._fill(network.name, services, endpoints)
+        self._names: Names | None = None
+        self._reverse: dict[str, tuple[str, int]] | None = None
 
     def find(self, key: bytes) -> Records | None:
+        """What the name with these labels (in lower case) leads to; None: no such name."""
+        if self._names is None:
+            self._names = _filed(*self.made_of[1:])
         return self._names.find(key)
 
     def backwards(self, address: str) -> Records | None:
         """The name of an address; no types when the network has nobody there; None when it is not its."""
-        found = self._reverse.get(address)
-        if found is not None:
-            return {wire.PTR: (wire.pointer_record(*found),)}
+        if self._reverse is None:
+            self._reverse = dict(_backwards(*self.made_of[1:]))
+        name, ttl = self._reverse.get(address, ("", 0))
+        if name and wire.labels(full := f"{name}.{self.made_of[0].name}"):
+            return {wire.PTR: (wire.pointer_record(full, ttl),)}
         parsed = ip_address(address)
-        return {} if any(parsed in subnet for subnet in self._subnets) else None
+        subnets = (ip_network(subnet, strict=False) for subnet in self.made_of[0].subnets)
+        return {} if any(parsed in subnet for subnet in subnets) else None
 
-    def _fill(self, network: str, services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]) -> None:
-        up: dict[str, list[str]] = {service.id: [] for service in services}
-        titles = {service.id: service.name for service in services}
-        slots: dict[str, tuple[list[str], list[str]]] = {}
-        for one in endpoints:
-            addresses = list(one.addresses)
-            for name in dict.fromkeys((one.name, one.task_id, one.task_id[:12], *one.aliases)):
-                self._names.add(name, TASK_TTL, addresses)
-            self._point(one.addresses, f"{one.name or one.task_id}.{network}", TASK_TTL)
-            if one.up and one.service_id in up:
-                up[one.service_id] += addresses
-            if one.slot and one.service_id in titles:
+
+def _filed(services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]) -> Names:
+    names = Names()
+    titles = {service.id: service.name for service in services}
+    up: dict[str, list[str]] = {service.id: [] for service in services}
+    slots: dict[str, tuple[list[str], list[str]]] = {}
+    for one in endpoints:
+        for name in (one.name, one.task_id, one.task_id[:12], *one.aliases):
+            names.add(name, TASK_TTL, one.addresses)
+        if one.service_id in titles:
+            if one.up:
+                up[one.service_id] += one.addresses
+            if one.slot:
                 ready, others = slots.setdefault(f"{one.slot}.{titles[one.service_id]}", ([], []))
-                (ready if one.up else others).extend(addresses)
-        for name, (ready, others) in slots.items():
-            self._names.add(name, TASK_TTL, ready or others)
-        for service in services:
-            self._add_service(service, up[service.id], network)
+                (ready if one.up else others).extend(one.addresses)
+    for name, (ready, others) in slots.items():
+        names.add(name, TASK_TTL, ready or others)
+    for service in services:
+        virtual = service.addresses
+        for name in (service.name, *service.aliases):
+            names.add(name, SERVICE_TTL if virtual else TASK_TTL, virtual or up[service.id])
+            names.add(f"tasks.{name}", TASK_TTL, up[service.id])
+    return names
 
-    def _add_service(self, service: ServiceView, up: list[str], network: str) -> None:
-        virtual = list(service.addresses)
-        for name in dict.fromkeys((service.name, *service.aliases)):
-            self._names.add(name, SERVICE_TTL if virtual else TASK_TTL, virtual or up)
-            self._names.add(f"tasks.{name}", TASK_TTL, up)
-        self._point(service.addresses, f"{service.name}.{network}", SERVICE_TTL)
 
-    def _point(self, addresses: Iterable[str], name: str, ttl: int) -> None:
-        if wire.labels(name):
-            for address in addresses:
-                self._reverse.setdefault(str(ip_address(address)) if ":" in address else address, (name, ttl))
+def _backwards(
+    services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]
+) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(address, (name without that of the network, TTL)) of all addresses."""
+    for one in endpoints:
+        for address in one.addresses:
+            yield _canonical(address), (one.name or one.task_id, TASK_TTL)
+    for service in services:
+        for address in service.addresses:
+            yield _canonical(address), (service.name, SERVICE_TTL)
+
+
+def _canonical(address: str) -> str:
+    return str(ip_address(address)) if ":" in address else address
 
 
 def zones(
