@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from swarmd.model.errors import NotFound
 from swarmd.node.agent.core.etc_files import embedded_resolv_conf
 from swarmd.node.dns import redirect
-from swarmd.node.dns.door import MOST_PER_SLICE
+from swarmd.node.dns.core.budget import PER_SLICE, SLICE_SECONDS
 from swarmd.node.network.port import Endpoint, NetworkState, NetworkView, ServiceView
 from tests.integration.dns_bed import (
     SERVER,
@@ -267,6 +268,30 @@ def test_a_connection_takes_many_questions_at_once(bed: Bed, box: Guest) -> None
     assert box.inside(talk) == {n: expected[name] for n, name in enumerate(names)}
 
 
+def test_a_connection_that_asks_for_more_than_its_share_waits_and_is_answered(bed: Bed) -> None:
+    count = 2 * PER_SLICE + 100
+    question = ask("web")
+
+    def talk() -> tuple[int, float]:
+        begin = time.monotonic()
+        with socket.create_connection(HERE, timeout=20) as sock:
+            sender = threading.Thread(
+                target=sock.sendall, args=[(len(question).to_bytes(2) + question) * count]
+            )
+            sender.start()
+            with sock.makefile("rb") as stream:
+                answers = sum(bool(stream.read(int.from_bytes(stream.read(2)))) for _ in range(count))
+            sender.join()
+        return answers, time.monotonic() - begin
+
+    with guest() as made:
+        bed.do(bed.resolver.open("t11", made.pid, MINE))
+        answers, seconds = made.inside(talk)
+        bed.do(bed.resolver.close("t11"))
+    assert answers == count
+    assert seconds > SLICE_SECONDS
+
+
 def test_a_frame_too_long_ends_the_connection(box: Guest) -> None:
     def talk() -> bytes:
         with socket.create_connection(HERE, timeout=10) as sock:
@@ -324,7 +349,7 @@ def test_a_container_that_floods_keeps_nobody_else_waiting(bed: Bed, box: Guest)
         finally:
             enough.set()
             flooding.join()
-        assert sent[0] > MOST_PER_SLICE
+        assert sent[0] > PER_SLICE
         eventually(lambda: other.dig("web") == ["10.0.5.2"], "the flooder is answered again")
         bed.do(bed.resolver.close("t6"))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from swarmd.node.dns.core import answer, wire
 from swarmd.node.dns.core.answer import View
+from swarmd.node.dns.core.budget import OUTSIDE, Budget
 from swarmd.node.dns.core.wire import Query
 from swarmd.node.dns.sockets import Sockets
 from swarmd.node.dns.stream import Stream
@@ -15,18 +16,16 @@ Send = Callable[[bytes], None]
 Outside = Callable[[Query, Send, bool], None]
 """(question, where the answer goes, whether by UDP): somebody outside is asked."""
 
-MOST_PER_SLICE = 2000
-"""Datagrams of one container that are read in 0.1 s; the kernel drops what it cannot keep until the next.
-A container that asks for ever takes a third of a core from the daemon, not all of it."""
-
-_SLICE_SECONDS = 0.1
 _AT_ONCE = 32  # then others get their turn
 _MOST_CONNECTIONS = 32
 _QUESTION_BYTES = 1500
 
 
 class Door:
-    """``view`` is replaced when the container's surroundings change."""
+    """``view`` is replaced when the container's surroundings change.
+
+    A container that has spent its budget waits: its datagrams in the kernel, which drops what it cannot keep.
+    """
 
     def __init__(self, sockets: Sockets, view: View, outside: Outside, turn: int) -> None:
         self.sockets = sockets
@@ -34,7 +33,7 @@ class Door:
         self._outside = outside
         self._turn = turn | 1
         self._loop = asyncio.get_running_loop()
-        self._left, self._slice_end = MOST_PER_SLICE, 0.0
+        self._budget = Budget()
         self._paused: asyncio.TimerHandle | None = None
         self._streams: set[Stream] = set()
         self._server: asyncio.Server | None = None
@@ -58,19 +57,17 @@ class Door:
 
     def _read(self) -> None:
         now = self._loop.time()
-        if now >= self._slice_end:
-            self._left, self._slice_end = MOST_PER_SLICE, now + _SLICE_SECONDS
         receive = self.sockets.udp.recvfrom
-        for _ in range(min(_AT_ONCE, self._left)):
+        for _ in range(min(_AT_ONCE, self._budget.left(now))):
             try:
                 data, client = receive(_QUESTION_BYTES)
             except OSError:  # nothing there any more
                 return
-            self._left -= 1
+            self._budget.spend()
             self._answer_datagram(data, client)
-        if not self._left:
+        if not self._budget.left(now):
             self._loop.remove_reader(self.sockets.udp.fileno())
-            self._paused = self._loop.call_at(self._slice_end, self._resume)
+            self._paused = self._loop.call_at(self._budget.ends, self._resume)
 
     def _resume(self) -> None:
         self._paused = None
@@ -82,6 +79,7 @@ class Door:
             return
         message = answer.decide(query, self.view, self._next_turn(), by_udp=True)
         if message is None:
+            self._budget.spend(OUTSIDE)
             self._outside(query, lambda late: self._send(late, client), True)
         else:
             self._send(message, client)
@@ -95,7 +93,7 @@ class Door:
     def _connect(self) -> asyncio.Protocol:
         if len(self._streams) >= _MOST_CONNECTIONS:
             return _Turned()
-        stream = Stream(self._answer_message, self._streams.discard)
+        stream = Stream(self._answer_message, self._streams.discard, self._budget)
         self._streams.add(stream)
         return stream
 
@@ -103,6 +101,7 @@ class Door:
         query = wire.parse(data)
         message = b"" if query is None else answer.decide(query, self.view, self._next_turn(), by_udp=False)
         if message is None and query is not None:
+            self._budget.spend(OUTSIDE)
             self._outside(query, send, False)
         else:
             send(message or b"")

@@ -83,7 +83,7 @@ class Resolver:
 
         Raises NotFound when the process has ended, Unavailable when there is no room in its namespace.
         """
-        place = _Place(pid, networks, names, servers)
+        place = _Place(pid, networks, names, outside.addresses(servers))
         known = self._places.get(task_id)
         if known is not None and known.pid == pid and networks:
             self._places[task_id] = place
@@ -94,13 +94,14 @@ class Resolver:
             return
         try:
             sockets = await asyncio.to_thread(open_for, pid)
+            door = Door(sockets, self._view(place), self._asking(task_id), random_seed() & 0x7FFFFFF)
+            self._places[task_id], self._doors[task_id] = place, door
+            await door.open()
         except OSError as error:
+            await self.close(task_id)
             raise Unavailable(
                 f"container {task_id} cannot be given a name server at 127.0.0.11: {error.strerror}"
             ) from error
-        door = Door(sockets, self._view(place), self._asking(task_id), random_seed() & 0x7FFFFFF)
-        self._places[task_id], self._doors[task_id] = place, door
-        await door.open()
 
     async def close(self, task_id: str) -> None:
         """The container is not answered any more.  An unknown one is no error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from msgspec import Struct
@@ -35,8 +35,14 @@ class Reply(Struct, frozen=True):
 def name_servers(resolv_conf: str) -> tuple[str, ...]:
     """The addresses of name servers in a resolv.conf, at most three."""
     lines = (line.split() for line in resolv_conf.splitlines())
-    named = (words[1] for words in lines if len(words) > 1 and words[0] == "nameserver")
-    return tuple(address for address in named if _is_address(address))[:_MOST_SERVERS]
+    return addresses(words[1] for words in lines if len(words) > 1 and words[0] == "nameserver")[
+        :_MOST_SERVERS
+    ]
+
+
+def addresses(servers: Iterable[str]) -> tuple[str, ...]:
+    """Those that are addresses: names of name servers would have to be asked of somebody first."""
+    return tuple(server for server in servers if _is_address(server))
 
 
 def _is_address(text: str) -> bool:
