@@ -93,6 +93,8 @@ def cluster_spec(request: node_pb2.InitSwarmRequest) -> ClusterSpec:
         heartbeat=request.heartbeat or default.heartbeat,
         certificate_expiry=request.certificate_expiry or default.certificate_expiry,
         autolock=request.autolock,
+        address_pools=tuple(request.address_pools),
+        subnet_size=request.subnet_size,
     )
     check_spec(spec)
     return spec

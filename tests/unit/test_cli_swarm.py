@@ -82,6 +82,22 @@ def test_swarm_update_changes_what_is_given_of_what_there_is(daemon: FakeDaemon,
     assert daemon.asked("UpdateCluster")[-1].spec.autolock is False
 
 
+def test_pools_of_networks_are_told_one_by_one_or_in_one_word(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["InitSwarm"] = node_pb2.InitSwarmResponse(node_id=NODE_ID)
+    flags = ("--default-addr-pool", "10.20.0.0/16,10.30.0.0/16", "--default-addr-pool", "172.16.0.0/12")
+    code, _, _ = cli("swarm", "init", *flags, "--default-addr-pool-mask-length", "26")
+    (request,) = daemon.asked("InitSwarm")
+    pools = ["10.20.0.0/16", "10.30.0.0/16", "172.16.0.0/12"]
+    assert (code, list(request.address_pools), request.subnet_size) == (0, pools, 26)
+    spec = types_pb2.ClusterSpec(address_pools=["10.1.0.0/16"], subnet_size=25)
+    daemon.answers["GetCluster"] = control_pb2.GetClusterResponse(version=42, spec=spec)
+    daemon.answers["UpdateCluster"] = control_pb2.UpdateClusterResponse()
+    assert cli("swarm", "update", "--default-addr-pool", "10.2.0.0/16")[0] == 0
+    assert cli("swarm", "update", "--autolock=false")[0] == 0
+    first, second = (list(one.spec.address_pools) for one in daemon.asked("UpdateCluster"))
+    assert (first, second) == (["10.2.0.0/16"], ["10.1.0.0/16"])
+
+
 def test_swarm_update_without_a_flag_shows_its_help(daemon: FakeDaemon, cli: Cli) -> None:
     code, out, _ = cli("swarm", "update")
     assert (code, "--task-history-limit" in out, daemon.requests) == (0, True, [])

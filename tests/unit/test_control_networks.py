@@ -173,7 +173,7 @@ async def test_a_name_is_had_once_whatever_its_case(rig: Rig) -> None:
         (ClusterSpec(subnet_size=31), "between 8 and 30"),
         (ClusterSpec(address_pools=("fd00::/48",)), "only IPv4"),
         (ClusterSpec(address_pools=("10.1.0.0/25",)), "smaller than a network"),
-        (ClusterSpec(address_pools=("10.0.0.0/8",)), "own addresses"),
+        (ClusterSpec(address_pools=("10.160.0.0/16",)), "own addresses"),
         (ClusterSpec(address_pools=("10.1.0.0/16", "10.1.4.0/22")), "overlaps 10.1.0.0/16"),
         (ClusterSpec(address_pools=("everything",)), "default-addr-pool"),
     ],
@@ -182,6 +182,17 @@ async def test_pools_that_cannot_serve_are_refused(spec: ClusterSpec, words: str
     with pytest.raises(Invalid, match=words):
         check_spec(spec)
     check_spec(ClusterSpec(address_pools=("10.20.0.0/16", "172.16.0.0/12"), subnet_size=26))
+
+
+async def test_what_is_reserved_of_a_pool_is_left_out(rig: Rig) -> None:
+    cluster = rig.store.cluster()
+    assert cluster is not None
+    pool = ClusterSpec(address_pools=("10.0.0.0/8",), subnet_size=9)
+    check_spec(pool)
+    await rig.put(replace(cluster, spec=pool))
+    assert subnets(await rig.create("a")) == ["10.0.0.0/9"]
+    with pytest.raises(Refused, match="no free /9"):
+        await rig.create("b")
 
 
 # -- who keeps a network -------------------------------------------------------------------------

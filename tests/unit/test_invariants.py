@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from swarmd.model.objects import Cluster, Node, PortAllocation, Row, Service, SpecVersion, Task
+from swarmd.model.network import TaskNetwork, VirtualIp
+from swarmd.model.objects import (
+    AddressAllocation,
+    Cluster,
+    Node,
+    PortAllocation,
+    Row,
+    Service,
+    SpecVersion,
+    Task,
+    TaskStatus,
+)
 from swarmd.model.replace import replace
 from swarmd.model.spec import UpdateConfig
 from swarmd.model.states import TaskState
@@ -16,10 +27,16 @@ from tests.unit.test_codec import SPEC
 
 SERVICE = Service(id="s", version=1, spec=SPEC)
 VERSION = SpecVersion(id="s.1", version=1, service_id="s", number=1, template=SPEC.template)
-TASK = Task(id="t", version=2, service_id="s", service_name="web", spec_version=1, slot=1, node_id="n")
+TASK = Task(
+    id="t", version=2, service_id="s", service_name="web", spec_version=1, slot=1, node_id="n",
+    networks=(TaskNetwork(network_id="n", addresses=("10.0.5.3",)),),
+)  # fmt: skip
+ADDRESS = AddressAllocation(
+    id="n/10.0.5.3", version=2, network_id="n", address="10.0.5.3", owner_kind="task", owner_id="t"
+)
 SOUND: tuple[Row, ...] = (
     Cluster(id="c", version=1), Node(id="n", version=1, number=1), SERVICE, VERSION, TASK,
-    PortAllocation(id="tcp/8080", version=1, service_id="s", service_name="web"),
+    PortAllocation(id="tcp/8080", version=1, service_id="s", service_name="web"), ADDRESS,
 )  # fmt: skip
 
 
@@ -44,6 +61,13 @@ def test_a_sound_store_breaks_no_rule() -> None:
         ([replace(SERVICE, spec_version=7)], "names spec version 7, which is gone"),
         ([replace(VERSION, id="s.9")], "is number 1 of service s"),
         ([replace(TASK, spec_version=4)], "is of spec version 4, which is gone"),
+        ([replace(ADDRESS, id="m/10.0.5.3", network_id="m")], "address 10.0.5.3 is there 2 times"),
+        ([replace(ADDRESS, owner_id="u")], "address n/10.0.5.3 of t is u's"),
+        (
+            [replace(ADDRESS, id="n/10.0.5.4", address="10.0.5.4")],
+            "address n/10.0.5.4 is of task t, which has",
+        ),
+        ([replace(SERVICE, vips=(VirtualIp(network_id="n", addresses=("10.0.5.2",)),))], "of s is nobody's"),
         ([replace(TASK, id="u")], "slot 1 of service web has 2 live tasks"),
     ],
 )
@@ -53,14 +77,22 @@ def test_each_broken_rule_is_told(rows: list[Row], told: str) -> None:
 
 def test_two_live_tasks_may_share_a_slot_while_the_new_one_starts_first() -> None:
     spec = replace(SPEC, update=UpdateConfig(order="start-first"))
-    rows = [*SOUND, replace(SERVICE, spec=spec), replace(TASK, id="u")]
+    rows = [*SOUND, replace(SERVICE, spec=spec), replace(TASK, id="u", networks=())]
     assert invariants(tables_of(*rows)) == []
-    assert invariants(tables_of(*rows, replace(TASK, id="v"))) != []
+    assert invariants(tables_of(*rows, replace(TASK, id="v", networks=()))) != []
 
 
 def test_a_task_that_was_told_to_end_does_not_count() -> None:
     ending = replace(TASK, id="u", desired_state=TaskState.SHUTDOWN)
     assert invariants(tables_of(*SOUND, ending)) == []
+
+
+def test_addresses_of_what_ended_or_is_gone_break_no_rule() -> None:
+    ended = replace(TASK, status=TaskStatus(state=TaskState.FAILED))
+    without_row = [row for row in SOUND if row not in (TASK, ADDRESS)]
+    assert invariants(tables_of(*without_row, ended)) == []
+    without_task = [row for row in SOUND if row is not TASK]
+    assert invariants(tables_of(*without_task)) == []
 
 
 @pytest.mark.parametrize(

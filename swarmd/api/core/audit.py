@@ -33,7 +33,10 @@ _SERVICE = (
 )  # fmt: skip
 _ADDRESSES = ("advertise_addr", "listen_addr", "availability")
 
-_SETTINGS = ("spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry")
+_SETTINGS = (
+    "spec.autolock", "spec.heartbeat", "spec.task_history", "spec.certificate_expiry", "spec.address_pools",
+    "spec.subnet_size",
+)  # fmt: skip
 
 _CONTAINERS = ("Containers", "NodeContainers")
 _OPERATING = {

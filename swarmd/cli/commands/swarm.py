@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -33,6 +33,16 @@ def _settings(command: F) -> F:
         click.option("--dispatcher-heartbeat", type=_DURATION, help="How often nodes report (default 5s)"),
         click.option("--cert-expiry", type=_DURATION, help="How long certificates are valid (default 2160h)"),
         switch("--autolock", text="Managers that restart wait for a key (default false)"),
+        click.option(
+            "--default-addr-pool",
+            metavar="CIDR",
+            multiple=True,
+            callback=lambda context, option, value: pools_of(value) or None,
+            help="Where networks without a subnet get theirs from (default 10.0.0.0/9)",
+        ),
+        click.option(
+            "--default-addr-pool-mask-length", type=_COUNT, help="Length of such a subnet (default 24)"
+        ),
     ):
         command = option(command)
     return command
@@ -92,6 +102,8 @@ def init(
         task_history=wanted.task_history,
         certificate_expiry=wanted.certificate_expiry,
         autolock=wanted.autolock,
+        address_pools=wanted.address_pools,
+        subnet_size=wanted.subnet_size,
         ca_cert=read_pem(ca_cert),
         ca_key=read_pem(ca_key),
         force_new_cluster=bool(force_new_cluster),
@@ -236,10 +248,18 @@ def change_settings(spec: types_pb2.ClusterSpec, settings: Mapping[str, Any]) ->
         "dispatcher_heartbeat": "heartbeat",
         "task_history_limit": "task_history",
         "autolock": "autolock",
+        "default_addr_pool_mask_length": "subnet_size",
     }
     for flag, field in fields.items():
         if settings[flag] is not None:
             setattr(spec, field, settings[flag])
+    if settings["default_addr_pool"] is not None:
+        spec.address_pools[:] = settings["default_addr_pool"]
+
+
+def pools_of(values: Sequence[str]) -> list[str]:
+    """Prefixes of a flag that is repeated, or holds several with commas between them."""
+    return [one.strip() for value in values for one in value.split(",") if one.strip()]
 
 
 def unlock_text(key: str) -> str:

@@ -78,7 +78,12 @@ def pools(spec: ClusterSpec) -> None:
             raise Invalid(f"default-addr-pool {pool}: only IPv4 is taken from pools; IPv6 needs none")
         if subnets.prefix(pool).prefixlen > size:
             raise Invalid(f"default-addr-pool {pool} is smaller than a network of it, which has /{size}")
-        _not_reserved(f"default-addr-pool {pool}", pool)
+        within = [
+            one for one in subnets.RESERVED if subnets.prefix(one).prefixlen <= subnets.prefix(pool).prefixlen
+        ]
+        _not_reserved(
+            f"default-addr-pool {pool}", pool, within
+        )  # what is reserved of a larger one is left out
         other = subnets.overlapping(pool, spec.address_pools[:place])
         if other:
             raise Invalid(f"default-addr-pool {pool} overlaps {other}")
@@ -150,8 +155,8 @@ def _reason(text: str) -> str:
         return "it is no prefix, as 10.0.5.0/24"
 
 
-def _not_reserved(what: str, text: str) -> None:
-    other = subnets.overlapping(text, subnets.RESERVED)
+def _not_reserved(what: str, text: str, reserved: Iterable[str] = subnets.RESERVED) -> None:
+    other = subnets.overlapping(text, reserved)
     if other:
         raise Invalid(f"{what} overlaps {other}: that is for {subnets.RESERVED[other]}")
 

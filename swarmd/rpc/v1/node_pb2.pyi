@@ -182,6 +182,8 @@ class InitSwarmRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     CA_CERT_FIELD_NUMBER: _builtins.int
     CA_KEY_FIELD_NUMBER: _builtins.int
+    ADDRESS_POOLS_FIELD_NUMBER: _builtins.int
+    SUBNET_SIZE_FIELD_NUMBER: _builtins.int
     advertise_addr: _builtins.str
     listen_addr: _builtins.str
     availability: _builtins.str
@@ -195,6 +197,11 @@ class InitSwarmRequest(_message.Message):
     ca_cert: _builtins.bytes
     """A root to begin with instead of one of the swarm's own: certificate and key, PEM."""
     ca_key: _builtins.bytes
+    subnet_size: _builtins.int
+    @_builtins.property
+    def address_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where networks without a subnet get theirs from, and its length; empty, 0: the default."""
+
     def __init__(
         self,
         *,
@@ -209,10 +216,12 @@ class InitSwarmRequest(_message.Message):
         force: _builtins.bool = ...,
         ca_cert: _builtins.bytes = ...,
         ca_key: _builtins.bytes = ...,
+        address_pools: _abc.Iterable[_builtins.str] | None = ...,
+        subnet_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "task_history", b"task_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry", "force", b"force", "force_new_cluster", b"force_new_cluster", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "task_history", b"task_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_task_history", b"_task_history", "address_pools", b"address_pools", "advertise_addr", b"advertise_addr", "autolock", b"autolock", "availability", b"availability", "ca_cert", b"ca_cert", "ca_key", b"ca_key", "certificate_expiry", b"certificate_expiry", "force", b"force", "force_new_cluster", b"force_new_cluster", "heartbeat", b"heartbeat", "listen_addr", b"listen_addr", "subnet_size", b"subnet_size", "task_history", b"task_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__task_history: _TypeAlias = _typing.Literal["task_history"]  # noqa: Y015
     _WhichOneofArgType__task_history: _TypeAlias = _typing.Literal["_task_history", b"_task_history"]  # noqa: Y015
