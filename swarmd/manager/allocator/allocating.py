@@ -117,13 +117,13 @@ class AllocatorPlanner:
         if fresh != service and not any(isinstance(c, Put) and isinstance(c.row, Service) for c in changes):
             changes = (Put(fresh), *changes)
         released = release(
-            self._store.tasks_of_service(service.id),
+            () if vips.later and not vips.error else self._store.tasks_of_service(service.id),
             lambda task: self._networks_of(task, service),
             turn,
             now=now,
             error=grant.error or vips.error,
         )
-        _mark(self._waiting, service.id, when=released.waits)
+        _mark(self._waiting, service.id, when=released.waits or vips.later)
         return [changes, *released.steps] if changes else released.steps
 
     def _networks_of(self, task: Task, service: Service) -> tuple[NetworkAttachment, ...]:

@@ -28,11 +28,15 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """``addresses``: one of each family of the network, IPv4 first; empty with ``error``, a sentence."""
+    """``addresses``: one of each family of the network, IPv4 first; empty with ``error``, a sentence.
+
+    ``later``: not in this turn; the network may grow in the next.
+    """
 
     addresses: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     error: str = ""
+    later: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +63,7 @@ class Turn:
         self._after: dict[tuple[str, int], int] = {}
         self._full: set[tuple[str, int]] = set()
         self._grown: Network | None = None
+        self._lacks: dict[tuple[str, int], Given] = {}
         self._spans: dict[str, tuple[Network, list[subnets.Span]]] = {}
 
     def give(self, network_id: str, owner: Owner, fixed: Collection[str] = ()) -> Given:
@@ -79,7 +84,7 @@ class Turn:
                 address, grown = self._any(network, version)
                 changes += grown
             if not address:
-                return Given(error=_none_free(network))
+                return self._lack(network, version)
             addresses.append(address)
             changes += self._claim(network, address, owner)
         return Given(addresses=tuple(addresses), changes=tuple(changes))
@@ -87,6 +92,13 @@ class Turn:
     def _network(self, network_id: str) -> Network | None:
         grown = self._grown
         return grown if grown is not None and grown.id == network_id else self._view.network(network_id)
+
+    def _lack(self, network: Network, version: int) -> Given:
+        place = (network.id, version)
+        if place not in self._lacks:
+            is_later = version == 4 and self._grown is not None and _may_grow(network)
+            self._lacks[place] = Given(later=True) if is_later else Given(error=_none_free(network))
+        return self._lacks[place]
 
     def _spans_of(self, network: Network) -> list[subnets.Span]:
         known = self._spans.get(network.id)
@@ -149,7 +161,7 @@ class Turn:
 
     def _larger(self, network: Network) -> Network | None:
         """With a further prefix, as large as all it has; one network a turn, for prefixes must not meet."""
-        if self._grown is not None or any(_is_4(one) for one in network.spec.subnets):
+        if self._grown is not None or not _may_grow(network):
             return None
         has = [subnets.prefix(one.subnet) for one in network.subnets if _is_4(one)]
         settings = self._view.settings
@@ -167,6 +179,10 @@ class Turn:
         return None
 
 
+def _may_grow(network: Network) -> bool:
+    return not any(_is_4(one) for one in network.spec.subnets)
+
+
 def _is_4(subnet: SubnetSpec) -> bool:
     return ":" not in subnet.subnet
 
@@ -182,6 +198,6 @@ def _prefixes(network: Network) -> str:
 def _none_free(network: Network) -> str:
     size = sum(span.size for span in map(subnets.span, network.subnets) if span.version == 4)
     text = f"network {network.name} ({_prefixes(network)}) has no free address: it gives {size}"
-    if any(_is_4(one) for one in network.spec.subnets):
+    if not _may_grow(network):
         return f"{text}. Remove tasks from it, or take a network with a larger subnet"
     return f"{text}, and the swarm's address pool has no room for it to grow"

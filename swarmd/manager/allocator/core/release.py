@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from swarmd.manager.allocator.core.addresses import Owner, Turn
+from swarmd.manager.allocator.core.addresses import Given, Owner, Turn
 from swarmd.manager.orchestrator.core.health import is_dead, never_runs
 from swarmd.manager.plan import Step
 from swarmd.model.network import PREDEFINED, NetworkAttachment, TaskNetwork, VirtualIp
@@ -29,11 +29,12 @@ class Released(msgspec.Struct, frozen=True):
 
 
 class Vips(msgspec.Struct, frozen=True, kw_only=True):
-    """The virtual addresses of a service; ``error``: not all can be had, and why."""
+    """The virtual addresses of a service; ``error``: not all can be had, and why; ``later``: not yet."""
 
     vips: tuple[VirtualIp, ...] = ()
     changes: tuple[Change, ...] = ()
     error: str = ""
+    later: bool = False
 
 
 def grant_vips(service: Service, turn: Turn, held: Collection[AddressAllocation]) -> Vips:
@@ -45,7 +46,7 @@ def grant_vips(service: Service, turn: Turn, held: Collection[AddressAllocation]
     mine = {row.address for row in held}
     vips: list[VirtualIp] = []
     changes: list[Change] = []
-    errors: list[str] = []
+    lacks: list[Given] = []
     for wanted in (
         attachments(service.spec.template.networks) if service.spec.endpoint_mode != "dnsrr" else ()
     ):
@@ -54,8 +55,8 @@ def grant_vips(service: Service, turn: Turn, held: Collection[AddressAllocation]
             vips.append(old)
             continue
         given = turn.give(wanted.target, Owner("service", service.id), (wanted.vip,) if wanted.vip else ())
-        if given.error:
-            errors.append(given.error)
+        if not given.addresses:
+            lacks.append(given)
         else:
             vips.append(VirtualIp(network_id=wanted.target, addresses=given.addresses))
             changes.extend(given.changes)
@@ -65,7 +66,12 @@ def grant_vips(service: Service, turn: Turn, held: Collection[AddressAllocation]
         for row in held
         if (row.network_id, row.address) not in kept
     )
-    return Vips(vips=tuple(vips), changes=tuple(changes), error=errors[0] if errors else "")
+    return Vips(
+        vips=tuple(vips),
+        changes=tuple(changes),
+        error=next((one.error for one in lacks), ""),
+        later=bool(lacks),
+    )
 
 
 def release(
@@ -84,7 +90,8 @@ def release(
             continue
         fresh, changes = _addressed(task, networks_of(task), turn) if not error else (error, [])
         if isinstance(fresh, str):
-            task_after, waits = replace(task, status=replace(task.status, error=fresh)), True
+            after = replace(task.status, error=fresh) if fresh else task.status
+            task_after, waits = replace(task, status=after), True
         else:
             status = replace(task.status, state=TaskState.PENDING, at=now, message=PENDING, error="")
             task_after = replace(task, status=status, networks=fresh)
@@ -111,13 +118,13 @@ def attachments(networks: Iterable[NetworkAttachment]) -> tuple[NetworkAttachmen
 def _addressed(
     task: Task, networks: tuple[NetworkAttachment, ...], turn: Turn
 ) -> tuple[tuple[TaskNetwork, ...] | str, list[Change]]:
-    """The task's addresses and their rows; or what is missing."""
+    """The task's addresses and their rows; or what is missing: "" when the next turn will see."""
     got: list[TaskNetwork] = []
     changes: list[Change] = []
     for wanted in attachments(networks):
         fixed = wanted.addresses[task.slot - 1 : task.slot] if task.slot else ()
         given = turn.give(wanted.target, Owner("task", task.id), fixed)
-        if given.error:
+        if not given.addresses:
             return given.error, []
         got.append(TaskNetwork(network_id=wanted.target, addresses=given.addresses))
         changes.extend(given.changes)
