@@ -90,6 +90,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_store
 	@$(BIN)/python -m benchmarks.bench_dns
 	@$(BIN)/python -m benchmarks.bench_images
+	@$(BIN)/python -m benchmarks.bench_pull
 	@$(BIN)/python -m benchmarks.bench_registry
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
 

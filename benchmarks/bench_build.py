@@ -55,22 +55,22 @@ def run(*command: str, env: dict[str, str] | None = None, data: bytes | None = N
 class Ours:
     """A daemon of its own, in no swarm."""
 
-    def __init__(self, base: Path) -> None:
-        self._socket = base / "run" / "swarmd.sock"
+    def __init__(self, base: Path, pid: int) -> None:
+        self.pid = pid
+        self.command = [_SWARMCTL, "-H", f"unix://{base}/run/swarmd.sock"]
         self._env = {**os.environ, "XDG_CACHE_HOME": str(base / "cache")}
 
+    def run(self, *words: str) -> None:
+        run(*self.command, *words, env=self._env)
+
     def build(self, context: Path, *flags: str) -> None:
-        host = f"unix://{self._socket}"
-        run(_SWARMCTL, "-H", host, "build", "-q", "-t", "bench/app", *flags, str(context), env=self._env)
+        self.run("build", "-q", "-t", "bench/app", *flags, str(context))
 
     def take(self, archive: bytes) -> None:
-        run(_SWARMCTL, "-H", f"unix://{self._socket}", "image", "import", "-", "bench/base", data=archive)
+        run(*self.command, "image", "import", "-", "bench/base", data=archive)
 
     def is_up(self) -> bool:
-        host = f"unix://{self._socket}"
-        return (
-            subprocess.run([_SWARMCTL, "-H", host, "info"], capture_output=True, check=False).returncode == 0
-        )
+        return subprocess.run([*self.command, "info"], capture_output=True, check=False).returncode == 0
 
 
 class Buildah:
@@ -102,7 +102,7 @@ def daemon(base: Path) -> Iterator[Ours]:
         [sys.executable, "-m", "swarmd.daemon.main", "--data-dir", str(base / "data"),
          "--run-dir", str(base / "run"), "--log-file", str(base / "log")]
     )  # fmt: skip
-    ours = Ours(base)
+    ours = Ours(base, process.pid)
     try:
         deadline = time.monotonic() + 60
         while not ours.is_up():

@@ -70,15 +70,15 @@ async def shell(command: str) -> None:
         raise SystemExit(f"failed: {command}")
 
 
-def furnish(root: Path) -> None:
-    """Copy files of this machine until there is enough."""
+def furnish(root: Path, *, most: int = _BYTES, files: int = _FILES) -> None:
+    """Copy files of this machine until there are ``most`` bytes or so many ``files``."""
     size = count = 0
     for source in _SOURCES:
         for directory, _, names in os.walk(source):
             for name in sorted(names):
                 path = Path(directory, name)
                 seen = path.lstat()
-                if size >= _BYTES or count >= _FILES:
+                if size >= most or count >= files:
                     return
                 if path.is_symlink() or not path.is_file() or seen.st_size > _BIG:
                     continue

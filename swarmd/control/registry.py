@@ -102,6 +102,7 @@ class Registry:
                 row=self._store.get(RegistryManifest, manifest_id(repository, manifest.digest)),
                 tag_of=lambda tag: self._store.get(RegistryTag, tag_id(repository, tag)),
                 manifest_of=lambda digest: self._store.get(RegistryManifest, manifest_id(repository, digest)),
+                about=len(self._store.referrers(repository, manifest.subject)) if manifest.subject else 0,
                 now=self._clock.now(),
             )
 

@@ -42,6 +42,7 @@ from swarmd.store.store import Store
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}", re.ASCII)
 _MOST = 1000
 
+_MOST_SIGNATURES = 500
 PATIENCE = 10.0
 """Seconds for an outside registry to give its signatures."""
 
@@ -263,6 +264,8 @@ class Trusts:
     async def _signatures(self, ref: ImageRef) -> tuple[Signature, ...]:
         found: dict[Signature, None] = {}
         for row in self._manifests(ref):
+            if len(found) >= _MOST_SIGNATURES:
+                break
             blobs = {digest: await self._blob(digest) for digest in artifact.wanted(row.data)}
             try:
                 found |= dict.fromkeys(artifact.read(row.data, blobs.get))
@@ -271,11 +274,10 @@ class Trusts:
         return tuple(found)
 
     def _manifests(self, ref: ImageRef) -> list[RegistryManifest]:
-        """Manifests about an image: referrers, and what cosign's tag names."""
+        """Manifests about an image: what cosign's tag names, and then all referrers."""
         repository = rules.repository_of(ref, self._domains)
-        found = {row.id: row for row in self._store.referrers(repository, ref.digest)}
+        about = {row.id: row for row in self._store.referrers(repository, ref.digest)}
         tag = self._store.get(RegistryTag, f"{repository}:{artifact.tag_of(ref.digest)}")
         row = self._store.get(RegistryManifest, f"{repository}@{tag.digest}") if tag is not None else None
-        if row is not None:
-            found[row.id] = row
-        return [found[row_id] for row_id in sorted(found)]
+        first = [row] if row is not None else []
+        return [*first, *(about[row_id] for row_id in sorted(about) if row is None or row_id != row.id)]

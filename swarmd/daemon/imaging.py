@@ -105,6 +105,10 @@ class Imaging:
             await self._images.prepare(order.ref)
         except SwarmError as error:
             self._say(order, "failed", str(error))
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            self._say(order, "failed", f"the node's daemon failed, see its log: {text}")
+            raise
         else:
             self._say(order, "done")
 

@@ -34,7 +34,7 @@ from swarmd.image.registry.server import Registry
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId, new_id
-from swarmd.kit.supervise import Nursery, Report
+from swarmd.kit.supervise import Nursery, Report, caught
 from swarmd.model.errors import Invalid, Unavailable
 
 _TIDY = 300.0
@@ -180,7 +180,9 @@ class RegistryDoor:
     async def _tidy(self) -> None:
         while True:
             await self._behind.clock.sleep(_TIDY)
-            await self._registry.tidy()
+            error = await caught(self._registry.tidy())
+            if error is not None:
+                self._behind.report("registry's housekeeping", error)
 
     async def _take(self, repository: str, stored: Stored, tags: tuple[str, ...]) -> None:
         """A pushed image is one of this node's images too, if it is one for this machine."""

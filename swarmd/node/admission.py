@@ -50,13 +50,14 @@ class Admission:
         self._ask = ask
         self._clock = clock
         self._log = structlog.get_logger()
+        self._unreadable = ""
         self._policy = self._load()
 
     def follow(self, policy: Policy) -> None:
         """What the managers say now."""
-        if policy == self._policy:
+        if policy == self._policy and not self._unreadable:
             return
-        self._policy = policy
+        self._policy, self._unreadable = policy, ""
         self._log.info("trust_policy", rules=len(policy.rules), keys=len(policy.keys))
         try:
             write_durably(self._path, msgspec.json.encode(policy))
@@ -68,6 +69,10 @@ class Admission:
 
         Raises Refused for an image that may not run, Unavailable when that cannot be found out now.
         """
+        if self._unreadable:
+            raise Unavailable(
+                f"waits until a manager says again which images may run: {self._path} {self._unreadable}"
+            )
         if not self._policy.rules:
             return
         for one in self._called(ref, digest):
@@ -112,10 +117,17 @@ class Admission:
         return [one.pinned(info.digest) for one in names] or [ImageRef("", "", info.digest)]
 
     def _load(self) -> Policy:
+        """What is remembered; where that cannot be read there may be rules, and nothing may run yet."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Policy)
-        except (OSError, msgspec.MsgspecError):
-            return Policy()  # the managers say it again
+        except FileNotFoundError:
+            return Policy()
+        except OSError as error:
+            self._unreadable = f"cannot be read: {error.strerror}"
+        except msgspec.MsgspecError:
+            self._unreadable = "is damaged"
+        self._log.error("trust_policy_unreadable", reason=self._unreadable)
+        return Policy()
 
 
 class Admitted:

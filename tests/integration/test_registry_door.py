@@ -221,3 +221,24 @@ async def test_a_missing_certificate_closes_the_network_door_only(tmp_path: Path
     assert "/nowhere.crt" in bed.door.problems()[0]
     assert await bed.ask("GET", "/v2/") == 200
     await bed.door.close()
+
+
+async def test_housekeeping_goes_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = asyncio.Event()
+    failures = [OSError("the disk is full")]
+
+    async def tidy() -> None:
+        if failures:
+            raise failures.pop()
+        again.set()
+
+    monkeypatch.setattr("swarmd.daemon.registry._TIDY", 0.01)
+    bed = Bed(tmp_path)
+    monkeypatch.setattr(bed.door._registry, "tidy", tidy)
+    await bed.images.open()
+    await bed.door.open()
+    try:
+        await asyncio.wait_for(again.wait(), 20)
+    finally:
+        await bed.door.close()
+    assert [str(error) for error in bed.failures] == ["the disk is full"]

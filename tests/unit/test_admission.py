@@ -130,5 +130,16 @@ async def test_rules_outlive_the_daemon(node: Node) -> None:
     later = Admission(node.path, node, node.ask, ManualClock())
     with pytest.raises(Refused):
         await later.check(f"bad/app@{DIGEST}")
+
+
+@pytest.mark.parametrize("policy", [POLICY, Policy()])
+async def test_where_the_rules_are_damaged_nothing_begins_until_they_are_told_again(
+    node: Node, policy: Policy
+) -> None:
     node.path.write_text("{")
-    await Admission(node.path, node, node.ask, ManualClock()).check(f"bad/app@{DIGEST}")
+    later = Admission(node.path, node, node.ask, ManualClock())
+    with pytest.raises(Unavailable, match=r"trust\.json is damaged"):
+        await later.check(f"good/app@{DIGEST}")
+    later.follow(policy)
+    await later.check(f"good/app@{DIGEST}")
+    await Admission(node.path, node, node.ask, ManualClock()).check(f"good/app@{DIGEST}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from swarmd.image.build.core.graph import Copy, Origin
-from swarmd.model.errors import Invalid
-from swarmd.node.building.fetching import Fetcher
+from swarmd.model.errors import Invalid, Unavailable
+from swarmd.node.building.fetching import Fetcher, Limits
 
 
 def _repository(path: Path, outside: Path) -> str:
@@ -68,3 +72,64 @@ def test_the_checksum_of_a_git_repository_is_that_of_its_commit(tmp_path: Path) 
         scratch.mkdir()
         with pytest.raises(Invalid, match="expected checksum to match"):
             asyncio.run(Fetcher(scratch).get(Origin(where="git", ref=url), Copy(checksum=checksum)))
+
+
+@contextlib.contextmanager
+def answering(data: bytes, *, slowly: bool = False) -> Iterator[str]:
+    """A server that says ``data`` to whoever asks, and then hangs up, or goes on bit by bit (``slowly``)."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(data)
+            with contextlib.suppress(OSError):
+                while slowly and not over.wait(0.02):
+                    connection.sendall(b"x")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+    finally:
+        over.set()
+        thread.join(30)
+        listener.close()
+
+
+def fetched(url: str, scratch: Path, limits: Limits) -> int:
+    """Bytes of what ADD brings."""
+    step = Copy(destination="/")
+    tree, _ = asyncio.run(Fetcher(scratch, limits).get(Origin(where="url", ref=url), step))
+    item = tree.look("file")
+    assert item is not None
+    return item.size
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def test_a_file_that_is_longer_than_it_may_be_is_refused(tmp_path: Path) -> None:
+    with answering(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 11) as url, pytest.raises(Invalid, match="10 bytes"):
+        fetched(url, tmp_path, Limits(most=10))
+
+
+def test_a_file_that_takes_longer_than_it_may_is_given_up(tmp_path: Path) -> None:
+    answer = b"HTTP/1.0 200 OK\r\nContent-Length: 1000000\r\n\r\nx"
+    with answering(answer, slowly=True) as url, pytest.raises(Unavailable, match=r"0\.2 seconds"):
+        fetched(url, tmp_path, Limits(seconds=0.2))
+
+
+def test_a_file_that_ends_too_early_is_no_file(tmp_path: Path) -> None:
+    answer = b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nx"
+    with answering(answer) as url, pytest.raises(Unavailable, match="1 of 100 bytes"):
+        fetched(url, tmp_path, Limits())
+
+
+def test_a_file_within_its_limits_comes(tmp_path: Path) -> None:
+    with answering(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 10) as url:
+        assert fetched(url, tmp_path, Limits(most=10)) == 10

@@ -10,7 +10,7 @@ from swarmd.control.core.registry import INLINE
 from swarmd.control.preload import News, Preloading
 from swarmd.image.registry.port import Stored
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound, Unavailable
+from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.model.objects import Node, NodeDescription, NodeSpec, NodeStatus
 from swarmd.model.registry import RegistryManifest, RegistryTag
 from swarmd.model.states import NodeState, Role
@@ -208,3 +208,17 @@ async def test_what_makes_no_sense_is_refused_before_anybody_is_told(bed: Bed) -
     with pytest.raises(Unavailable, match="does not lead"):
         await anext((await preloading(Bed(), None)).run("app:1", (), detach=False))
     assert told.begun == []
+
+
+async def test_what_is_about_an_image_has_a_number(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmd.control.core.registry.MOST_ABOUT", 2)
+    await push(bed, stored(), "1")
+    about = [stored(f"sha256:{number:064}", subject=ONE) for number in range(3)]
+    for one in about[:2]:
+        await push(bed, one)
+    with pytest.raises(Refused, match="2 manifests about it"):
+        await push(bed, about[2])
+    await push(bed, about[0])  # again
+    await push(bed, about[2], repository="another")
+    assert await bed.registry.delete("team/app", about[1].digest)
+    await push(bed, about[2])

@@ -8,13 +8,16 @@ import msgspec
 
 from swarmd.image.registry.port import Stored
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, Refused
 from swarmd.model.registry import RegistryManifest, RegistryTag
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change, Delete, Put
 
 INLINE = 64 << 10
 """Bytes of a manifest that its row holds; a larger one is a blob like any other."""
+
+MOST_ABOUT = 1000
+"""Manifests about one image (signatures, lists of its packages): every one is read when it is judged."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -91,9 +94,15 @@ def put(
     row: RegistryManifest | None,
     tag_of: Callable[[str], RegistryTag | None],
     manifest_of: Callable[[str], RegistryManifest | None],
+    about: int,
     now: float,
 ) -> list[Change]:
-    """Keep a manifest (``row``: as it is kept already) and point tags to it."""
+    """Keep a manifest (``row``: as it is kept already) and point tags to it.
+
+    ``about``: how many there are about the same subject.  Raises Refused when that are too many.
+    """
+    if row is None and manifest.subject and about >= MOST_ABOUT:
+        raise Refused(f"{manifest.subject} has {about} manifests about it, and may have no more: delete some")
     tagged_at = now if tags or row is None else row.tagged_at
     changes: list[Change] = [Put(_manifest(repository, manifest, row, tagged_at))]
     left: dict[str, RegistryManifest] = {}

@@ -18,7 +18,7 @@ from swarmd.image.registry.core import auth, documents, errors, headers, names
 from swarmd.image.registry.core.auth import Credential
 from swarmd.image.registry.core.documents import Document, Entry, Wanted
 from swarmd.image.registry.core.names import Place, Settings
-from swarmd.image.registry.download import Downloads, short
+from swarmd.image.registry.download import Downloads
 from swarmd.image.registry.hints import Hints
 from swarmd.image.registry.http_client import HttpClient
 from swarmd.image.registry.pull import Found, Images, Pulls, silent
@@ -194,23 +194,6 @@ class RegistryClient:
             reply.release()
         _check(raw, digest, "blob")
         return raw
-
-    async def put_blob(self, ref: str | ImageRef, data: bytes, *, who: WhoAsks | None = None) -> str:
-        """A small blob into a repository; answers its digest."""
-        content = self._images.content
-        digest = documents.digest_of(data)
-        with content.holding((digest,)):
-            await content.put(data, digest)
-            blob = Descriptor("application/octet-stream", digest, len(data))
-            await self._uploads.give(self._origin(ref, who), blob, short(digest), (), silent)
-        return digest
-
-    async def put_manifest(
-        self, ref: str | ImageRef, reference: str, media_type: str, raw: bytes, *, who: WhoAsks | None = None
-    ) -> str:
-        """A manifest under a tag or digest; answers its digest."""
-        await manifests.put(self._origin(ref, who), reference, media_type, raw)
-        return documents.digest_of(raw)
 
     # -- inside ----------------------------------------------------------------------------------
 

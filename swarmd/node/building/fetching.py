@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import hashlib
 import os
 import shutil
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import msgspec
 
 from swarmd.image.build.core.graph import Copy, Origin
 from swarmd.image.build.core.select import Chosen
@@ -20,17 +25,25 @@ from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.building.merged import Merged, write_all
 
 _CHUNK = 1 << 20
-_SECONDS = 60.0
+_SILENCE = 60.0
 _MODE = 0o600
 _SUMS = ("sha256", "sha384", "sha512")
 _SHORTEST = 7
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """Of one place: bytes of a file (a layer may have no more), and seconds until all of it is here."""
+
+    most: int = 64 << 30
+    seconds: float = 3600.0
+
+
 class Fetcher:
     """Fetches into ``scratch``, each place once."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
         self._scratch = scratch
+        self._limits = limits
         self._count = 0
 
     async def get(self, origin: Origin, step: Copy) -> tuple[Tree, tuple[Chosen, ...]]:
@@ -38,12 +51,28 @@ class Fetcher:
         self._count += 1
         target = self._scratch / f"fetched-{self._count}"
         if origin.where == "git":
-            await _clone(origin.ref, target, step.checksum, keep=step.keep_git_dir)
+            async with self._in_time(origin.ref):
+                await _clone(origin.ref, target, step.checksum, keep=step.keep_git_dir)
             tree = Merged((target,))
             return tree, (Chosen(path="", name="", item=Item(kind="directory")),)
-        item = await asyncio.to_thread(_download, origin.ref, target, step.checksum)
+        over = threading.Event()
+        try:
+            async with self._in_time(origin.ref):
+                most = self._limits.most
+                item = await asyncio.to_thread(_download, origin.ref, target, step.checksum, most, over)
+        finally:
+            over.set()  # the thread of a build that is given up ends as well
         name = _name(origin.ref, step.destination)
         return _OneFile(target, item), (Chosen(path="file", name=name, item=item),)
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self, ref: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                yield
+        except TimeoutError as error:
+            text = f"{ref} cannot be fetched: it takes more than {self._limits.seconds:g} seconds"
+            raise Unavailable(text) from error
 
 
 class _OneFile:
@@ -69,17 +98,21 @@ class _OneFile:
                 write_all(fd, piece)
 
 
-def _download(url: str, target: Path, checksum: str) -> Item:
+def _download(url: str, target: Path, checksum: str, most: int, over: threading.Event) -> Item:
     algorithm, _, wanted = checksum.partition(":")
     if checksum and (algorithm not in _SUMS or not wanted):
         raise Invalid(f"invalid checksum {checksum!r}: write {', '.join(_SUMS)} with : and the digits")
     total = hashlib.new(algorithm or "sha256")
     try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as answer, target.open("xb") as file:
-            while piece := answer.read(_CHUNK):
+        with urllib.request.urlopen(url, timeout=_SILENCE) as answer, target.open("xb") as file:
+            while not over.is_set() and (piece := answer.read1(_CHUNK)):
+                if file.tell() + len(piece) > most:
+                    raise Invalid(f"{url} has more than {most} bytes")
                 total.update(piece)
                 file.write(piece)
-            told = answer.headers.get("Last-Modified", "")
+            told, size = answer.headers.get("Last-Modified", ""), answer.headers.get("Content-Length", "")
+            if size.isdecimal() and file.tell() < int(size):
+                raise Unavailable(f"{url} cannot be fetched: it ended after {file.tell()} of {size} bytes")
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Unavailable(f"{url} cannot be fetched: {error}") from error
     if wanted and total.hexdigest() != wanted:
