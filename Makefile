@@ -91,6 +91,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_dns
 	@$(BIN)/python -m benchmarks.bench_images
 	@$(BIN)/python -m benchmarks.bench_registry
+	@$(BIN)/python -m benchmarks.bench_network
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
 
 SEEDS ?= 20
