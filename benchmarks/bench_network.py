@@ -28,9 +28,12 @@ _TARGET = 80
 _NGINX = """
 daemon off; master_process off; pid {directory}/{name}.pid; error_log stderr crit;
 events {{ worker_connections 1024; }}
-http {{ access_log off; keepalive_requests 100000000;
-  client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-  server {{ listen 80; location / {{ return 200 "hello\\n"; }} }} }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory};
+  uwsgi_temp_path {directory}; scgi_temp_path {directory};
+  server {{ listen 80; location / {{ return 200 "hello\\n"; }} }}
+}}
 """
 _HAPROXY = """
 global
