@@ -16,6 +16,7 @@ from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.api.scanner import ScannerServer
+from swarmd.api.secrets import add_secrets
 from swarmd.api.trust import TrustServer
 from swarmd.daemon.building import Building
 from swarmd.daemon.config import Config
@@ -140,6 +141,7 @@ class Daemon:
         trust_pb2_grpc.add_ScannerServicer_to_server(ScannerServer(self._images, self._clock), server)
         trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: self._use_cases().trust), server)
         networks.serve(server, self._use_cases)
+        add_secrets(server, lambda: self._use_cases().secrets)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._outside.serve(server)

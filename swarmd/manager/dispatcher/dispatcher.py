@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from swarmd.kit.clock import Clock
 from swarmd.manager.dispatcher import logins, trust
 from swarmd.manager.dispatcher.certificates import Certificates
-from swarmd.manager.dispatcher.core import assignments, liveness
+from swarmd.manager.dispatcher.core import assignments, liveness, routes
 from swarmd.manager.dispatcher.core.mesh import Mesh, build
 from swarmd.manager.dispatcher.holdings import Holdings, Registered
 from swarmd.manager.dispatcher.judging import Judging
@@ -28,6 +28,7 @@ from swarmd.model.objects import (
     NodeStatus,
     RemovedNode,
     Row,
+    Secret,
     Service,
     Task,
 )
@@ -233,7 +234,7 @@ class Dispatcher:
             self._wake_all()
         else:
             self.wake(assignments.touched(_task_pairs(events)))
-        if any(event.kind in (Node, Service, Task) for event in events):
+        if any(event.kind in (Node, Secret, Service, Task) for event in events):
             self._rebuild_mesh()
         self.wake(self._networks.react(events))
         if any(event.kind is Node for event in events):
@@ -255,7 +256,8 @@ class Dispatcher:
             self.holdings.forget(node_id)
 
     def _built(self) -> Mesh:
-        return build(self._store.all(Node), self._store.all(Service), self._store.all(Task))
+        mesh = build(self._store.all(Node), self._store.all(Service), self._store.all(Task))
+        return routes.add(mesh, self._store.all(Service), self._store.all(Task), self._store.all(Secret))
 
     def _rebuild_mesh(self) -> None:
         mesh = self._built()

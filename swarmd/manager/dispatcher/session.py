@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
+from swarmd.manager.dispatcher import routing
 from swarmd.manager.dispatcher.core import assignments
 from swarmd.manager.dispatcher.core.assignments import Delta
 from swarmd.manager.dispatcher.core.mesh import Mesh
@@ -168,4 +169,5 @@ def _snapshot(version: int, mesh: Mesh, node_id: str) -> agent_pb2.NetworkSnapsh
                 node_id=one.node_id,
                 address6=one.address6,
             )
+    routing.fill(message, mesh)
     return message
