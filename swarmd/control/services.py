@@ -11,7 +11,7 @@ from swarmd.control.core import attachments, ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model import image_ref
-from swarmd.model.errors import OutOfSequence, Refused
+from swarmd.model.errors import Conflict, OutOfSequence, Refused
 from swarmd.model.objects import (
     AddressAllocation,
     PortAllocation,
@@ -191,7 +191,13 @@ class Services:
         too, between a look and a commit."""
         ports.check(service.spec.ports, self._allocations(), own=service.id)
         held = certificates.held(self._store, service.spec)
-        await self._store.commit([*changes, *self._port_changes(service), *held])
+        claimed = self._port_changes(service)
+        try:
+            await self._store.commit([*changes, *claimed, *held])
+        except Conflict as error:
+            if self._port_changes(service) == claimed:
+                raise
+            raise OutOfSequence("update out of sequence") from error  # others began to share the port
 
     def _attached(self, spec: ServiceSpec, current: Service | None = None) -> ServiceSpec:
         """With the ids of its networks.  Raises NotFound, Invalid."""

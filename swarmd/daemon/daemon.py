@@ -41,6 +41,7 @@ from swarmd.model.states import Role
 from swarmd.node.describe import describe
 from swarmd.node.network.port import NetworkPort
 from swarmd.node.network.shell import Network
+from swarmd.node.router.router import access_log
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
@@ -176,7 +177,8 @@ class Daemon:
     async def _machine(self, node_id: str) -> Machine:
         if node_id:  # there is no registry without a swarm
             await self._registry.open()
-        network = Network(node_id, self._clock, self._report)
+        log = access_log() if self._config.http_access_log else None
+        network = Network(node_id, self._clock, self._report, access_log=log)
         found = await network.start()
         self._warnings = found.missing
         for text in found.missing:

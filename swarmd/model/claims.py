@@ -151,7 +151,7 @@ def alone_refusal(port: PortSpec, taken: Taken, *, own: str) -> str:
 
 def described(port: PortSpec) -> str:
     """``app.example.com/api``, for people."""
-    return f"{port.host or 'any host'}{'/' + port.path.strip('/')}"
+    return f"{port.host.lower() or 'any host'}{'/' + port.path.strip('/')}"
 
 
 def alone(taken: Iterable[PortAllocation], *, own: str) -> list[PortAllocation]:

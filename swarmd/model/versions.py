@@ -26,4 +26,4 @@ def number_for(
 
 def bare(ports: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
     """What of its ports is a task's business."""
-    return tuple(port.unrouted for port in ports)
+    return tuple(dict.fromkeys(port.unrouted for port in ports))

@@ -26,11 +26,13 @@ from swarmd.node.router.upstream import Pool
 _SWEEP_SECONDS = 1.0
 _SPARE_DESCRIPTORS = 256
 
+AccessLog = Callable[[Line], None]
+
 
 class Router:
     """All shared ports of this node.  ``log``: where the access log goes, if it is wanted."""
 
-    def __init__(self, clock: Clock, report: Report, log: Callable[[Line], None] | None = None) -> None:
+    def __init__(self, clock: Clock, report: Report, log: AccessLog | None = None) -> None:
         self._clock = clock
         self._report = report
         self._nursery = Nursery(report)
@@ -131,7 +133,7 @@ def reachable(state: NetworkState, masked: Collection[str]) -> tuple[HttpRoute, 
     )
 
 
-def access_log() -> Callable[[Line], None]:
+def access_log() -> AccessLog:
     """Writes a line for each request to the daemon's log."""
     log = structlog.get_logger("router")
 
