@@ -164,8 +164,9 @@ async def test_the_client_is_added_and_what_it_says_of_the_way_is_not_believed()
     request = asked(
         b"GET /a?b HTTP/1.1\r\nHost: App.example.com:8080\r\nX-Forwarded-For: 10.9.9.9\r\n"
         b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX_Forwarded_Host: evil\r\n"
-        b"X-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nProxy: http://evil\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n"
-        b"Keep-Alive: 5\r\nTE: trailers\r\nAccept: */*\r\nX_Own: 1\r\n\r\n"
+        b"X-Real-IP: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nProxy: http://evil\r\n"
+        b"Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
+        b"Accept: */*\r\nX_Own: 1\r\n\r\n"
     )
     assert headers.to_task(request) == (
         b"GET /a?b HTTP/1.1\r\nhost: App.example.com:8080\r\nAccept: */*\r\nX_Own: 1\r\n"
@@ -203,11 +204,18 @@ def test_a_request_of_http2_becomes_one_of_http1() -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        (b"a", b"b\r\nhost: evil"), (b"a", b"b\nc"), (b"a b", b"c"), (b"a:b", b"c"),
-        (b"content-length", b"1, 1"), (b"host", b"evil"), (b":method", b"GET /x HTTP/1.1\r\nA: b"), (b":path", b"/x HTTP/1.1\r\na: b"),
-        (b":path", b"x"), (b":authority", b"a\r\nb"),
+        (b"a", b"b\r\nhost: evil"),
+        (b"a", b"b\nc"),
+        (b"a b", b"c"),
+        (b"a:b", b"c"),
+        (b"content-length", b"1, 1"),
+        (b"host", b"evil"),
+        (b":method", b"GET /x HTTP/1.1\r\nA: b"),
+        (b":path", b"/x HTTP/1.1\r\na: b"),
+        (b":path", b"x"),
+        (b":authority", b"a\r\nb"),
     ],
-)  # fmt: skip
+)
 def test_a_request_of_http2_that_http1_would_read_otherwise_is_refused(extra: tuple[bytes, bytes]) -> None:
     fields = ((b":method", b"GET"), (b":path", b"/"), (b":authority", b"x"), (b"host", b"x"))
     with pytest.raises(Bad):
