@@ -103,10 +103,10 @@ class Client:
 
     @cached_property
     def secrets(self) -> SecretsStub:
-        from swarmd.rpc.v1.secrets_pb2_grpc import SecretsStub
+        from swarmd.rpc.v1 import secrets_pb2
 
         return cast(
-            "SecretsStub", _Lane(SecretsStub(self._channel), self.host, CONTROL_SECONDS, self._warn_of_age)
+            "SecretsStub", self._lane(secrets_pb2.DESCRIPTOR, "Secrets", CONTROL_SECONDS, self._warn_of_age)
         )
 
     @cached_property
