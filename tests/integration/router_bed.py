@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 
 from swarmd.kit.clock import Clock, SystemClock
 from swarmd.node.network.port import Backend, Certificate, HttpRoute
-from swarmd.node.router.exchange import Line
+from swarmd.node.router.client import Line
 from swarmd.node.router.router import Router
 
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

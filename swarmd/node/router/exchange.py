@@ -8,77 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
 from swarmd.kit.supervise import Nursery
 from swarmd.node.network.port import Backend, HttpRoute
+from swarmd.node.router.client import Client, Line
 from swarmd.node.router.core import headers, pages
 from swarmd.node.router.core.choice import choose, key_of
 from swarmd.node.router.core.match import Table, host_name, plain_path
 from swarmd.node.router.core.request import Bad, Request
 from swarmd.node.router.http import END, Answered
-from swarmd.node.router.talk import NEVER, Lost, Slow, Talk
+from swarmd.node.router.talk import NEVER, Lost, Slow
 from swarmd.node.router.tunnel import tunnel
 from swarmd.node.router.upstream import Pool, Upstream
 
 ANSWER_SECONDS = 300.0
 """In which an answer must begin once the request is out."""
 _TRIES = 3
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One request in the access log.  ``path`` is without the query, which may hold secrets."""
-
-    client: str
-    method: str
-    host: str
-    path: str
-    version: str
-    port: int
-    status: int
-    bytes: int
-    seconds: float
-    service: str = ""
-    task: str = ""
-
-
-class Client(Protocol):
-    """Where a request came from, whatever version of HTTP it speaks."""
-
-    @property
-    def request(self) -> Request: ...
-
-    async def read(self) -> bytes:
-        """A piece of the body, empty at its end.  Raises Bad, Lost, Slow."""
-        ...
-
-    def body_is_here(self) -> bool:
-        """Whether reading it will not have to wait."""
-        ...
-
-    async def begin(
-        self, status: int, reason: str, fields: list[tuple[bytes, bytes]], length: int | None
-    ) -> None:
-        """The head of the answer; ``length`` None: its end will tell."""
-        ...
-
-    async def send(self, data: bytes) -> None:
-        """A piece of the answer; an empty one sends what was begun.  Raises Lost."""
-        ...
-
-    def complete(self) -> None:
-        """The answer is complete."""
-        ...
-
-    def abort(self) -> None:
-        """The answer cannot be completed: the client must see that."""
-        ...
-
-    def upgraded(self) -> Talk:
-        """The connection itself, once both ends have agreed on another protocol."""
-        ...
 
 
 class Parts(msgspec.Struct, frozen=True):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
+from swarmd.node.router.client import Launch, Serve
 from swarmd.node.router.core import headers, pages
 from swarmd.node.router.core.request import Bad, Line, Request, http1
 from swarmd.node.router.http import END, Asked, Reading
 from swarmd.node.router.talk import NEVER, Lost, Slow, Talk
-
-if TYPE_CHECKING:
-    from swarmd.node.router.exchange import Client
 
 HEAD_SECONDS = 10.0
 """In which the head of a request must have come in, from its first byte or the connection's beginning on."""
@@ -22,10 +19,6 @@ STALL_SECONDS = 60.0
 """For which a client may not send its body, or not take its answer."""
 LINGER_SECONDS = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-Serve = Callable[["Client"], Awaitable[None]]
-Launch = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[Any]"]
-"""Runs work that ends with the router."""
 
 
 class Http1(Talk):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -19,98 +18,15 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from swarmd.node.router.core.request import Bad, Line, Request, http2
-from swarmd.node.router.http1 import HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS, Launch, Serve
-from swarmd.node.router.talk import NEVER, Lost, Slow, Talk, keep_alive
+from swarmd.node.router.client import Launch, Serve
+from swarmd.node.router.core.request import Bad, Line, http2
+from swarmd.node.router.http1 import HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS
+from swarmd.node.router.stream import Stream
+from swarmd.node.router.talk import NEVER, Lost, keep_alive
 
 _STREAMS, _WINDOW, _LIST = 128, 256 << 10, 64 << 10
 _MOST_RESETS = 200
 """Streams that a client may open and give up, beyond those it lets be answered (CVE-2023-44487)."""
-
-
-class Stream:
-    """One request of a connection, as an exchange's client."""
-
-    def __init__(self, connection: Http2, number: int, request: Request) -> None:
-        self.request = request
-        self._connection = connection
-        self._number = number
-        self._pieces: deque[tuple[bytes, int]] = deque()
-        self._ended = request.length == 0
-        self._failure: Exception | None = None
-        self._news = asyncio.Event()
-        self._begun = False
-        self.answered = False
-        self.task: asyncio.Task[object] | None = None
-
-    async def read(self) -> bytes:
-        while not self._pieces:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return b""
-            await self._wait(Slow())
-        data, size = self._pieces.popleft()
-        self._connection.taken(self._number, size)
-        return data
-
-    def body_is_here(self) -> bool:
-        return self._ended
-
-    async def begin(
-        self, status: int, reason: str, fields: list[tuple[bytes, bytes]], length: int | None
-    ) -> None:
-        self._begun = True
-        lower = [(name.lower(), value) for name, value in fields]
-        self._connection.head(self._number, [(b":status", b"%d" % status), *lower])
-
-    async def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            room = self._connection.room(self._number)
-            if room:
-                self._connection.body(self._number, bytes(view[:room]))
-                view = view[room:]
-            else:
-                await self._wait(Lost())
-                if self._failure is not None:
-                    raise self._failure
-
-    def complete(self) -> None:
-        self.answered = True
-        self._connection.end(self._number)
-
-    def abort(self) -> None:
-        self._connection.reset(self._number)
-
-    def upgraded(self) -> Talk:
-        raise Lost
-
-    # -- what the connection tells ---------------------------------------------------------------
-
-    def feed(self, data: bytes, size: int) -> None:
-        """``size``: bytes of the window that it took."""
-        self._pieces.append((data, size))
-        self._news.set()
-
-    def feed_end(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    def fail(self, error: Exception) -> None:
-        self._failure = error
-        self._news.set()
-
-    def wake(self) -> None:
-        self._news.set()
-
-    async def _wait(self, late: Exception) -> None:
-        self._news.clear()
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            raise late from None
 
 
 class Http2(asyncio.Protocol):

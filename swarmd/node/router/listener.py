@@ -11,9 +11,10 @@ from typing import cast
 
 from swarmd.node.network.port import HttpRoute
 from swarmd.node.router.certificates import Certificates
+from swarmd.node.router.client import Client
 from swarmd.node.router.core.match import Table, table
 from swarmd.node.router.core.request import Line
-from swarmd.node.router.exchange import Client, Exchange, Parts
+from swarmd.node.router.exchange import Exchange, Parts
 from swarmd.node.router.http1 import HEAD_SECONDS, Http1
 from swarmd.node.router.http2 import Http2
 from swarmd.node.router.talk import NEVER, Talk

@@ -18,8 +18,9 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict
 from swarmd.node.network.port import Certificate, HttpRoute, NetworkState
+from swarmd.node.router.client import Line
 from swarmd.node.router.core.choice import key_of
-from swarmd.node.router.exchange import Line, Parts
+from swarmd.node.router.exchange import Parts
 from swarmd.node.router.listener import Listener
 from swarmd.node.router.upstream import Pool
 
