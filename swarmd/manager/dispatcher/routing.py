@@ -18,6 +18,12 @@ def fill(message: agent_pb2.NetworkSnapshot, mesh: Mesh) -> None:
             tls=route.tls,
         )
         for one in route.backends:
-            target.backends.add(task_id=one.task_id, address=one.address, port=one.port, node_id=one.node_id)
+            target.backends.add(
+                task_id=one.task_id,
+                address=one.address,
+                port=one.port,
+                node_id=one.node_id,
+                address6=one.address6,
+            )
     for name, pem in mesh.certificates:
         message.certificates.add(id=name, pem=pem)

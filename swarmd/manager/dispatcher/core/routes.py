@@ -33,7 +33,7 @@ def add(mesh: Mesh, services: Collection[Service], tasks: Iterable[Task], secret
             if secret is not None:
                 needed[secret.id] = secret.data
             backends = sorted(
-                Backend(task.id, task.status.address, port.target, task.node_id)
+                Backend(task.id, task.status.address, port.target, task.node_id, task.status.address6)
                 for task in by_service[service.id]
             )
             routes.append(
