@@ -22,6 +22,7 @@ from swarmd.control.networks import Networks
 from swarmd.control.nodes import NodeChange, Nodes
 from swarmd.control.preload import Preloading
 from swarmd.control.registry import Registry
+from swarmd.control.secrets import Secrets
 from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
@@ -57,6 +58,7 @@ class UseCases(msgspec.Struct, frozen=True):
     preloading: Preloading
     trust: Trusts
     networks: Networks
+    secrets: Secrets
 
 
 class ControlServer(ImageCalls, LoginCalls, control_pb2_grpc.ControlServicer):

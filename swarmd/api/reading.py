@@ -19,7 +19,8 @@ from swarmd.store.raft.port import NO_LEADER, RaftStatus
 CONTROL = "/swarmd.rpc.v1.Control/"
 TRUST = "/swarmd.rpc.v1.Trust/"
 NETWORKS = "/swarmd.rpc.v1.Networks/"
-PASSED_ON = (CONTROL, TRUST, NETWORKS)
+SECRETS = "/swarmd.rpc.v1.Secrets/"
+PASSED_ON = (CONTROL, TRUST, NETWORKS, SECRETS)
 """Services whose calls only the leader can answer, but for the reads below."""
 
 READS = tuple(service + verb for service in PASSED_ON for verb in ("Get", "List"))

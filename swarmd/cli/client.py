@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
     from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
     from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
+    from swarmd.rpc.v1.secrets_pb2_grpc import SecretsStub
     from swarmd.rpc.v1.trust_pb2_grpc import ScannerStub, TrustStub
 
 CONTROL_SECONDS = 30.0
@@ -98,6 +99,14 @@ class Client:
 
         return cast(
             "TrustStub", self._lane(trust_pb2.DESCRIPTOR, "Trust", CONTROL_SECONDS, self._warn_of_age)
+        )
+
+    @cached_property
+    def secrets(self) -> SecretsStub:
+        from swarmd.rpc.v1 import secrets_pb2
+
+        return cast(
+            "SecretsStub", self._lane(secrets_pb2.DESCRIPTOR, "Secrets", CONTROL_SECONDS, self._warn_of_age)
         )
 
     @cached_property

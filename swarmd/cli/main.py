@@ -37,6 +37,7 @@ _COMMANDS = {
     "login": "swarmd.cli.commands.registry_login:login",
     "logout": "swarmd.cli.commands.registry_login:logout",
     "volume": "swarmd.cli.commands.volume:group",
+    "secret": "swarmd.cli.commands.secret:group",
     "trust": "swarmd.cli.commands.trust:group",
     "events": "swarmd.cli.commands.events:events",
     "run": "swarmd.cli.commands.container_run:run",

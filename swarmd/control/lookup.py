@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarmd.control.core.validate import unique_prefix
 from swarmd.model.errors import Invalid, NotFound
-from swarmd.model.objects import JoinToken, Network, Node, Service, Task
+from swarmd.model.objects import JoinToken, Network, Node, Secret, Service, Task
 from swarmd.store.store import Store
 
 
@@ -66,6 +66,17 @@ def token(store: Store, ref: str) -> JoinToken:
         found = store.get(JoinToken, row_id) if row_id else None
     if found is None:
         raise NotFound(f"join token {ref} not found")
+    return found
+
+
+def secret(store: Store, ref: str) -> Secret:
+    """Raises NotFound, or Invalid when a prefix fits several."""
+    found = store.get(Secret, ref) or store.secret_by_name(ref)
+    if found is None:
+        row_id = unique_prefix(ref, (row.id for row in store.all(Secret)), _ambiguous("secret", ref))
+        found = store.get(Secret, row_id) if row_id else None
+    if found is None:
+        raise NotFound(f"secret {ref} not found")
     return found
 
 

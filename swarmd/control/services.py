@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-from swarmd.control import lookup
+from swarmd.control import certificates, lookup
 from swarmd.control.again import insist
 from swarmd.control.core import attachments, ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model import image_ref
-from swarmd.model.errors import OutOfSequence, Refused
+from swarmd.model.errors import Conflict, OutOfSequence, Refused
 from swarmd.model.objects import (
     AddressAllocation,
     PortAllocation,
@@ -24,7 +24,7 @@ from swarmd.model.objects import (
 from swarmd.model.replace import replace
 from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState, UpdateState
-from swarmd.model.versions import number_for
+from swarmd.model.versions import bare, number_for
 from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
@@ -86,13 +86,14 @@ class Services:
         attachments.check(spec)
         spec = self._attached(spec)
         ports.check(spec.ports, self._allocations())
+        dated = certificates.check(self._store, spec, self._clock.now())
         spec, warnings = await self._resolved(spec, resolve=resolve_image)
         await self._admit(_image(spec))
         warnings += await self._kept(spec)
         self._attached(spec)  # it may have been removed while the image was looked for
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
-        await self._store.commit([Put(service), Put(_version(service)), *self._port_changes(service, ())])
-        return service, warnings
+        await insist(lambda: self._commit([Put(service), Put(_version(service))], service))
+        return service, warnings + dated
 
     async def update(self, ref: str, version: int, spec: ServiceSpec, *, resolve_image: bool) -> list[str]:
         """Replace the spec, if the service is still the one that was read."""
@@ -104,10 +105,11 @@ class Services:
         attachments.check(spec)
         spec = self._attached(spec, current)
         ports.check(spec.ports, self._allocations(), own=current.id)
-        warnings: list[str] = []
+        warnings = certificates.check(self._store, spec, self._clock.now())
         moves = _image(spec) != _image(current.spec)
         if moves:
-            spec, warnings = await self._resolved(spec, resolve=resolve_image)
+            spec, more = await self._resolved(spec, resolve=resolve_image)
+            warnings += more
         if spec.template != current.spec.template:
             await self._admit(_image(spec))
         if moves:
@@ -132,6 +134,7 @@ class Services:
             raise Refused(f"service {ref} does not have a previous spec")
         previous = self._attached(current.previous_spec, current)
         ports.check(previous.ports, self._allocations(), own=current.id)
+        certificates.check(self._store, previous, self._clock.now())
         await self._admit(_image(previous))
         fresh = replace(
             current,
@@ -147,13 +150,8 @@ class Services:
 
     async def _remove(self, ref: str) -> str:
         service = lookup.service(self._store, ref)
-        taken = self._taken_by(service.id)
-        await self._store.commit(
-            [
-                Delete(Service, service.id, service.version),
-                *(Delete(PortAllocation, row.id, row.version) for row in taken),
-            ]
-        )
+        gone = replace(service, ports=())
+        await self._store.commit([Delete(Service, service.id, service.version), *self._port_changes(gone)])
         return service.id
 
     def counts(self, service: Service) -> tuple[int, int]:
@@ -178,7 +176,7 @@ class Services:
             rows = self._store.spec_versions_of(old.id)
             number, exists = number_for(fresh.spec.template, fresh.ports, rows)
         fresh = replace(fresh, spec_version=number, update_status=status if restarts or resumes else None)
-        changes: list[Change] = [Put(fresh), *self._port_changes(fresh, self._taken_by(old.id))]
+        changes: list[Change] = [Put(fresh)]
         if not exists:
             changes.append(Put(_version(fresh)))
         elif not restarts and fresh.spec.template != old.spec.template:
@@ -186,7 +184,20 @@ class Services:
             row = self._store.spec_version(old.id, old.spec_version)
             if row is not None:
                 changes.append(Put(replace(row, template=fresh.spec.template)))
-        await self._store.commit(changes)
+        await insist(lambda: self._commit(changes, fresh))
+
+    async def _commit(self, changes: list[Change], service: Service) -> None:
+        """With the claims on its ports and certificates, as they stand now: what routes share others write,
+        too, between a look and a commit."""
+        ports.check(service.spec.ports, self._allocations(), own=service.id)
+        held = certificates.held(self._store, service.spec)
+        claimed = self._port_changes(service)
+        try:
+            await self._store.commit([*changes, *claimed, *held])
+        except Conflict as error:
+            if self._port_changes(service) == claimed:
+                raise
+            raise OutOfSequence("update out of sequence") from error  # others began to share the port
 
     def _attached(self, spec: ServiceSpec, current: Service | None = None) -> ServiceSpec:
         """With the ids of its networks.  Raises NotFound, Invalid."""
@@ -218,23 +229,11 @@ class Services:
     def _allocations(self) -> Collection[PortAllocation]:
         return self._store.all(PortAllocation)
 
-    def _taken_by(self, service_id: str) -> list[PortAllocation]:
-        return [row for row in self._allocations() if row.service_id == service_id]
-
-    def _port_changes(self, service: Service, taken: Collection[PortAllocation]) -> list[Change]:
-        wanted = {ports.row_id(port, service.id): port for port in service.ports if port.published}
-        held = {row.id for row in taken}
+    def _port_changes(self, service: Service) -> list[Change]:
+        wanted = ports.claimed(service, self._allocations())
         return [
-            *(
-                Put(
-                    PortAllocation(
-                        id=key, service_id=service.id, service_name=service.spec.name, mode=port.mode
-                    )
-                )
-                for key, port in wanted.items()
-                if key not in held
-            ),
-            *(Delete(PortAllocation, row.id, row.version) for row in taken if row.id not in wanted),
+            *(Put(row) for row in wanted.put),
+            *(Delete(PortAllocation, row.id, row.version) for row in wanted.drop),
         ]
 
 
@@ -253,9 +252,10 @@ def _version(service: Service) -> SpecVersion:
 
 
 def _restarts(old: Service, new: Service) -> bool:
-    """Whether tasks have to be replaced: anything of the template but its placement, or the ports."""
+    """Whether tasks have to be replaced: anything of the template but its placement, or the ports (but not
+    the host names and paths that lead to them)."""
     same_place = replace(new.spec.template, placement=old.spec.template.placement)
-    return same_place != old.spec.template or new.ports != old.ports
+    return same_place != old.spec.template or bare(new.ports) != bare(old.ports)
 
 
 def _counts_as_running(task: Task) -> bool:

@@ -33,6 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach, copy and commit.
     ``device_allow``: patterns of the devices services may have.
     ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
+    ``http_access_log``: a line in the log for each request on a port that services share.
     ``userns_remap``: ``FIRST:SIZE``, the users of this machine that those of containers are; empty: the same.
     """
 
@@ -50,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     runtime: str = "local"
     backup: Backup = Backup()
     registry: RegistryConfig = RegistryConfig()
+    http_access_log: bool = False
 
     @property
     def data(self) -> Path:

@@ -16,6 +16,7 @@ from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
 from swarmd.api.scanner import ScannerServer
+from swarmd.api.secrets import add_secrets
 from swarmd.api.trust import TrustServer
 from swarmd.daemon.building import Building
 from swarmd.daemon.config import Config
@@ -40,6 +41,7 @@ from swarmd.model.states import Role
 from swarmd.node.describe import describe
 from swarmd.node.network.port import NetworkPort
 from swarmd.node.network.shell import Network
+from swarmd.node.router.router import access_log
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
@@ -140,6 +142,7 @@ class Daemon:
         trust_pb2_grpc.add_ScannerServicer_to_server(ScannerServer(self._images, self._clock), server)
         trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: self._use_cases().trust), server)
         networks.serve(server, self._use_cases)
+        add_secrets(server, lambda: self._use_cases().secrets)
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._outside.serve(server)
@@ -174,7 +177,8 @@ class Daemon:
     async def _machine(self, node_id: str) -> Machine:
         if node_id:  # there is no registry without a swarm
             await self._registry.open()
-        network = Network(node_id, self._clock, self._report)
+        log = access_log() if self._config.http_access_log else None
+        network = Network(node_id, self._clock, self._report, access_log=log)
         found = await network.start()
         self._warnings = found.missing
         for text in found.missing:

@@ -21,6 +21,7 @@ from swarmd.control.nodes import Group, Nodes
 from swarmd.control.pinning import Ask, Locator, Pinning, nobody_knows
 from swarmd.control.preload import Preloading
 from swarmd.control.registry import Registry
+from swarmd.control.secrets import Secrets
 from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
@@ -384,6 +385,7 @@ class Managing:
             ),
             trust=trust,
             networks=Networks(self.store, self._new_id),
+            secrets=Secrets(self.store, self._new_id),
         )
 
     def _group(self) -> Group:

@@ -16,6 +16,7 @@ from swarmd.api.guard import Guard, node_port_check
 from swarmd.api.open_calls import OpenCalls, certificate_check
 from swarmd.api.reading import Here
 from swarmd.api.registry_names import RegistryNamesServer
+from swarmd.api.secrets import add_secrets
 from swarmd.api.trust import EvidenceServer, TrustServer
 from swarmd.control.registry import Registry
 from swarmd.image.store import ImageStore
@@ -101,3 +102,4 @@ def _serve_users(server: grpc.aio.Server, cases: Callable[[], UseCases]) -> None
     control_pb2_grpc.add_ControlServicer_to_server(ControlServer(cases), server)
     trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: cases().trust), server)
     networks.serve(server, cases)
+    add_secrets(server, lambda: cases().secrets)

@@ -48,6 +48,21 @@ class PortSpec(Spec, frozen=True, kw_only=True):
         """Whether the number is for the swarm to choose."""
         return not self.published or bool(self.published_end)
 
+    @property
+    def is_route(self) -> bool:
+        """It shares its port with others, which host name and path tell apart."""
+        return bool(self.host or self.path or self.tls)
+
+    @property
+    def route(self) -> str:
+        """Identity of a route, as an allocation row knows it: ``tcp/80/HOST/PATH``."""
+        return f"{self.key}/{self.host.lower()}/{self.path.strip('/')}"
+
+    @property
+    def unrouted(self) -> PortSpec:
+        """What of it is a task's business: routes come and go without it."""
+        return msgspec.structs.replace(self, host="", path="", tls="") if self.is_route else self
+
 
 class MountSpec(Spec, frozen=True, kw_only=True):
     """``--mount``: kind is bind, volume, tmpfs or image (``source`` is its reference then).

@@ -17,6 +17,7 @@ from swarmd.model.objects import (
     Network,
     Node,
     Row,
+    Secret,
     Service,
     SpecVersion,
     Task,
@@ -125,6 +126,9 @@ class Store:
     def addresses_of(self, owner_id: str) -> Collection[AddressAllocation]:
         """By the id of the task or service that has them."""
         return self._state.tables.where(AddressAllocation, "owner", owner_id)
+
+    def secret_by_name(self, name: str) -> Secret | None:
+        return next(iter(self._state.tables.where(Secret, "name", name.lower())), None)
 
     def node_by_join_key(self, key: str) -> Node | None:
         return next(iter(self._state.tables.where(Node, "join_key", key)), None)

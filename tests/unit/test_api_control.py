@@ -14,6 +14,7 @@ from swarmd.control.logins import Logins
 from swarmd.control.logs import Line, LogOptions, Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.preload import Preloading
+from swarmd.control.secrets import Secrets
 from swarmd.control.snapshots import Snapshots, unpack
 from swarmd.control.tokens import Tokens
 from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused, SwarmError
@@ -47,6 +48,7 @@ class Leader(Bed):
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
             trust=self.trust,
             networks=self.networks,
+            secrets=Secrets(self.store, self.new_id),
         )
 
     async def confirmed(self) -> None:

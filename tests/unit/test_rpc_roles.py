@@ -25,6 +25,7 @@ from swarmd.control.logs import Logs
 from swarmd.control.nodes import Group, Nodes
 from swarmd.control.preload import Preloading
 from swarmd.control.registry import Registry
+from swarmd.control.secrets import Secrets
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
@@ -125,6 +126,7 @@ class Port(Bed):
             preloading=Preloading(self.store, preloads=lambda: None, pin=lambda ref: ""),
             trust=self.trust,
             networks=self.networks,
+            secrets=Secrets(self.store, self.new_id),
         )
         authority = Authority(self.store, self.clock, self.new_id)
         return NodePortParts(

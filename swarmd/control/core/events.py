@@ -18,6 +18,7 @@ from swarmd.model.objects import (
     Node,
     RemovedNode,
     Row,
+    Secret,
     Service,
     Task,
 )
@@ -90,6 +91,7 @@ _SHOWN: dict[type[Row], tuple[str, Callable[[Row], str], Describe]] = {
     Node: ("node", lambda row: getattr(getattr(row, "description", None), "hostname", ""), _node),
     Task: ("task", lambda row: getattr(row, "name", ""), _task),
     Network: ("network", lambda row: getattr(row, "name", ""), _network),
+    Secret: ("secret", lambda row: getattr(row, "name", ""), _nothing),
     JoinToken: ("token", lambda row: "", _nothing),
     Cluster: ("cluster", lambda row: "", _nothing),
     RemovedNode: ("removed_node", lambda row: "", _nothing),

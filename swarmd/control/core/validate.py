@@ -6,7 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
-from swarmd.control.core import validate_container, validate_mounts, validate_ports, validate_resources
+from swarmd.control.core import (
+    routes,
+    validate_container,
+    validate_mounts,
+    validate_ports,
+    validate_resources,
+)
 from swarmd.model import constraint, image_ref
 from swarmd.model.errors import Invalid
 from swarmd.model.expansion import expand, sample
@@ -61,7 +67,8 @@ def ports(specs: tuple[PortSpec, ...]) -> None:
     """Each port on its own, and all of them together."""
     for port in specs:
         validate_ports.port(port)
-    validate_ports.together(specs)
+    validate_ports.together(port for port in specs if not port.is_route)
+    routes.validate(specs)
 
 
 def name(text: str, *, what: str = "service") -> None:

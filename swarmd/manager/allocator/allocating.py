@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from swarmd.manager.allocator.core import routes
 from swarmd.manager.allocator.core.addresses import Turn, View
-from swarmd.manager.allocator.core.ports import grant_ports
 from swarmd.manager.allocator.core.release import grant_vips, is_over, release
 from swarmd.manager.allocator.core.standing import Standing
 from swarmd.manager.orchestrator.core.health import is_dead
@@ -62,9 +62,7 @@ class AllocatorPlanner:
 
     def plan(self, keys: Collection[str], now: float) -> Agenda:
         taken = {row.id: row for row in self._store.all(PortAllocation)}
-        held: dict[str, list[PortAllocation]] = {}
-        for row in taken.values():
-            held.setdefault(row.service_id, []).append(row)
+        held = {row.service_id for row in taken.values()}
         turn = Turn(self._view())
         steps: list[Step] = []
         for key in keys:
@@ -73,7 +71,7 @@ class AllocatorPlanner:
             if service is None:
                 self._short.discard(key)
                 self._waiting.discard(key)
-                steps.extend((Delete(PortAllocation, row.id, row.version),) for row in held.get(key, ()))
+                steps.extend(routes.freed(key, taken) if key in held else ())
             else:
                 steps.extend(self._plan(service, taken, turn, now))
         return Agenda(steps=tuple(steps))
@@ -108,7 +106,7 @@ class AllocatorPlanner:
     ) -> Iterable[Step]:
         vips = grant_vips(service, turn, self._store.addresses_of(service.id))
         fresh = replace(service, vips=vips.vips)
-        grant = grant_ports(fresh, taken)
+        grant = routes.grant(fresh, taken)
         _mark(self._short, service.id, when=grant.ports is None)
         # The services of one turn must not be promised the same port.
         rows = (change.row for change in grant.changes if isinstance(change, Put))

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from swarmd.manager.dispatcher import routing
+from swarmd.manager.dispatcher.core import routes
 from swarmd.manager.dispatcher.core.mesh import Mesh, Peer, Port, build
 from swarmd.manager.dispatcher.core.pieces import Pieces
-from swarmd.model.objects import Node, Service, Task
+from swarmd.model.objects import Node, Secret, Service, Task
+from swarmd.model.replace import replace
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.core.tables import Event
 from swarmd.store.store import Store
 
-KEPT_NODES, KEPT_NETWORKS = "nodes", "networks"
-"""In a snapshot's ``kept``: the nodes are as they were; so are networks with their services and endpoints."""
+KEPT_NODES, KEPT_NETWORKS, KEPT_ROUTES = "nodes", "networks", "routes"
+"""In a snapshot's ``kept``: the nodes are as they were; so are networks with their services and endpoints; so
+are routes with their certificates."""
 DIFFERENCES = 4
 """Nodes of an older feature level take wholes only."""
 
@@ -28,6 +32,8 @@ class MeshBoard:
         self._pieces: Pieces[Mesh] = Pieces()
         self._peers: tuple[Peer, ...] = ()
         self._peers_at = 0
+        self._routed: set[str] = set()
+        self._routes_at = 0
         self.look_again()
         self.version = store.index
         """A version always means the same mesh, also to nodes that heard of it from another leader."""
@@ -45,6 +51,8 @@ class MeshBoard:
                 return self._look(None)
             services.update(row.id for row in rows if isinstance(row, Service))
             services.update(row.service_id for row in rows if isinstance(row, Task))
+            if any(isinstance(row, Secret) for row in rows):
+                services |= self._routed
         return bool(services) and self._look(services)
 
     def snapshot(self, node_id: str, since: int) -> agent_pb2.NetworkSnapshot:
@@ -68,7 +76,20 @@ class MeshBoard:
             for port in () if piece is None else piece.ports:
                 if port.is_for(node_id, level):
                     _add(message, port)
+        if changed is None or self._routes_at > since:
+            routing.fill(message, self._routes())
+        else:
+            message.kept.append(KEPT_ROUTES)
         return message
+
+    def _routes(self) -> Mesh:
+        """The routes of every service with their certificates."""
+        pieces = [self._pieces.get(one) or Mesh() for one in sorted(self._routed)]
+        certificates = {name: pem for piece in pieces for name, pem in piece.certificates}
+        return Mesh(
+            routes=tuple(route for piece in pieces for route in piece.routes),
+            certificates=tuple(sorted(certificates.items())),
+        )
 
     def _present(self) -> tuple[Peer, ...]:
         return build(self._store.all(Node), (), ()).nodes
@@ -79,12 +100,22 @@ class MeshBoard:
         if services is None:
             services = self._pieces.keys() | {service.id for service in self._store.all(Service)}
             peers = self._present()
-        news = [one for one in services if self._pieces.put(one, self._piece(one), version)]
+        news = [one for one in services if self._put(one, version)]
         if peers != self._peers:
             self._peers, self._peers_at = peers, version
         elif not news:
             return False
         self.version = version
+        return True
+
+    def _put(self, service_id: str, version: int) -> bool:
+        piece = self._piece(service_id)
+        if not self._pieces.put(service_id, piece, version):
+            return False
+        was, now = service_id in self._routed, piece is not None and bool(piece.routes)
+        if was or now:
+            self._routes_at = version
+        (self._routed.add if now else self._routed.discard)(service_id)
         return True
 
     def _piece(self, service_id: str) -> Mesh | None:
@@ -95,7 +126,10 @@ class MeshBoard:
         tasks = self._store.tasks_of_service(service_id)
         on = {task.node_id for task in tasks}
         nodes = [node for one in on if (node := self._store.get(Node, one)) is not None]
-        return Mesh(ports=build(nodes, (service,), tasks).ports)
+        mesh = build(nodes, (service,), tasks)
+        secrets = self._store.all(Secret) if any(port.tls for port in service.ports) else ()
+        mesh = routes.add(mesh, (service,), tasks, secrets)
+        return replace(mesh, nodes=())
 
 
 def _add(message: agent_pb2.NetworkSnapshot, port: Port) -> None:

@@ -15,7 +15,8 @@ from swarmd.node.mesh.core.table import Changes, Tables
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network import hosts
 from swarmd.node.network.ingress import Ingress, masked
-from swarmd.node.network.port import PortCount, PublishedPort
+from swarmd.node.network.port import Certificate, HttpRoute, PortCount, PublishedPort
+from swarmd.node.router.router import AccessLog, Router
 
 Counts = Sequence[Mapping[bytes, int]]
 
@@ -23,23 +24,32 @@ Counts = Sequence[Mapping[bytes, int]]
 class Publishing:
     """Opens ports in the proxy and says what the kernel's part of them is.  ``sctp``: the kernel can."""
 
-    def __init__(self, clock: Clock, report: Report) -> None:
+    def __init__(self, clock: Clock, report: Report, access_log: AccessLog | None = None) -> None:
         self._report = report
         self._proxy = Proxy(clock, report)
+        self._router = Router(clock, report, access_log)
         self._ingress = Ingress()
         self._opened = Opened(())
         self._taken: frozenset[PortKey] = frozenset()
         self._addresses: Addresses = {}
         self.sctp = False
 
-    async def open(self, ports: tuple[PublishedPort, ...]) -> None:
-        """Hold exactly these ports; the kernel hears of them by :meth:`kernel`."""
+    async def open(
+        self,
+        ports: tuple[PublishedPort, ...],
+        routes: tuple[HttpRoute, ...] = (),
+        certificates: tuple[Certificate, ...] = (),
+    ) -> None:
+        """Hold exactly these ports, and those that routes share; the kernel hears of the first by
+        :meth:`kernel`."""
+        self._router.release(routes)
         self._addresses = await asyncio.to_thread(_addresses) if _particular(ports) else {}
         self._opened = published.opened(ports, self._addresses)
         taken = await self._proxy.update(self._opened.ports)
         for sentence in self._proxy.taken() if taken - self._taken else ():
             self._report("published port", Conflict(sentence))
         self._taken = taken
+        await self._router.update(routes, certificates)
 
     def free(self) -> tuple[PublishedPort, ...]:
         """The ports that no other program of this node holds."""
@@ -68,7 +78,7 @@ class Publishing:
 
     async def stale(self) -> bool:
         """Whether :meth:`open` might do better now: a port was taken, or addresses have changed."""
-        if self._taken:
+        if self._taken or self._router.is_waiting():
             return True
         return bool(self._addresses) and await asyncio.to_thread(_addresses) != self._addresses
 
@@ -79,7 +89,7 @@ class Publishing:
             for port in self._opened.ports
             if port.protocol == "sctp" and not self.sctp
         )
-        return (*self._proxy.taken(), *self._opened.problems, *impossible)
+        return (*self._proxy.taken(), *self._router.problems(), *self._opened.problems, *impossible)
 
     def lost(self, dead: Collection[str]) -> None:
         """Reset the proxy's connections to these nodes."""
@@ -95,6 +105,7 @@ class Publishing:
 
     async def close(self) -> None:
         await self._proxy.close()
+        await self._router.close()
 
 
 def _particular(ports: tuple[PublishedPort, ...]) -> bool:

@@ -35,6 +35,7 @@ from swarmd.node.network.port import (
 from swarmd.node.network.probe import probe
 from swarmd.node.network.publishing import Publishing
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
+from swarmd.node.router.router import AccessLog, reachable
 
 OVERLAY_PORT = 4789
 CHECK_SECONDS = 3.0
@@ -46,13 +47,19 @@ class Network:
     """See :class:`~swarmd.node.network.port.NetworkPort` for what each method promises."""
 
     def __init__(
-        self, node_id: str, clock: Clock, report: Report, *, overlay_port: int = OVERLAY_PORT
+        self,
+        node_id: str,
+        clock: Clock,
+        report: Report,
+        *,
+        overlay_port: int = OVERLAY_PORT,
+        access_log: AccessLog | None = None,
     ) -> None:
         self._node_id = node_id
         self._clock = clock
         self._report = report
         self._overlay_port = overlay_port
-        self._publishing = Publishing(clock, report)
+        self._publishing = Publishing(clock, report, access_log)
         self._resolver = Resolver(clock, report)
         self._nursery = Nursery(report)
         self._lock = asyncio.Lock()
@@ -218,7 +225,7 @@ class Network:
         self._resolver.update(state, self._masked)
         ports = table.reachable(state, self._masked)
         try:
-            await self._publishing.open(ports)
+            await self._publishing.open(ports, reachable(state, self._masked), state.certificates)
             await self._write(state)
         except (OSError, Unavailable) as error:
             self._done = None

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from swarmd.model.claims import SHARED
 from swarmd.model.objects import (
     AddressAllocation,
     JoinToken,
@@ -210,6 +211,8 @@ def _exists(row: Row) -> str:
         return f"name conflicts with an existing object: service {row.spec.name} already exists"
     if isinstance(row, PortAllocation):
         protocol, _, port = row.id.partition("@")[0].partition("/")
+        if row.mode in SHARED and not row.service_id:
+            return f"port {port}/{protocol} is shared by services that host names and paths lead to"
         return f"port {port}/{protocol} is already in use by service '{row.service_name}' ({row.service_id})"
     if isinstance(row, Network | Secret):
         return f"name conflicts with an existing object: {NAMES[type(row)]} {row.name} already exists"

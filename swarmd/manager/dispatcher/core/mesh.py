@@ -53,6 +53,21 @@ class Port(msgspec.Struct, frozen=True):
         return self.node_id in ("", node_id) and (level >= _PARTICULAR or not particular)
 
 
+class Route(msgspec.Struct, frozen=True):
+    """HTTP for a host name and a path prefix, on a port that services share, with what answers it.
+
+    ``tls``: id of the certificate; empty: none.
+    """
+
+    service_id: str
+    service_name: str
+    port: int
+    host: str
+    path: str
+    tls: str
+    backends: tuple[Backend, ...]
+
+
 class Peer(msgspec.Struct, frozen=True):
     """A node as the others' overlays know it."""
 
@@ -68,6 +83,8 @@ class Mesh(msgspec.Struct, frozen=True):
 
     nodes: tuple[Peer, ...] = ()
     ports: tuple[Port, ...] = ()
+    routes: tuple[Route, ...] = ()
+    certificates: tuple[tuple[str, bytes], ...] = ()
 
 
 def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Task]) -> Mesh:
@@ -91,7 +108,7 @@ def build(nodes: Iterable[Node], services: Iterable[Service], tasks: Iterable[Ta
         opened
         for service in sorted(services, key=lambda service: service.id)
         for port in service.ports
-        if port.published
+        if port.published and not port.is_route
         for opened in _opened(service, port, answering.get(service.id, []))
     )
     return Mesh(nodes=tuple(peers.values()), ports=ports)

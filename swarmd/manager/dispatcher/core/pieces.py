@@ -35,6 +35,10 @@ class Pieces(Generic[V]):
                 self._since = self._gone.pop(oldest)
         return True
 
+    def get(self, key: str) -> V | None:
+        had = self._values.get(key)
+        return None if had is None else had[1]
+
     def keys(self) -> set[str]:
         """Those that have a value."""
         return set(self._values)
