@@ -96,7 +96,7 @@ class Ways:
     def publish(self, port: int, container: Container) -> None:
         """Publish nginx of one container."""
         self.bed.publish(port, container)
-        key = ("tcp", port)
+        key = ("tcp", port, "")
         (backend,) = self.bed.ports[key].backends
         backends = (msgspec.structs.replace(backend, port=_TARGET),)
         self.bed.ports[key] = msgspec.structs.replace(self.bed.ports[key], backends=backends)
