@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from swarmd.kit.clock import Clock
 from swarmd.model.addressing import block_of
+from swarmd.model.errors import Unavailable
 from swarmd.model.replace import replace
 from swarmd.node.network.port import (
     Backend,
@@ -27,16 +31,47 @@ from swarmd.security.durable import write_durably
 _TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 
+PAUSE = 2.0
+"""Least seconds between two writes; a large mesh is written less often still."""
+_SHARE = 50
+"""Writing may take one part in so many of the time."""
+
+
 class MeshFile:
     """``<data dir>/mesh.json``.  Losing it costs nothing but the time until a manager is reached.  Keys of
     certificates are left out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
+        self._latest: NetworkState | None = None
+        self._news = asyncio.Event()
 
     def save(self, state: NetworkState) -> None:
-        """Raises Unavailable when the disk does not take it."""
-        write_durably(self._path, msgspec.json.encode(replace(state, certificates=())))
+        """To be written by :meth:`run`, soon: of several the latest."""
+        self._latest = state
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write what is to be saved, until cancelled; the last of it then."""
+        try:
+            while True:
+                await self._news.wait()
+                began = self._clock.monotonic()
+                await asyncio.to_thread(self._write)
+                await self._clock.sleep(PAUSE + (self._clock.monotonic() - began) * _SHARE)
+        finally:
+            if self._news.is_set():
+                self._write()
+
+    def _write(self) -> None:
+        self._news.clear()
+        if self._latest is None:
+            return
+        try:
+            write_durably(self._path, msgspec.json.encode(replace(self._latest, certificates=())))
+        except Unavailable as error:
+            structlog.get_logger().error("mesh_not_saved", reason=str(error))
 
     def load(self) -> NetworkState | None:
         """None when there is none that can be read.  Version 0: what the managers say next is newer."""

@@ -14,7 +14,8 @@ from swarmd.control.evidence import Outside, nothing_outside
 from swarmd.control.pinning import Ask, nobody_knows
 from swarmd.daemon.config import Config
 from swarmd.daemon.imaging import Imaging
-from swarmd.daemon.mesh_file import MeshFile, network_state
+from swarmd.daemon.mesh_file import MeshFile
+from swarmd.daemon.mesh_reader import MeshReader
 from swarmd.daemon.state import NodeMemory
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
@@ -93,7 +94,8 @@ class Working:
         self._gossip: Gossip | None = None
         self._configured = 0
         self._session_task: asyncio.Task[object] | None = None
-        self._mesh_file = MeshFile(machine.config.data / "mesh.json")
+        self._mesh = MeshReader()
+        self._mesh_file = MeshFile(machine.config.data / "mesh.json", machine.clock)
         self._imaging = imaging = Imaging(
             machine.images,
             channels,
@@ -149,6 +151,7 @@ class Working:
         mesh = self._mesh_file.load() if memory.number else None
         if mesh is not None:
             await self._apply(mesh)
+        self._nursery.start("mesh file", self._mesh_file.run())
         await self._start_gossip()
         self._begin_session()
 
@@ -197,12 +200,9 @@ class Working:
         await self.worker.assign(message, self._memory().node_id)
 
     async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
-        state = network_state(message)
+        state = self._mesh.read(message)
         await self._apply(state)
-        try:
-            self._mesh_file.save(state)
-        except Unavailable as error:
-            self._log.error("mesh_not_saved", reason=str(error))
+        self._mesh_file.save(state)
 
     async def _info(self, info: agent_pb2.SessionInfo) -> None:
         memory = self._memory()

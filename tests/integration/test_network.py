@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from swarmd.model.errors import SwarmError
-from tests.integration.network_bed import Bed, Container, ask, ask_from, bed, eventually, inside, run
+from tests.integration.network_bed import Bed, Container, Node, ask, ask_from, bed, eventually, inside, run
 
 pytestmark = pytest.mark.root
 CLIENT = "172.30.0.100"
@@ -206,12 +206,16 @@ def test_a_container_cannot_speak_with_a_foreign_source_address(swarm: Bed) -> N
         inside(liar.namespace, lie)
 
 
-def udp(namespace: str, address: str, port: int, source: int) -> str:
+def udp(namespace: str, address: str, port: int, source: int, *, connected: bool = False) -> str:
     def request() -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("", source))
             sock.settimeout(3)
-            sock.sendto(b"?", (address, port))
+            if connected:  # only then the kernel tells of refusals
+                sock.connect((address, port))
+                sock.send(b"?")
+            else:
+                sock.sendto(b"?", (address, port))
             return sock.recv(100).decode()
 
     return inside(namespace, request)
@@ -226,6 +230,42 @@ def test_a_udp_client_is_moved_when_its_backend_leaves(swarm: Bed) -> None:
     swarm.publish(88, new, protocol="udp")
     assert udp(swarm.hub, front.address, 88, 5555) == f"udp-new {CLIENT}"
     assert udp(front.namespace, "127.0.0.1", 88, 5556).startswith("udp-new ")
+
+
+def udp_flows(node: Node) -> set[str]:
+    """The tracked UDP flows, with the kernel's number for each, but for what changes with time."""
+    listing = run("ip", "netns", "exec", node.namespace, "conntrack", "-L", "-p", "udp", "-o", "id")
+    return {" ".join(line.split()[3:]) for line in listing.splitlines() if "dport=97" in line}
+
+
+def test_a_udp_port_without_backends_is_refused_and_leaves_nothing_behind(swarm: Bed) -> None:
+    swarm.publish(97, protocol="udp")
+    with pytest.raises(ConnectionRefusedError):
+        udp(swarm.hub, swarm.nodes[0].address, 97, 5560, connected=True)
+    assert udp_flows(swarm.nodes[0]) == set()
+
+
+def test_udp_clients_of_what_left_while_no_daemon_ran_are_moved_and_the_others_are_left_alone(
+    swarm: Bed,
+) -> None:
+    stays, leaves = swarm.container(2, "udp-stays"), swarm.container(3, "udp-leaves")
+    swarm.publish(97, stays, leaves, protocol="udp")
+    node = swarm.nodes[0]
+    answers: dict[int, str] = {}
+    for source in range(5600, 5632):
+        answers[source] = udp(swarm.hub, node.address, 97, source).split()[0]
+    assert set(answers.values()) == {"udp-stays", "udp-leaves"}
+    before = udp_flows(node)
+    attached = node.call("attached")
+    node.end()
+    node.boot()
+    node.call("configure", self_node=msgspec.to_builtins(node.view))
+    node.call("restore", attachments=attached)
+    swarm.publish(97, stays, protocol="udp")
+    after = udp_flows(node)
+    assert after == {flow for flow in before if leaves.address not in flow}
+    for source in (one for one, name in answers.items() if name == "udp-leaves"):
+        assert udp(swarm.hub, node.address, 97, source).startswith("udp-stays ")
 
 
 class Load:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from swarmd.kit.supervise import Nursery
+from swarmd.manager.dispatcher.board import DIFFERENCES
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.judging import LIVENESS_POLL
 from swarmd.manager.dispatcher.reporting import TEXT
@@ -363,6 +364,35 @@ async def test_the_mesh_is_sent_when_it_changes_and_only_then(term: Term) -> Non
     await term.put(replace(term.task(), desired_state=TaskState.SHUTDOWN))
     await eventually(lambda: len(agent.meshes) == 3)
     assert list(agent.meshes[2].ports[0].backends) == []
+
+
+async def test_a_change_of_one_service_is_told_as_a_difference_and_a_new_session_hears_the_whole(
+    term: Term,
+) -> None:
+    await published(term)
+    await term.put(running("t1", "n1", "10.128.1.2"))
+    fresh = hello()
+    fresh.description.feature_level = DIFFERENCES
+    agent, old = await term.open("n1", fresh), await term.open("n2")
+    whole = agent.meshes[0]
+    assert (whole.since, [port.service_id for port in whole.ports]) == (0, ["s1"])
+    before = agent.meshes[-1].version
+    told = len(agent.meshes)
+    await term.put(running("t2", "n1", "10.128.1.3"))
+    await eventually(lambda: len(agent.meshes) == told + 1)
+    part = agent.meshes[-1]
+    assert (part.since, list(part.changed), list(part.nodes)) == (before, ["s1"], [])
+    assert "nodes" in part.kept
+    assert [one.task_id for one in part.ports[0].backends] == ["t1", "t2"]
+    assert (old.meshes[-1].since, len(old.meshes[-1].nodes)) == (0, 2), "an older node knows wholes only"
+    service = term.store.get(Service, "s1")
+    assert service is not None
+    await term.store.commit([Delete(Service, service.id, service.version)])
+    await eventually(lambda: len(agent.meshes) == told + 2)
+    assert (list(agent.meshes[-1].changed), list(agent.meshes[-1].ports)) == (["s1"], [])
+    again = await term.open("n1", fresh)
+    assert (again.meshes[-1].since, list(again.meshes[-1].ports)) == (0, [])
+    assert len(again.meshes[-1].nodes) == 2
 
 
 # -- images --------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from swarmd.kit.clock import Clock
 from swarmd.manager.dispatcher import logins, trust
+from swarmd.manager.dispatcher.board import MeshBoard
 from swarmd.manager.dispatcher.certificates import Certificates
-from swarmd.manager.dispatcher.core import assignments, liveness, routes
-from swarmd.manager.dispatcher.core.mesh import Mesh, build
+from swarmd.manager.dispatcher.core import assignments, liveness
 from swarmd.manager.dispatcher.holdings import Holdings, Registered
 from swarmd.manager.dispatcher.judging import Judging
 from swarmd.manager.dispatcher.networks import NetworkBoard
@@ -28,7 +28,6 @@ from swarmd.model.objects import (
     NodeStatus,
     RemovedNode,
     Row,
-    Secret,
     Service,
     Task,
 )
@@ -66,8 +65,8 @@ class Dispatcher:
         self._reporting = Reporting(store)
         self._certificates = Certificates(store)
         self._over = False
-        # A version always means the same mesh: sessions may open before the loops run.
-        self._mesh, self._mesh_version = self._built(), store.index
+        # Sessions may open before the loops run.
+        self._mesh = MeshBoard(store)
         self._networks = NetworkBoard(store)
 
     async def run(self) -> None:
@@ -109,7 +108,7 @@ class Dispatcher:
             spec=self._store.spec_version,
             labels=self._labels,
             info=lambda: self._info(node_id),
-            mesh=lambda: (self._mesh_version, self._mesh),
+            mesh=self._mesh,
             networks=lambda: self._networks.of_node(node_id),
         )
         self._sessions[node_id] = session
@@ -234,8 +233,8 @@ class Dispatcher:
             self._wake_all()
         else:
             self.wake(assignments.touched(_task_pairs(events)))
-        if any(event.kind in (Node, Secret, Service, Task) for event in events):
-            self._rebuild_mesh()
+        if self._mesh.react(events):
+            self._wake_all()
         self.wake(self._networks.react(events))
         if any(event.kind is Node for event in events):
             self._judging.look()
@@ -243,7 +242,7 @@ class Dispatcher:
 
     def _look_again(self) -> None:
         """At everything: events may have passed unseen."""
-        self._rebuild_mesh()
+        self._mesh.look_again()
         self._networks.look_again()
         self._wake_all()
         self._dismiss_removed()
@@ -254,16 +253,6 @@ class Dispatcher:
             self._sessions.pop(node_id).dismiss()
             self._judging.removed(node_id)
             self.holdings.forget(node_id)
-
-    def _built(self) -> Mesh:
-        mesh = build(self._store.all(Node), self._store.all(Service), self._store.all(Task))
-        return routes.add(mesh, self._store.all(Service), self._store.all(Task), self._store.all(Secret))
-
-    def _rebuild_mesh(self) -> None:
-        mesh = self._built()
-        if mesh != self._mesh:
-            self._mesh, self._mesh_version = mesh, self._store.index
-            self._wake_all()
 
     def _wake_all(self) -> None:
         for session in self._sessions.values():

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from swarmd.manager.dispatcher import routing
+from swarmd.manager.dispatcher.board import KEPT_NETWORKS, MeshBoard
 from swarmd.manager.dispatcher.core import assignments
 from swarmd.manager.dispatcher.core.assignments import Delta
-from swarmd.manager.dispatcher.core.mesh import Mesh
 from swarmd.manager.dispatcher.networks import NOTHING, Told
 from swarmd.model.objects import SpecVersion, Task
 from swarmd.rpc import codec
@@ -26,7 +25,7 @@ class Session:
         spec: Callable[[str, int], SpecVersion | None],
         labels: Callable[[str], Mapping[str, str]],
         info: Callable[[], agent_pb2.SessionInfo | None],
-        mesh: Callable[[], tuple[int, Mesh]],
+        mesh: MeshBoard,
         networks: Callable[[], Told],
     ) -> None:
         self.node_id = node_id
@@ -40,6 +39,7 @@ class Session:
         self._sequence = 0
         self._mesh_version = -1
         self._networks_told = NOTHING
+        self._network_version = 0
         self._info_sent = b""
         self._acked = 0
         self._ack_due = 0
@@ -101,13 +101,20 @@ class Session:
         return due
 
     def _network_due(self) -> list[agent_pb2.ManagerMessage]:
-        (version, mesh), networks = self._mesh(), self._networks()
-        if version == self._mesh_version and networks is self._networks_told:
+        networks = self._networks()
+        if self._mesh.version == self._mesh_version and networks is self._networks_told:
             return []
-        self._mesh_version, self._networks_told = version, networks
-        message = _snapshot(max(version, networks.version), mesh, self.node_id)
-        for part in networks.parts:
-            message.MergeFrom(part)
+        message = self._mesh.snapshot(self.node_id, self._mesh_version)
+        message.version = max(message.version, networks.version)
+        if message.since:
+            message.since = self._network_version
+        if message.since and networks is self._networks_told:
+            message.kept.append(KEPT_NETWORKS)
+        else:
+            for part in networks.parts:
+                message.MergeFrom(part)
+        self._mesh_version, self._networks_told = self._mesh.version, networks
+        self._network_version = message.version
         return [agent_pb2.ManagerMessage(network=message)]
 
     def _info_due(self) -> list[agent_pb2.ManagerMessage]:
@@ -141,33 +148,3 @@ class Session:
             for network in task.networks:
                 codec.fill(assignment.networks.add(), network)
         return agent_pb2.ManagerMessage(assignments=message)
-
-
-def _snapshot(version: int, mesh: Mesh, node_id: str) -> agent_pb2.NetworkSnapshot:
-    message = agent_pb2.NetworkSnapshot(version=version)
-    for peer in mesh.nodes:
-        message.nodes.add(id=peer.id, number=peer.number, address=peer.address, alive=peer.alive)
-    level = next((peer.level for peer in mesh.nodes if peer.id == node_id), 0)
-    for port in mesh.ports:
-        if not port.is_for(node_id, level):
-            continue
-        target = message.ports.add(
-            service_id=port.service_id,
-            service_name=port.service_name,
-            protocol=port.protocol,
-            port=port.port,
-            host_ip=port.host_ip,
-            allow=port.allow,
-            sticky=port.sticky,
-            source=port.source,
-        )
-        for one in port.backends:
-            target.backends.add(
-                task_id=one.task_id,
-                address=one.address,
-                port=one.port,
-                node_id=one.node_id,
-                address6=one.address6,
-            )
-    routing.fill(message, mesh)
-    return message

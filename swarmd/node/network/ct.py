@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from msgspec import Struct
 
@@ -14,10 +15,11 @@ from swarmd.node.network.wire import F_DUMP, Message, Netlink, attr, be32, nest,
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = 1, 2
-_ORIGINAL, _REPLY, _PROTOINFO, _MARK, _MARK_MASK, _FILTER = 1, 2, 4, 8, 21, 25
+_ORIGINAL, _REPLY, _STATUS, _PROTOINFO, _MARK, _MARK_MASK, _FILTER = 1, 2, 3, 4, 8, 21, 25
 _IPS, _PROTOCOL = 1, 2  # within a tuple
 _SOURCE: dict[int, int] = {socket.AF_INET: 1, socket.AF_INET6: 3}  # within its addresses
 _BY_SOURCE, _BY_PROTOCOL = 1, 8
+_DESTINATION_CHANGED = 1 << 5
 _TCP, _UDP, _SCTP = 6, 17, 132
 
 _LIVE = {
@@ -31,12 +33,13 @@ _STATE_OF = {_TCP: 1, _SCTP: 3}  # within CTA_PROTOINFO
 
 class Flow(Struct, frozen=True):
     """One tracked flow: protocol number, its state (0 for protocols without), the attributes that name it to
-    the kernel, and the packed address that answers."""
+    the kernel, the packed address that answers, and whether its destination was translated."""
 
     protocol: int
     state: int
     name: bytes
     answers: bytes = b""
+    is_translated: bool = False
 
     def matters(self) -> bool:
         """Whether ending the container now could lose something.  UDP promises nothing."""
@@ -86,6 +89,24 @@ def delete_udp_to(netlink: Netlink, addresses: Collection[str]) -> int:
     return count
 
 
+def delete_udp_except(
+    netlink: Netlink, addresses: Collection[str], pools: Collection[IPv4Network | IPv6Network]
+) -> int:
+    """Forget the translated UDP flows that addresses of ``pools`` other than these answer; how many.
+
+    For a daemon that was away while backends left.  Flows to the others go on.
+    """
+    kept = {socket.inet_pton(_family(one), one) for one in addresses}
+    count = 0
+    for family in _SOURCE:
+        flows = _dump(netlink, family, nest(_PROTOCOL, attr(1, bytes([_UDP]))), _BY_PROTOCOL)
+        doomed = [flow for flow in flows if flow.is_translated and flow.answers not in kept]
+        doomed = [flow for flow in doomed if any(ip_address(flow.answers) in pool for pool in pools)]
+        netlink.must(*(_deletion(family, flow) for flow in doomed), allow=(errno.ENOENT,))
+        count += len(doomed)
+    return count
+
+
 def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -105,4 +126,5 @@ def _read(family: int, body: bytes) -> Flow:
     protocol = wire.attrs(wire.attrs(original).get(_PROTOCOL, b"")).get(1, b"\0")[0]
     details = wire.attrs(wire.attrs(found.get(_PROTOINFO, b"")).get(_STATE_OF.get(protocol, 0), b""))
     answers = wire.attrs(wire.attrs(found.get(_REPLY, b"")).get(_IPS, b"")).get(_SOURCE[family], b"")
-    return Flow(protocol, details.get(1, b"\0")[0], nest(_ORIGINAL, original), answers)
+    translated = bool(int.from_bytes(found.get(_STATUS, b""), "big") & _DESTINATION_CHANGED)
+    return Flow(protocol, details.get(1, b"\0")[0], nest(_ORIGINAL, original), answers, translated)

@@ -9,11 +9,12 @@ import asyncio
 import errno
 from collections.abc import Collection, Iterable, Mapping
 
+from swarmd.model.addressing import POOL, POOL6
 from swarmd.model.errors import Unavailable
 from swarmd.node.mesh.core.table import Changes
 from swarmd.node.mesh.core.table import Tables as Wanted
 from swarmd.node.network import ct, nfread, nfset, ruleset
-from swarmd.node.network.core.addresses import BACKEND_IS
+from swarmd.node.network.core.addresses import BACKEND_IS, INGRESS_IS
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
 from swarmd.node.network.nfaudit import RuleAudit
@@ -154,12 +155,18 @@ class Datapath:
             await asyncio.to_thread(self._tables.write)
 
     async def forget_flows(self, dead: Iterable[int], udp: Iterable[str]) -> None:
-        """Delete flows to the nodes with these numbers, and UDP flows to these addresses."""
+        """Delete flows to and through the nodes with these numbers, and UDP flows to these addresses."""
         if not self._can.conntrack:
             return
         for number in dead:
-            await asyncio.to_thread(ct.delete_by_mark, self._netfilter, BACKEND_IS | number)
+            for role in (BACKEND_IS, INGRESS_IS):
+                await asyncio.to_thread(ct.delete_by_mark, self._netfilter, role | number)
         await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
+
+    async def forget_strangers(self, answering: Collection[str]) -> None:
+        """Delete UDP flows to containers other than these: what left while no daemon ran."""
+        if self._can.conntrack:
+            await asyncio.to_thread(ct.delete_udp_except, self._netfilter, answering, (POOL, POOL6))
 
     async def connections(self, addresses: Collection[str]) -> int | None:
         """How many connections to a container with these addresses are open; None: that cannot be told."""

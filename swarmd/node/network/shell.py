@@ -243,6 +243,8 @@ class Network:
             await self._datapath.write(table.joined(masked, nodes), changes)
             dead = table.newly_dead(self._nodes, state.nodes)
             await self._datapath.forget_flows(dead, table.abandoned_udp(self._shown, free))
+            if not self._nodes:
+                await self._datapath.forget_strangers(table.answering_udp(free))
         self._publishing.lost({node.id for node in state.nodes if not node.alive})
         self._shown, self._nodes = free, state.nodes
 

@@ -908,8 +908,11 @@ Global___MeshEndpoint: _TypeAlias = MeshEndpoint  # noqa: Y015
 
 @_typing.final
 class NetworkSnapshot(_message.Message):
-    """A versioned whole: compared with what was written, never a pile of deltas.  networks, services and endpoints:
-    of the networks that tasks of this node are in.
+    """A version of what the node is to be: compared with what was written.  networks, services and endpoints: of the
+    networks that tasks of this node are in.
+
+    since 0: a whole.  Otherwise what differs from that version, which the node has: the ports of the services that
+    `changed` names, all of which are here; and every other list but those that `kept` names is here whole.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -922,7 +925,11 @@ class NetworkSnapshot(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
     CERTIFICATES_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
+    since: _builtins.int
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshNode]: ...
     @_builtins.property
@@ -937,6 +944,10 @@ class NetworkSnapshot(_message.Message):
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshRoute]: ...
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshCertificate]: ...
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -948,10 +959,13 @@ class NetworkSnapshot(_message.Message):
         endpoints: _abc.Iterable[Global___MeshEndpoint] | None = ...,
         routes: _abc.Iterable[Global___MeshRoute] | None = ...,
         certificates: _abc.Iterable[Global___MeshCertificate] | None = ...,
+        since: _builtins.int = ...,
+        changed: _abc.Iterable[_builtins.str] | None = ...,
+        kept: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "endpoints", b"endpoints", "networks", b"networks", "nodes", b"nodes", "ports", b"ports", "routes", b"routes", "services", b"services", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "changed", b"changed", "endpoints", b"endpoints", "kept", b"kept", "networks", b"networks", "nodes", b"nodes", "ports", b"ports", "routes", b"routes", "services", b"services", "since", b"since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

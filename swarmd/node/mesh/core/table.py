@@ -153,6 +153,11 @@ def abandoned_udp(before: Iterable[PublishedPort], after: Iterable[PublishedPort
     return tuple(sorted({address for _, address, _ in _udp(before) - _udp(after)}))
 
 
+def answering_udp(ports: Iterable[PublishedPort]) -> frozenset[str]:
+    """Addresses of both families that answer UDP on some port."""
+    return frozenset(address for _, address, _ in _udp(ports))
+
+
 def newly_dead(before: Iterable[NodeView], after: Iterable[NodeView]) -> tuple[int, ...]:
     """Numbers of the nodes that are dead now and were not known to be, and of those that were alive and are
     gone.  With nothing known ``before`` that is every dead node."""
