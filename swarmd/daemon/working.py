@@ -243,9 +243,7 @@ class Working:
         if number == self._configured:
             return
         memory = self._memory()
-        own = NodeView(
-            id=memory.node_id, number=number, address=memory.address, block=block_of(number), alive=True
-        )
+        own = NodeView(memory.node_id, number, memory.address, block_of(number))
         try:
             await self._machine.network.configure(own)
         except SwarmError as error:
@@ -295,6 +293,7 @@ class Working:
             node_id=self._memory().node_id,
             hostname=about.hostname,
             resolv_conf=resolver_settings(),
+            address=self._memory().address,
             os=about.os,
             arch=about.arch,
         )

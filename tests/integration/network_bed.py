@@ -33,7 +33,7 @@ T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 SERVER = """
-import asyncio, signal, sys
+import asyncio, signal, socket, sys
 name, port = sys.argv[1], int(sys.argv[2])
 async def serve(reader, writer):
     try:
@@ -57,8 +57,13 @@ class Echo(asyncio.DatagramProtocol):
         self.transport.sendto(f"{name} {addr[0]}".encode(), addr)
 async def main():
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "0.0.0.0", port)
-    await loop.create_datagram_endpoint(Echo, local_addr=("0.0.0.0", port))
+    server = await asyncio.start_server(serve, None, port)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(("", port))
+        await loop.create_datagram_endpoint(Echo, sock=sock)
     print("ready", flush=True)
     await server.serve_forever()
 asyncio.run(main())

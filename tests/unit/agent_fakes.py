@@ -14,6 +14,7 @@ from typing import Any
 
 from swarmd.image.core.config import ImageConfig
 from swarmd.image.store import Rootfs
+from swarmd.model.addressing import address6_of
 from swarmd.model.errors import Conflict, NotFound, Refused
 from swarmd.model.replace import replace
 from swarmd.node.agent.core.health import Check, Result
@@ -217,10 +218,10 @@ class FakeNetwork:
         self.drained: list[str] = []
         self.open_connections: list[int | None] = []
 
-    async def attach(self, task_id: str, pid: int, *, published: Any = (), **more: Any) -> str:
+    async def attach(self, task_id: str, pid: int, **more: Any) -> str:
         await self._points.point()
         self._troubles.check("attach")
-        self.published[task_id] = published
+        self.published[task_id] = more.get("published", ())
         self._disk.interfaces[task_id] = f"10.128.1.{10 + len(self._disk.interfaces)}"
         await self._points.point()
         return self._disk.interfaces[task_id]
@@ -238,9 +239,12 @@ class FakeNetwork:
 
     def attached(self) -> tuple[Attachment, ...]:
         return tuple(
-            Attachment(task_id, 1, address, self.published.get(task_id, ()))
+            Attachment(task_id, 1, address, self.published.get(task_id, ()), address6=address6_of(address))
             for task_id, address in self._disk.interfaces.items()
         )
+
+    def attachment(self, task_id: str) -> Attachment | None:
+        return next((found for found in self.attached() if found.task_id == task_id), None)
 
     async def connections(self, task_id: str) -> int | None:
         await self._points.point()

@@ -15,11 +15,12 @@ from swarmd.node.network.core.addresses import (
     block_of,
     container_mac,
     free_index,
+    gateway6_of,
     gateway_of,
     index_of,
     overlay_mac,
 )
-from swarmd.node.network.core.peers import peers
+from swarmd.node.network.core.peers import Hop, peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.port import NodeView
 
@@ -71,10 +72,13 @@ def test_an_address_no_container_may_have_is_refused(address: str) -> None:
 def test_every_other_node_has_one_entry_of_each_kind_even_when_dead() -> None:
     dead = NodeView(id="nine", number=9, address="192.0.2.9", block="10.128.9.0/24", alive=False)
     found = peers([SEVEN, dead], "seven")
-    assert found.neighbours == {"10.128.9.0": overlay_mac(9)}
+    four, six = "10.128.9.0", "fd73:7761:726d:9::"
+    assert found.neighbours == {four: overlay_mac(9), six: overlay_mac(9)}
     assert found.forwarding == {overlay_mac(9): "192.0.2.9"}
-    assert found.routes == {("10.128.9.0", 24): "10.128.9.0"}
-    assert gateway_of(dead) == "10.128.9.0"
+    assert found.routes == {(four, 24): Hop(four), (six, 64): Hop(six)}
+    assert (gateway_of(dead), gateway6_of(9)) == (four, six)
+    only = peers([SEVEN, dead], "seven", ipv6=False)
+    assert (set(only.neighbours), set(only.routes)) == ({four}, {(four, 24)})
 
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import ip_address
 
 import pytest
 
@@ -43,7 +44,27 @@ def test_a_route_through_the_overlay() -> None:
     head = bytes([socket.AF_INET, 24, 0, 0, 254, 83, 0, 1]) + struct.pack("=I", 4)
     target, via = b"\x08\0\x01\0\x0a\x80\x02\0", b"\x08\0\x05\0\x0a\x80\x02\0"
     assert body == head + target + via + b"\x08\0\x04\0\x07\0\0\0"
-    assert rtnl.read_route(body) == (7, "10.128.2.0", 24, "10.128.2.0")
+    assert rtnl.read_route(body) == rtnl.Route("10.128.2.0", 24, 7, "10.128.2.0")
+
+
+def test_a_route_of_ipv6_with_its_own_source_and_packet_size() -> None:
+    _, _, body = rtnl.route_add("fd20::", 64, 7, via="fe80::1", source="fd20::5", mtu=1280)
+    assert body[:2] == bytes([socket.AF_INET6, 64])
+    source = struct.pack("=HH", 20, 7) + ip_address("fd20::5").packed
+    assert source in body
+    assert rtnl.read_route(body) == rtnl.Route("fd20::", 64, 7, "fe80::1", mtu=1280)
+
+
+def test_an_unreachable_prefix_belongs_to_no_device_and_gives_way_to_any_other_route() -> None:
+    _, _, body = rtnl.unreachable_add("10.20.0.0", 24)
+    assert rtnl.read_route(body) == rtnl.Route("10.20.0.0", 24, 0)
+    assert struct.pack("=HHI", 8, 6, 21367) in body
+
+
+def test_an_ipv6_address_is_used_at_once() -> None:
+    _, _, body = rtnl.address_add(7, "fd20::5")
+    assert body[:3] == bytes([socket.AF_INET6, 128, 2])  # IFA_F_NODAD: nobody else gives addresses
+    assert rtnl.read_address(body) == (7, "fd20::5")
 
 
 def test_somebody_elses_route_is_not_ours() -> None:

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Invalid, NotFound, Refused, SwarmError
+from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
 from swarmd.node.agent.core import container, health, mounts
 from swarmd.node.agent.core.container import NodeFacts
@@ -21,7 +23,7 @@ from swarmd.node.agent.draining import Draining, Say
 from swarmd.node.agent.mounting import Fetcher, Mounting
 from swarmd.node.agent.prober import Prober, Target
 from swarmd.node.agent.probing import Probing
-from swarmd.node.network.port import Attachment, NetworkPort, Transport
+from swarmd.node.network.port import Attachment, NetworkPort
 from swarmd.node.runtime.device_list import DeviceList
 from swarmd.node.runtime.port import ContainerState, Runtime
 
@@ -34,6 +36,14 @@ LISTEN_POLL = 0.02
 
 Others = Callable[[], Mapping[str, Attachment | None]]
 """Containers of this node that are no task's, with their place on the network if they have one."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A container, and where it is reached; empty: nowhere."""
+
+    pid: int
+    address: str = ""
+    address6: str = ""
 
 
 class Executor:
@@ -78,8 +88,8 @@ class Executor:
         await self._fetcher.ensure(spec.image)
         await self._images.prepare(spec.image)
 
-    async def create(self, record: TaskRecord) -> tuple[int, str]:
-        """Make the container and connect it; answers (pid, address).  What an earlier try left goes first."""
+    async def create(self, record: TaskRecord) -> Made:
+        """Make the container and connect it.  What an earlier try left goes first."""
         task_id = record.task_id
         await self._discard(task_id)
         rootfs = await self._images.prepare(record.template.container.image)
@@ -90,15 +100,29 @@ class Executor:
             sources = await self._mounting.sources(task_id, wanted)
             asked = container.asked(record, wanted, facts)
             config = container.config(asked, rootfs.config, rootfs.layers, facts, sources)
+            config = replace(config, network_mode=container.network_mode(record))
             pid = await self._runtime.create(config)
         finally:
             self._mounting.made(task_id)
+        if config.network_mode:
+            return Made(pid, facts.address if config.network_mode == "host" else "")
         try:
-            address = await self._network.attach(task_id, pid, published=_published(record))
+            return await self._connect(container.attachment(record, pid, facts))
         except SwarmError:
             await self._try(self._discard(task_id), "container_not_removed", task_id)
             raise
-        return pid, address
+
+    async def _connect(self, wanted: Attachment) -> Made:
+        address = await self._network.attach(
+            wanted.task_id,
+            wanted.pid,
+            published=wanted.published,
+            networks=wanted.networks,
+            names=wanted.names,
+            servers=wanted.servers,
+        )
+        found = self._network.attachment(wanted.task_id)
+        return Made(wanted.pid, address, found.address6 if found else "")
 
     async def launch(self, task_id: str) -> None:
         """Run the program of a created container."""
@@ -190,6 +214,7 @@ class Executor:
         starts all the same.
         """
         known = {record.task_id: record for record in records}
+        facts = self._facts()
         others = self._others()
         attachments = [attached for attached in others.values() if attached is not None]
         for state in self._runtime.list():
@@ -198,8 +223,9 @@ class Executor:
                 continue
             if record is None:
                 await self._try(self._discard(state.id), "stray_not_removed", state.id)
-            elif state.status == "running" and record.status.address:
-                attachments.append(Attachment(state.id, state.pid, record.status.address, _published(record)))
+            elif state.status == "running" and record.status.address and not container.network_mode(record):
+                expanded = container.expanded(record, facts)
+                attachments.append(container.attachment(expanded, state.pid, facts))
         lost: tuple[str, ...] | None = ()
         if records or attachments:
             lost = await self._try(self._network.restore(attachments), "network_not_restored", "")
@@ -229,10 +255,3 @@ class Executor:
         except SwarmError as error:
             self._log.warning(failure, task=task_id, reason=str(error))
             return None
-
-
-_TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
-
-
-def _published(record: TaskRecord) -> tuple[tuple[Transport, int], ...]:
-    return tuple((_TRANSPORTS[port.protocol], port.target) for port in record.ports)

@@ -149,10 +149,16 @@ class TaskRunner:
         if self._unwanted.is_set():
             return
         try:
-            pid, address = await self._executor.create(self.record)
+            made = await self._executor.create(self.record)
             # Durable before the program runs: a daemon that comes back knows the address of what it
             # finds, and never runs a program again that has run.
-            status = replace(self.record.status, pid=pid, address=address, container_id=self.record.task_id)
+            status = replace(
+                self.record.status,
+                pid=made.pid,
+                address=made.address,
+                address6=made.address6,
+                container_id=self.record.task_id,
+            )
             await self._set(status)
             if self._unwanted.is_set():
                 return

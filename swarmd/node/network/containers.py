@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 
 from msgspec.structs import replace
 
+from swarmd.model.addressing import address6_of
 from swarmd.model.errors import Conflict, Invalid, Refused, Unavailable
 from swarmd.node.network import veth
-from swarmd.node.network.core.addresses import address_at, free_index, index_of
-from swarmd.node.network.port import Attachment, Transport
+from swarmd.node.network.core.addresses import address_at, container_mac, free_index, index_of
+from swarmd.node.network.core.sources import device_mtu, kept, sources
+from swarmd.node.network.port import Attachment, NetworkView, addresses_of
 from swarmd.node.network.wire import Message, Netlink
 
 _DEFAULT_MTU = 1450
@@ -23,17 +26,19 @@ class Containers:
         self._netlink = netlink
         self._block: IPv4Network | None = None
         self._mtu = _DEFAULT_MTU
+        self._ipv6 = False
         self._last = 0
         self._by_index: dict[int, Attachment] = {}
 
-    def use(self, block: IPv4Network, mtu: int) -> None:
-        """Give addresses out of ``block`` from now on; not possible while others are in use."""
+    def use(self, block: IPv4Network, mtu: int, *, ipv6: bool = False) -> None:
+        """Give addresses out of ``block`` from now on, with ``ipv6`` also those that go with them; not
+        possible while others are in use.  ``mtu``: what fits into the underlay's packets."""
         if self._by_index and block != self._block:
             raise Refused(
                 f"this node's block cannot become {block} while {len(self._by_index)} containers have "
                 f"addresses of {self._block}; stop them first"
             )
-        self._block, self._mtu = block, mtu
+        self._block, self._mtu, self._ipv6 = block, mtu, ipv6
 
     def all(self) -> tuple[Attachment, ...]:
         return tuple(self._by_index[index] for index in sorted(self._by_index))
@@ -50,30 +55,53 @@ class Containers:
         ``devices``: their indexes by name.
         """
         known = ((devices[name], found) for name, found in self.by_interface().items() if name in devices)
-        return [message for index, found in known for message in veth.towards(index, found.address)]
+        return [
+            message
+            for index, found in known
+            for address in addresses_of(found)
+            for message in veth.towards(index, address, container_mac(found.address))
+        ]
 
-    def attach(self, wanted: Attachment) -> Attachment:
+    def attach(self, wanted: Attachment, networks: Mapping[str, NetworkView]) -> Attachment:
         """Make the interface; an empty address means any free one.  See :meth:`NetworkPort.attach`."""
         netlink, block = self._ready()
         known = self.get(wanted.task_id)
         if known and known.pid == wanted.pid and wanted.address in ("", known.address):
-            return self._replace(replace(known, published=wanted.published))
+            return self._change(netlink, known, wanted, networks)
         if known:
             self.detach(wanted.task_id)
         index = self._place(block, wanted.address)
         name = veth.interface_name(index)
         if veth.is_ours(netlink, name):  # left by a container that nobody restored
             veth.delete(netlink, name)
-        made = replace(wanted, address=address_at(block, index))
-        try:
-            veth.create(netlink, name, wanted.pid, made.address, self._mtu)
-        except OSError as error:
-            raise Unavailable(
-                f"the network of task {wanted.task_id} cannot be set up: {error.strerror}"
-            ) from error
+        address = address_at(block, index)
+        made = replace(wanted, address=address, address6=address6_of(address) if self._ipv6 else "")
+        has = sources(made, networks, self._mtu)
+        mtu = device_mtu(self._mtu, ipv6=self._ipv6)
+        with _reported(wanted.task_id):
+            given = veth.create(netlink, name, wanted.pid, has, mac=container_mac(address), mtu=mtu)
         self._last = index
-        self._by_index[index] = made
+        self._by_index[index] = made = kept(made, given)
         return made
+
+    def _change(
+        self, netlink: Netlink, known: Attachment, wanted: Attachment, networks: Mapping[str, NetworkView]
+    ) -> Attachment:
+        """The container stays where it is; its addresses in networks become those that are wanted now."""
+        made = replace(wanted, address=known.address, address6=known.address6)
+        # One that was left is perhaps not known any more, and neither are its prefixes.
+        before = sources(known, _with_strangers(known, networks), self._mtu)
+        after = sources(made, networks, self._mtu)
+        remove = [one for one in before if one.address not in {new.address for new in after}]
+        add = [one for one in after if one.address not in {old.address for old in before}]
+        if remove or add:
+            name = veth.interface_name(index_of(self._ready()[1], known.address))
+            with _reported(wanted.task_id):
+                given = veth.change(
+                    netlink, name, wanted.pid, remove=remove, add=add, mac=container_mac(known.address)
+                )
+            made = kept(made, (*(one for one in after if one not in add), *given))
+        return self._replace(made)
 
     def detach(self, task_id: str) -> Attachment | None:
         """Remove the interface; answers what was attached, if anything was."""
@@ -137,8 +165,14 @@ class Containers:
         return attachment
 
 
-def attachment(
-    task_id: str, pid: int, published: tuple[tuple[Transport, int], ...], address: str | None
-) -> Attachment:
-    """A request to attach, before it has an address."""
-    return Attachment(task_id=task_id, pid=pid, address=address or "", published=published)
+@contextlib.contextmanager
+def _reported(task_id: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"the network of task {task_id} cannot be set up: {error.strerror}") from error
+
+
+def _with_strangers(place: Attachment, networks: Mapping[str, NetworkView]) -> Mapping[str, NetworkView]:
+    strangers = (network_id for network_id, _ in place.networks if network_id not in networks)
+    return {**networks, **{one: NetworkView(id=one, name=one, subnets=()) for one in strangers}}

@@ -18,7 +18,7 @@ from swarmd.node.network.core.addresses import BACKEND_IS, INGRESS_IS
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
 from swarmd.node.network.nfaudit import RuleAudit
-from swarmd.node.network.overlay import Overlay
+from swarmd.node.network.overlay import ENCAPSULATION, Overlay
 from swarmd.node.network.port import Capabilities, NodeView
 from swarmd.node.network.tables import Tables
 from swarmd.node.network.wire import Netlink
@@ -35,14 +35,19 @@ class Datapath:
         self._can = can
         self._node: NodeView | None = None
         self._mtu: int | None = None
+        self.ipv6 = can.ipv6
         self.families: tuple[Family, ...] = (IP, IP6) if can.ipv6 else (IP,)
         self._markers: Mapping[Family, str] = {}
         self._text = ""
         self._audit = RuleAudit(netfilter, self._tables)
+        self.inner = 0
 
     async def configure(self, node: NodeView, mtu: int | None) -> int:
-        """Become ``node``; answers the MTU of containers.  A ruleset that fits already is left alone, so
-        that a restarted daemon interrupts nothing.  Raises :class:`Invalid`, :class:`Unavailable`."""
+        """Become ``node``; answers what fits into the underlay's packets (bytes).  A ruleset that fits
+        already is left alone, so that a restarted daemon interrupts nothing.
+
+        Raises :class:`Invalid`, :class:`Unavailable`.
+        """
         self._node, self._mtu = node, mtu
         try:
             return await self._configure(node, mtu)
@@ -50,13 +55,16 @@ class Datapath:
             raise Unavailable(f"the overlay network cannot be set up: {error.strerror}") from error
 
     async def _configure(self, node: NodeView, mtu: int | None) -> int:
-        inner = mtu or 0
-        generation = 0
+        if mtu is None:
+            outer = await asyncio.to_thread(self.overlay.underlay_mtu, node.address)
+        else:
+            outer = mtu
+        inner, generation = outer, 0
         if self._can.vxlan:
-            link = await asyncio.to_thread(self.overlay.ensure, node, mtu)
-            inner, generation = link.mtu, link.index
-        elif mtu is None:
-            inner = await asyncio.to_thread(self.overlay.underlay_mtu, node.address)
+            inner = outer - ENCAPSULATION
+            link = await asyncio.to_thread(self.overlay.ensure, node, inner, ipv6=self._can.ipv6)
+            generation = link.index
+        self.inner = inner
         if self._can.nft:
             await self._load_base(generation)
         return inner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from swarmd.node.network.overlay import write_setting
+from swarmd.node.network.settings import write_setting
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
 _FORWARDING = "net/ipv6/conf/all/forwarding"

@@ -15,8 +15,9 @@ from swarmd.node.network import rtnl, rtread
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.audit import few
 from swarmd.node.network.core.rules import OVERLAY
-from swarmd.node.network.overlay import Overlay, write_setting
+from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.rtread import Entry
+from swarmd.node.network.settings import write_setting
 from swarmd.node.network.wire import Message, Netlink
 
 FORWARDING = {"net/ipv4/ip_forward": 1}

@@ -18,7 +18,8 @@ class NodeView(Struct, frozen=True):
     """One node of the swarm as the others reach it.
 
     ``number`` (1..16383) is unique in the swarm and gives the overlay MAC; ``address`` is the node's
-    underlay IPv4 address; ``block`` the /24 its containers live in, such as ``"10.128.7.0/24"``.
+    underlay IPv4 address; ``block`` the /24 its containers live in, such as ``"10.128.7.0/24"``; ``mtu`` what
+    it carries of a container's packets to other nodes (0: not known).
     """
 
     id: str
@@ -26,6 +27,7 @@ class NodeView(Struct, frozen=True):
     address: str
     block: str
     alive: bool = True
+    mtu: int = 0
 
 
 class Backend(Struct, frozen=True):
@@ -232,6 +234,10 @@ class NetworkPort(Protocol):
 
     async def detach(self, task_id: str) -> None:
         """Take the interface and the address away again.  An unknown task is no error."""
+        ...
+
+    def attachment(self, task_id: str) -> Attachment | None:
+        """The task's container on the network, if it is there."""
         ...
 
     def attached(self) -> tuple[Attachment, ...]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from swarmd.model.errors import Unavailable
 from swarmd.node.network import ct, ipv6, ruleset
 from swarmd.node.network.core.family import IP, IP6, Family
-from swarmd.node.network.overlay import Overlay, write_setting
+from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import Capabilities
+from swarmd.node.network.settings import write_setting
 from swarmd.node.network.wire import Netlink
 
 _TIME_WAIT_SECONDS = 30

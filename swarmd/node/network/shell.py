@@ -15,12 +15,12 @@ from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
 from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
-from swarmd.node.network.containers import Containers, attachment
+from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
-from swarmd.node.network.core.peers import peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.keeper import Keeper
+from swarmd.node.network.networks import Networks
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
     Attachment,
@@ -66,6 +66,7 @@ class Network:
         self._stale = asyncio.Event()
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
+        self._networks = Networks(node_id, clock)
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
         self._ready: bool
@@ -97,7 +98,7 @@ class Network:
         async with self._lock:
             if self._datapath is not None:
                 inner = await self._datapath.configure(self_node, mtu)
-                self._containers.use(block, inner)
+                self._containers.use(block, inner, ipv6=self._datapath.ipv6)
             self._ready = True
 
     async def apply(self, state: NetworkState) -> None:
@@ -125,9 +126,10 @@ class Network:
         names: tuple[str, ...] = (),
         servers: tuple[str, ...] = (),
     ) -> str:
+        await self._networks.known(network_id for network_id, _ in networks)
+        wanted = Attachment(task_id, pid, address or "", published, networks, names=names, servers=servers)
         async with self._lock:
-            wanted = attachment(task_id, pid, published, address)
-            made = await asyncio.to_thread(self._containers.attach, wanted)
+            made = await asyncio.to_thread(self._containers.attach, wanted, self._networks.views)
             await self._write_local()
             await self._resolver.open(task_id, pid, networks, names, servers)
         return made.address
@@ -138,8 +140,11 @@ class Network:
             found = await asyncio.to_thread(self._containers.detach, task_id)
             if found and self._datapath:
                 await self._write_local()
-                if any(protocol == "udp" for protocol, _ in found.published):
+                if found.networks or any(protocol == "udp" for protocol, _ in found.published):
                     await self._datapath.forget_flows((), addresses_of(found))
+
+    def attachment(self, task_id: str) -> Attachment | None:
+        return self._containers.get(task_id)
 
     def attached(self) -> tuple[Attachment, ...]:
         return self._containers.all()
@@ -179,7 +184,11 @@ class Network:
             return (*self.problems(), *await self._keeper.audit(self._shown), *names)
 
     def problems(self) -> tuple[str, ...]:
-        return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))
+        return (
+            *self._publishing.problems(),
+            *self._networks.problems(),
+            *((self._trouble,) if self._trouble else ()),
+        )
 
     async def counters(self) -> tuple[PortCount, ...]:
         async with self._lock:
@@ -207,13 +216,16 @@ class Network:
         self._state, self._done = _NOTHING, None
         self._masked = frozenset()
         self._publishing.forget()
+        self._networks.forget()
         self._shown, self._nodes = (), ()
         self._trouble = ""
 
     async def _write_local(self) -> None:
         if self._datapath:
+            places = self._containers.by_interface()
+            local = table.joined(table.local_tables(places), self._networks.local(places.values()))
             try:
-                await self._datapath.write(table.local_tables(self._containers.by_interface()))
+                await self._datapath.write(local)
             except OSError as error:
                 raise Unavailable(f"the network rules cannot be written: {error.strerror}") from error
 
@@ -237,14 +249,18 @@ class Network:
     async def _write(self, state: NetworkState) -> None:
         free = self._publishing.free()
         if self._datapath:
-            await self._datapath.peer(peers(state.nodes, self._node_id))
+            inner, six = self._datapath.inner, self._datapath.ipv6
+            plan = await asyncio.to_thread(self._networks.plan, state, self._masked, inner=inner, ipv6=six)
+            await self._datapath.peer(plan.peers)
             masked, changes = await asyncio.to_thread(self._publishing.kernel)
-            nodes = table.node_tables(state.nodes, self._node_id)
-            await self._datapath.write(table.joined(masked, nodes), changes)
+            await self._datapath.write(table.joined(masked, plan.tables), changes)
+            self._networks.made(plan)
             dead = table.newly_dead(self._nodes, state.nodes)
-            await self._datapath.forget_flows(dead, table.abandoned_udp(self._shown, free))
+            left = (*table.abandoned_udp(self._shown, free), *plan.abandoned)
+            await self._datapath.forget_flows(dead, left)
             if not self._nodes:
                 await self._datapath.forget_strangers(table.answering_udp(free))
+            await self._write_local()
         self._publishing.lost({node.id for node in state.nodes if not node.alive})
         self._shown, self._nodes = free, state.nodes
 

@@ -15,20 +15,24 @@ from swarmd.node.agent.core import health
 from swarmd.node.agent.core.etc_files import files
 from swarmd.node.agent.core.mounts import Source, Sources, to_mount
 from swarmd.node.agent.core.record import TaskRecord
+from swarmd.node.network.port import Attachment, Transport
 from swarmd.node.runtime.port import ContainerConfig, Device, Limits, Throttle, Ulimit
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE = 64 * 1024 * 1024
 _OWN = ("private", "shareable")
 """What Docker calls a namespace of the container's own."""
+_TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 
 class NodeFacts(msgspec.Struct, frozen=True):
-    """What of the node shows inside containers.  ``resolv_conf``: the node's own file."""
+    """What of the node shows inside containers.  ``resolv_conf``: the node's own file; ``address``: where
+    others reach it."""
 
     node_id: str
     hostname: str
     resolv_conf: str = ""
+    address: str = ""
     os: str = "linux"
     arch: str = "x86_64"
 
@@ -59,8 +63,9 @@ def asked(record: TaskRecord, mounts: tuple[MountSpec, ...], facts: NodeFacts) -
         mounts=mounts,
         limits=record.template.limits,
         runtime=record.template.runtime,
-        hostname=record.task_id[:12],
+        hostname=facts.hostname if network_mode(record) == "host" else record.task_id[:12],
         labels=_labels(record, facts),
+        addresses=tuple(address for joined in record.networks for address in joined.addresses),
     )
 
 
@@ -87,6 +92,28 @@ def config(
         stop_signal=spec.stop_signal or image.stop_signal or "SIGTERM",
     )
     return msgspec.structs.replace(base, **_powers(spec), **_shape(spec))
+
+
+def network_mode(record: TaskRecord) -> str:
+    """As the runtime is told it: host or none, or empty for a network namespace on the node's network."""
+    targets = {attachment.target for attachment in record.template.networks}
+    return next((mode for mode in ("host", "none") if mode in targets), "")
+
+
+def attachment(record: TaskRecord, pid: int, facts: NodeFacts) -> Attachment:
+    """The task's place on the network, as far as it is known: without an address it is to get one."""
+    template = record.template.container
+    hostname = template.hostname or record.task_id[:12]
+    return Attachment(
+        task_id=record.task_id,
+        pid=pid,
+        address=record.status.address,
+        address6=record.status.address6,
+        published=tuple((_TRANSPORTS[port.protocol], port.target) for port in record.ports),
+        networks=tuple((one.network_id, one.addresses) for one in record.networks),
+        names=tuple(dict.fromkeys((record.name, hostname, record.task_id[:12]))),
+        servers=template.dns,
+    )
 
 
 def expanded(record: TaskRecord, facts: NodeFacts) -> TaskRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,8 +23,15 @@ from swarmd.node.network.core.addresses import (
     overlay_mac,
     packed,
 )
-from swarmd.node.network.core.family import FAMILIES, IP, Family
-from swarmd.node.network.port import Attachment, NetworkState, NodeView, PublishedPort, Transport
+from swarmd.node.network.core.family import FAMILIES, IP, Family, family_of
+from swarmd.node.network.port import (
+    Attachment,
+    NetworkState,
+    NodeView,
+    PublishedPort,
+    Transport,
+    addresses_of,
+)
 
 Elements = dict[bytes, bytes | None]
 Table = dict[str, Elements]
@@ -78,17 +85,23 @@ def reachable(state: NetworkState, masked: Collection[str]) -> tuple[PublishedPo
     )
 
 
-def node_tables(nodes: Collection[NodeView], self_id: str) -> Tables:
-    """Who may send overlay frames, whose containers live where, and the way back for each ingress node."""
-    return {family: _node_table(nodes, self_id, family) for family in FAMILIES}
+def node_tables(nodes: Collection[NodeView], self_id: str, subnets: Collection[str] = ()) -> Tables:
+    """Who may send overlay frames, whose containers live where, and the way back for each ingress node.
+
+    ``subnets``: prefixes of networks that tasks of this node are in; those are containers, too.
+    """
+    made = {family: _node_table(nodes, self_id, family) for family in FAMILIES}
+    for subnet in subnets:
+        made[family_of(subnet)]["pools"][_interval(ip_network(subnet))] = None
+    return made
 
 
 def _node_table(nodes: Iterable[NodeView], self_id: str, family: Family) -> Table:
     names = ("pools", "nodes", "node_by_mac", "zone_by_mac", "vtep_by_mark", "node_by_prefix")
     table: Table = {name: {} for name in names}
     for node in nodes:
-        interval = _interval(block_of(node) if family == IP else IPv6Network(block6_of(node.number)))
-        table["pools"][interval] = None
+        block = _interval(block_of(node) if family == IP else IPv6Network(block6_of(node.number)))
+        table["pools"][block] = None
         if family == IP:
             table["nodes"][packed(node.address)] = None
         if node.id == self_id:
@@ -99,7 +112,7 @@ def _node_table(nodes: Iterable[NodeView], self_id: str, family: Family) -> Tabl
         table["vtep_by_mark"][ingress] = packed(
             gateway_of(node) if family == IP else gateway6_of(node.number)
         )
-        table["node_by_prefix"][interval] = struct.pack("=I", BACKEND_IS | node.number)
+        table["node_by_prefix"][block] = struct.pack("=I", BACKEND_IS | node.number)
     return table
 
 
@@ -119,14 +132,14 @@ def _local_table(attachments: Mapping[str, Attachment], family: Family) -> Table
     hairpin: Elements = {}
     public: Elements = {}
     for interface, attachment in attachments.items():
+        for every in addresses_of(attachment):
+            if family_of(every) == family:
+                address = packed(every)
+                own[interface.encode().ljust(16, b"\0") + address] = None
+                hairpin[address + address] = None
         home_address = attachment.address if family == IP else attachment.address6
-        if not home_address:
-            continue
-        address = packed(home_address)
-        own[interface.encode().ljust(16, b"\0") + address] = None
-        hairpin[address + address] = None
-        for protocol, port in attachment.published:
-            public[address + service_bytes(protocol, port)] = None
+        for protocol, port in attachment.published if home_address else ():
+            public[packed(home_address) + service_bytes(protocol, port)] = None
     return {"own": own, "hairpin": hairpin, "pub_local": public}
 
 

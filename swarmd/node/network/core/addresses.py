@@ -11,6 +11,7 @@ from swarmd.node.network.port import NodeView
 
 LARGEST_NUMBER = 16383
 GATEWAY = "169.254.1.1"
+GATEWAY6 = "fe80::1"
 GATEWAY_MAC = bytes([0xEE] * 6)
 ITSELF6 = str(POOL6.network_address + 1)
 """What a container that calls itself through a published IPv6 port sees; IPv4: ``GATEWAY``.  Of number 0, so

@@ -24,8 +24,11 @@ _MEANING = {
     "vtep_by_mark": "the way back to the node a connection came through",
     "node_by_prefix": "which node containers are on",
     "vip": "the tasks behind services' addresses",
-    "vips": "services' addresses",
+    "vip_large": "the tasks behind services' addresses",
+    "refused": "addresses of networks that lead to nobody",
     "samenet": "who shares a network",
+    "inward": "containers without a way out",
+    "node_of": "which node tasks of networks are on",
 }
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _BY_PORT = frozenset({"ep", "ep_large", "published"})

@@ -1,4 +1,4 @@
-"""Which neighbour, forwarding and route entries make the other nodes' blocks reachable."""
+"""Which neighbour, forwarding and route entries make the other nodes' containers reachable."""
 
 from __future__ import annotations
 
@@ -6,33 +6,104 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from swarmd.node.network.core.addresses import block_of, gateway_of, overlay_mac
-from swarmd.node.network.port import NodeView
+from swarmd.model.addressing import block6_of
+from swarmd.node.network.core.addresses import block_of, gateway6_of, gateway_of, overlay_mac
+from swarmd.node.network.core.sources import IPV6_LEAST
+from swarmd.node.network.port import Endpoint, NetworkView, NodeView
+
+Prefix = tuple[str, int]
+"""(network, prefix length)"""
+
+
+class Hop(Struct, frozen=True):
+    """The node a route leads to, and the largest packet that way (0: what the device carries)."""
+
+    via: str
+    mtu: int = 0
 
 
 class Peers(Struct, frozen=True):
     """The entries on the overlay device, each by what the kernel knows it by.
 
-    ``neighbours``: overlay address → MAC; ``forwarding``: MAC → underlay address; ``routes``:
-    (network, prefix length) → next hop.
+    ``neighbours``: overlay address → MAC; ``forwarding``: MAC → underlay address; ``routes``: prefix → next
+    hop; ``unreachable``: prefixes of networks, in which only what has a route of its own is to be found.
     """
 
     neighbours: dict[str, bytes]
     forwarding: dict[bytes, str]
-    routes: dict[tuple[str, int], str]
+    routes: dict[Prefix, Hop]
+    unreachable: dict[Prefix, None]
 
 
-NOBODY = Peers({}, {}, {})
+def nobody() -> Peers:
+    return Peers({}, {}, {}, {})
 
 
-def peers(nodes: Iterable[NodeView], self_id: str) -> Peers:
-    """What must be there for every node but ourselves.  Dead nodes keep theirs: they may come back."""
-    wanted = Peers({}, {}, {})
+def peers(
+    nodes: Iterable[NodeView],
+    self_id: str,
+    networks: Iterable[NetworkView] = (),
+    endpoints: Iterable[Endpoint] = (),
+    *,
+    inner: int = 0,
+    ipv6: bool = True,
+) -> Peers:
+    """What must be there for every node but ourselves, and for every task of our networks elsewhere.
+
+    Dead nodes keep theirs: they may come back.  ``inner``: what fits into the underlay's packets here, if
+    that is known.
+    """
+    wanted = nobody()
+    hops: dict[str, tuple[Hop, Hop]] = {}
     for node in nodes:
         if node.id == self_id:
             continue
-        block, gateway, mac = block_of(node), gateway_of(node), overlay_mac(node.number)
-        wanted.neighbours[gateway] = mac
+        mac = overlay_mac(node.number)
+        mtu = _mtu(inner, node.mtu)
+        four = Hop(gateway_of(node), mtu)
+        six = Hop(gateway6_of(node.number), max(mtu, IPV6_LEAST) if mtu else 0)
+        hops[node.id] = four, six
         wanted.forwarding[mac] = node.address
-        wanted.routes[gateway, block.prefixlen] = gateway
+        for hop in (four, six)[: 1 + ipv6]:
+            wanted.neighbours[hop.via] = mac
+        wanted.routes[four.via, block_of(node).prefixlen] = four
+        if ipv6:
+            wanted.routes[_prefix(block6_of(node.number))] = six
+    _add_networks(wanted, networks, endpoints, hops, ipv6=ipv6)
     return wanted
+
+
+def _add_networks(
+    wanted: Peers,
+    networks: Iterable[NetworkView],
+    endpoints: Iterable[Endpoint],
+    hops: dict[str, tuple[Hop, Hop]],
+    *,
+    ipv6: bool,
+) -> None:
+    ours = set()
+    for network in networks:
+        ours.add(network.id)
+        for subnet in network.subnets:
+            if ipv6 or ":" not in subnet:
+                wanted.unreachable[_prefix(subnet)] = None
+    for endpoint in endpoints:
+        if endpoint.node_id not in hops or endpoint.network_id not in ours:
+            continue
+        four, six = hops[endpoint.node_id]
+        for address in endpoint.addresses:
+            if ":" not in address:
+                wanted.routes[address, 32] = four
+            elif ipv6:
+                wanted.routes[address, 128] = six
+
+
+def _mtu(here: int, there: int) -> int:
+    """The smaller of the two ends, where it is not what our device says anyway."""
+    least = min(here or there, there or here)
+    return 0 if least >= here >= IPV6_LEAST else least
+
+
+def _prefix(subnet: str) -> Prefix:
+    network, _, size = subnet.partition("/")
+    return network, int(size)

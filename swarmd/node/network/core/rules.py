@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from swarmd.node.network.core import port_rules
+from swarmd.node.network.core import network_rules, port_rules
 from swarmd.node.network.core.addresses import GATEWAY, ITSELF6
 from swarmd.node.network.core.family import Family
 
@@ -49,7 +49,6 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
         "underlay_out": """
     udp dport {port} notrack""",
         "neighbours": "",
-        "honest": "",
     },
     "ip6": {
         "address": "ipv6_addr",
@@ -61,7 +60,6 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
         "neighbours": """
     ip6 saddr fe80::/10 return
     ip6 daddr fe80::/10 return""",
-        "honest": "ip6 saddr != {{ ::, fe80::/10 }} ",
     },
 }
 
@@ -99,22 +97,22 @@ table {ip} {table} {{
   set nodes {{ type {address}; }}
   set own {{ type ifname . {address}; }}
   set pub_local {{ type {address} . inet_proto . inet_service; }}
-  set hairpin {{ type {address} . {address}; }}{port_sets}
+  set hairpin {{ type {address} . {address}; }}{port_sets}{network_sets}
   chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}
-    meta iifgroup {group} {honest}iifname . {ip} saddr != @own drop{zone}
+    meta iifgroup {group} iifname . {ip} saddr != @own drop{zone}
   }}
   chain c_raw_out {{ type filter hook output priority raw;{underlay_out}
   }}
   chain c_mark {{ type filter hook prerouting priority mangle;{mark}
   }}{port_chains}
   chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
-    iifname "{overlay}" return{neighbours}
+    iifname "{overlay}" return{neighbours}{network_dnat}
     fib daddr type local jump c_open
   }}
   chain c_back {{ type filter hook prerouting priority dstnat + 3;{back}
   }}
   chain c_noep {{ type filter hook prerouting priority dstnat + 5;
-    iif "lo" return{neighbours}
+    iif "lo" return{neighbours}{network_noep}
     ct state new ct status & dnat == 0 fib daddr type local jump c_closed
   }}
   chain c_out {{ type nat hook output priority -100;{neighbours}
@@ -122,17 +120,17 @@ table {ip} {table} {{
   }}
   chain c_fwd {{ type filter hook forward priority filter;
     ct state established,related accept
-    iifname "{overlay}" {ip} daddr . meta l4proto . th dport @pub_local accept
+    iifname "{overlay}" {ip} daddr . meta l4proto . th dport @pub_local accept{network_forward}
     {ip} saddr @pools {ip} daddr @pools ct status & dnat == 0 reject with {icmp} admin-prohibited
   }}
   chain c_note {{ type filter hook postrouting priority srcnat - 20;
     oifname "{overlay}" ct state new ct status & dnat == dnat ct mark == 0 \\
-      ct mark set {ip} daddr map @node_by_prefix
+      ct mark set {ip} daddr map @node_by_prefix{network_note}
   }}
   chain c_snat {{ type nat hook postrouting priority srcnat - 10;
     ct status & dnat == dnat {ip} saddr . {ip} daddr @hairpin snat to {itself}{masked}{masquerade}
     {ip} saddr @pools {ip} daddr != @pools ct status & dnat == 0 ct direction original masquerade
-  }}
+  }}{network_chains}
 }}
 """
 
@@ -153,11 +151,14 @@ def removal(family: Family) -> str:
 
 
 def _fill(family: Family, options: Options, marker: str) -> str:
-    values = {"ip": family, "overlay": OVERLAY, "port": str(options.port), "device": options.device}
+    values: dict[str, object] = {
+        "ip": family, "overlay": OVERLAY, "port": options.port, "device": options.device,
+        "table": TABLE, "group": VETH_GROUP,
+    }  # fmt: skip
     kept = _KEPT if options.keep_source else _LOST
     words = {name: text.format(**values) for name, text in {**_WORDS[family], **kept}.items()}
     return _TEMPLATE.format(
-        marker=marker, table=TABLE, group=VETH_GROUP, port_sets=port_rules.sets(family),
-        port_chains=port_rules.chains(family, words["icmp"]), masked=port_rules.masked(family),
-        **values, **words,
+        marker=marker, port_sets=port_rules.sets(family), masked=port_rules.masked(family),
+        port_chains=port_rules.chains(family, words["icmp"]),
+        **values, **words, **network_rules.pieces({**values, **words}),
     )  # fmt: skip

@@ -1,0 +1,62 @@
+"""The rules that make networks of the swarm: virtual addresses, who may speak to whom, who has no way out.
+
+Pieces of the template in :mod:`swarmd.node.network.core.rules`; their sets are filled from
+:mod:`swarmd.node.network.core.networks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from swarmd.node.mesh.core.buckets import LARGE, SMALL
+
+# samenet: (prefix, prefix) of one network.  refused: addresses that lead to no container: virtual ones, and
+# those of tasks on dead nodes.  inward: addresses of containers that are in internal networks only.
+_SETS = """
+  map vip {{ typeof {ip} daddr . numgen random mod {small} : {ip} daddr; }}
+  map vip_large {{ typeof {ip} daddr . numgen random mod {large} : {ip} daddr; }}
+  set refused {{ type {address}; }}
+  set samenet {{ type {address} . {address}; flags interval; }}
+  set inward {{ type {address}; }}
+  map node_of {{ type {address} : mark; }}"""
+
+# All ports of a virtual address lead to one of its containers; what has no ports (ping) goes by the caller.
+_CHAINS = """
+  chain c_vip {{
+    meta l4proto {{ tcp, udp, sctp }} dnat {ip} to {ip} daddr . {bucket} mod {small} map @vip
+    meta l4proto {{ tcp, udp, sctp }} dnat {ip} to {ip} daddr . {bucket} mod {large} map @vip_large
+    dnat {ip} to {ip} daddr . jhash {ip} saddr mod {small} map @vip
+    dnat {ip} to {ip} daddr . jhash {ip} saddr mod {large} map @vip_large
+  }}
+  chain c_in {{ type filter hook input priority filter;
+    ct state established,related accept
+    meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
+  }}"""
+
+_DNAT = """
+    {ip} saddr . {ip} daddr @samenet jump c_vip"""
+_NOEP = """
+    ct state new {ip} daddr @refused jump c_rej"""
+_FORWARD = """
+    {ip} saddr . {ip} daddr @samenet accept
+    meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
+    meta oifgroup {group} ct status & dnat == 0 reject with {icmp} admin-prohibited"""
+# Not only translated flows: whoever talks to a task of a dead node must hear of it.
+_NOTE = """
+    oifname "{overlay}" ct state new ct mark == 0 ct mark set {ip} daddr map @node_of"""
+
+_PIECES = {
+    "network_sets": _SETS,
+    "network_chains": _CHAINS,
+    "network_dnat": _DNAT,
+    "network_noep": _NOEP,
+    "network_forward": _FORWARD,
+    "network_note": _NOTE,
+}
+
+
+def pieces(values: Mapping[str, object]) -> dict[str, str]:
+    """By their names in the template.  ``values``: the family's words, the names of devices and groups."""
+    bucket = f"jhash {values['ip']} saddr . th sport"
+    every = {**values, "small": SMALL, "large": LARGE, "bucket": bucket}
+    return {name: text.format(**every) for name, text in _PIECES.items()}
