@@ -20,6 +20,7 @@ from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.peers import peers
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
@@ -61,6 +62,7 @@ class Network:
         self._containers = Containers(None)
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
+        self._foreign: Foreign | None = None
         self._ready: bool
         self._state: NetworkState
         self._done: NetworkState | None
@@ -81,6 +83,8 @@ class Network:
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
         self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
+        self._foreign = Foreign(netfilter, self._clock, self._report)
+        self._nursery.start("foreign firewalls", self._foreign.watch())
         self._nursery.start("network keeper", self._keep())
         self._nursery.start("network mask", self._follow_mask())
         return can
@@ -172,7 +176,8 @@ class Network:
             return (*self.problems(), *await self._keeper.audit(self._shown), *names)
 
     def problems(self) -> tuple[str, ...]:
-        return (*self._publishing.problems(), *((self._trouble,) if self._trouble else ()))
+        foreign = self._foreign.sentences() if self._foreign else ()
+        return (*self._publishing.problems(), *foreign, *((self._trouble,) if self._trouble else ()))
 
     async def counters(self) -> tuple[PortCount, ...]:
         async with self._lock:
