@@ -106,7 +106,7 @@ def _neighbour(body: bytes) -> Entry | None:
 
 
 def _text(packed: bytes) -> str:
-    return str(ip_address(packed))
+    return str(ip_address(packed))  # pysyncobj puts a socket.inet_ntop in place that works on Windows only
 
 
 def _number(value: bytes | None) -> int:
