@@ -15,6 +15,7 @@ RULE_LINES, ALARM_LINES, FUNCTION_LINES = 300, 500, 40
 # Longer than the rule allows, and why that reads better than two halves.
 LONG_FILES = {
     "swarmd/daemon/managing.py": "the composition root of a manager: wiring, part by part",
+    "swarmd/node/network/shell.py": "NetworkPort: a short method for each of its promises",
     "swarmd/daemon/member.py": "one membership: identity, port, two halves, and the role between them",
 }
 LONG_TESTS = {

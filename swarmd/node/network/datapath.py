@@ -126,14 +126,17 @@ class Datapath:
         return found
 
     async def counted(self) -> list[Mapping[bytes, int]]:
-        """Connections by the keys of published ports, one map for each set of them."""
+        """Connections by the keys of published ports, one map for each set.  Raises :class:`Unavailable`."""
         if not self._can.nft:
             return []
-        return [
-            await asyncio.to_thread(nfread.counts, self._netfilter, family, ruleset.TABLE, name)
-            for family in self.families
-            for name in ("counted", "counted_at")
-        ]
+        try:
+            return [
+                await asyncio.to_thread(nfread.counts, self._netfilter, family, ruleset.TABLE, name)
+                for family in self.families
+                for name in ("counted", "counted_at")
+            ]
+        except OSError as error:
+            raise Unavailable(f"this node's counters cannot be read: {error.strerror}") from error
 
     async def rebuild(self) -> None:
         """Set device and tables up again; the next :meth:`write` fills them."""

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
-from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
+from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
-from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
+from swarmd.node.network.listening import listening
 from swarmd.node.network.networks import Networks
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
@@ -166,17 +165,7 @@ class Network:
         return lost
 
     async def listening(self, pid: int, protocol: Transport, port: int) -> bool:
-        found = False
-        for family in ("", "6"):
-            path = Path(f"/proc/{pid}/net/{protocol}{family}")
-            try:
-                text = await asyncio.to_thread(path.read_text)
-            except FileNotFoundError:
-                continue
-            except (ProcessLookupError, OSError):
-                raise NotFound(f"process {pid} is not there any more") from None
-            found = found or listens(text, protocol, port)
-        return found
+        return await listening(pid, protocol, port)
 
     async def connections(self, task_id: str) -> int | None:
         found = self._containers.get(task_id)
@@ -201,10 +190,7 @@ class Network:
 
     async def counters(self) -> tuple[PortCount, ...]:
         async with self._lock:
-            try:
-                return self._publishing.counted(await self._datapath.counted() if self._datapath else [])
-            except OSError as error:
-                raise Unavailable(f"this node's counters cannot be read: {error.strerror}") from error
+            return self._publishing.counted(await self._datapath.counted() if self._datapath else [])
 
     def limits(self) -> tuple[str, ...]:
         return self._limits
