@@ -35,7 +35,7 @@ class NetworksServer(networks_pb2_grpc.NetworksServicer):
     async def CreateNetwork(self, request: pb.CreateNetworkRequest, context: Any) -> pb.CreateNetworkResponse:
         async def answer() -> pb.CreateNetworkResponse:
             row = await self._cases().create(codec.from_proto(NetworkSpec, request.spec))
-            return pb.CreateNetworkResponse(id=row.id)
+            return pb.CreateNetworkResponse(id=row.id, warnings=self._cases().warnings(row))
 
         return await _answer(context, answer)
 

@@ -66,6 +66,10 @@ class Networks:
             raise Conflict(f"network with name {spec.name} already exists") from None
         return self._store.get(Network, row.id) or row
 
+    def warnings(self, network: Network) -> list[str]:
+        """To show to whoever made it."""
+        return rules.warnings(network.spec)
+
     def all(self) -> list[Network]:
         """By name; the ingress network, too."""
         return sorted(self._store.all(Network), key=lambda row: row.name)

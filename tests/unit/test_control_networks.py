@@ -277,6 +277,12 @@ async def test_a_verbose_look_names_services_tasks_and_peers(rig: Rig) -> None:
     assert not plain.services
 
 
+async def test_what_is_asked_for_in_vain_is_said(rig: Rig) -> None:
+    (warning,) = rig.networks.warnings(await rig.create("blue", attachable=True))
+    assert "single containers cannot be attached" in warning
+    assert rig.networks.warnings(await rig.create("red")) == []
+
+
 async def test_events_tell_of_networks_and_not_of_the_row_that_keeps_the_order(rig: Rig) -> None:
     watch = rig.store.watch()
     await rig.create("blue", internal=True)

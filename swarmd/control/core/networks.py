@@ -47,6 +47,15 @@ def checked(spec: NetworkSpec) -> NetworkSpec:
     return replace(spec, driver="overlay")
 
 
+def warnings(spec: NetworkSpec) -> list[str]:
+    """What its user should know, although the network can be had."""
+    if spec.attachable:
+        return [
+            f"network {spec.name} is for services only so far: single containers cannot be attached to it yet"
+        ]
+    return []
+
+
 def prefixes(
     spec: NetworkSpec, taken: Mapping[str, str], nodes: Mapping[str, str], cluster: ClusterSpec
 ) -> tuple[SubnetSpec, ...]:
