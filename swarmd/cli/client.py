@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from swarmd.rpc.v1.containers_pb2_grpc import ContainersStub
     from swarmd.rpc.v1.control_pb2_grpc import ControlStub
     from swarmd.rpc.v1.images_pb2_grpc import ImagesStub
+    from swarmd.rpc.v1.netdiag_pb2_grpc import NetworkDoctorStub
+    from swarmd.rpc.v1.networks_pb2_grpc import NetworksStub
     from swarmd.rpc.v1.node_pb2_grpc import NodeApiStub
     from swarmd.rpc.v1.registry_pb2_grpc import RegistryStub
     from swarmd.rpc.v1.secrets_pb2_grpc import SecretsStub
@@ -54,6 +56,7 @@ _UNLIMITED = (
     "GetUsage",
     "Pull",
     "Push",
+    "ExamineNetwork",
 )
 
 
@@ -80,6 +83,21 @@ class Client:
         from swarmd.rpc.v1 import node_pb2
 
         return cast("NodeApiStub", self._lane(node_pb2.DESCRIPTOR, "NodeApi", NODE_SECONDS))
+
+    @cached_property
+    def networks(self) -> NetworksStub:
+        from swarmd.rpc.v1 import networks_pb2
+
+        return cast(
+            "NetworksStub",
+            self._lane(networks_pb2.DESCRIPTOR, "Networks", CONTROL_SECONDS, self._warn_of_age),
+        )
+
+    @cached_property
+    def doctor(self) -> NetworkDoctorStub:
+        from swarmd.rpc.v1 import netdiag_pb2
+
+        return cast("NetworkDoctorStub", self._lane(netdiag_pb2.DESCRIPTOR, "NetworkDoctor", NODE_SECONDS))
 
     @cached_property
     def images(self) -> ImagesStub:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "swarm": "swarmd.cli.commands.swarm:group",
     "node": "swarmd.cli.commands.node:group",
     "service": "swarmd.cli.commands.service:group",
+    "network": "swarmd.cli.commands.network:group",
     "cluster": "swarmd.cli.commands.cluster:group",
     "image": "swarmd.cli.commands.image:group",
     "images": "swarmd.cli.commands.image:ls",

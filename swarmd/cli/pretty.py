@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from swarmd.cli.pretty_container import container, resources
@@ -13,9 +14,11 @@ from swarmd.cli.units import format_binary, format_cpus, format_duration, human_
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2, types_pb2
 
+NAMELESS: Mapping[str, str] = MappingProxyType({})
 
-def service(view: control_pb2.ServiceView, now: float) -> list[str]:
-    """A service; begins and ends with an empty line, as Docker's does."""
+
+def service(view: control_pb2.ServiceView, now: float, networks: Mapping[str, str] = NAMELESS) -> list[str]:
+    """A service; begins and ends with an empty line, as Docker's does.  ``networks``: names by id."""
     it = view.service
     spec = it.spec
     return [
@@ -30,7 +33,11 @@ def service(view: control_pb2.ServiceView, now: float) -> list[str]:
         *_update_config("RollbackConfig", "Rollback order:   ", spec.rollback),
         *container(spec.template),
         *resources(spec.template),
-        "Endpoint Mode:\tvip",
+        *_networks(spec.template.networks, networks),
+        f"Endpoint Mode:\t{spec.endpoint_mode or 'vip'}",
+        *([f" Ingress source:\t{spec.ingress_source}"] if spec.ingress_source else []),
+        *_vips(it.vips, networks),
+        *_draining(spec.template),
         *_ports(it.ports or spec.ports),
         "",
     ]
@@ -132,6 +139,43 @@ def _update_config(title: str, order: str, config: types_pb2.UpdateConfig) -> li
     ]
 
 
+def _networks(networks: Iterable[types_pb2.NetworkAttachment], names: Mapping[str, str]) -> list[str]:
+    shown = [names.get(one.target, one.target) for one in networks]
+    return [f"Networks: {' '.join(shown)} "] if shown else []
+
+
+def _vips(vips: Iterable[types_pb2.VirtualIp], names: Mapping[str, str]) -> list[str]:
+    lines = [
+        f" {names.get(one.network_id, one.network_id)}:\t{', '.join(one.addresses)}"
+        for one in vips
+        if one.addresses
+    ]
+    return ["Virtual IPs:", *lines] if lines else []
+
+
+def _draining(template: types_pb2.TaskTemplate) -> list[str]:
+    lines = (
+        [f" Delay:\t\t{format_duration(template.drain_delay)}"] if template.HasField("drain_delay") else []
+    )
+    if template.drain_timeout:
+        lines.append(f" Timeout:\t{format_duration(template.drain_timeout)}")
+    return ["Draining:", *lines] if lines else []
+
+
+def _more(port: types_pb2.PortSpec) -> list[str]:
+    """What ports have beyond Docker's words, where it was asked for."""
+    words = {
+        "PublishedEnd": str(port.published_end or ""),
+        "HostIP": port.host_ip,
+        "Allow": " ".join(port.allow),
+        "Sticky": "true" if port.sticky else "",
+        "Host": port.host,
+        "Path": port.path,
+        "TLS": port.tls,
+    }
+    return [f"  {word} = {value}" for word, value in words.items() if value]
+
+
 def _ports(ports: Iterable[types_pb2.PortSpec]) -> list[str]:
     lines: list[str] = []
     for port in ports:
@@ -140,5 +184,6 @@ def _ports(ports: Iterable[types_pb2.PortSpec]) -> list[str]:
             f"  Protocol = {port.protocol}",
             f"  TargetPort = {port.target}",
             f"  PublishMode = {port.mode}",
+            *_more(port),
         ]
     return ["Ports:", *lines] if lines else []

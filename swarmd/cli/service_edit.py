@@ -9,7 +9,8 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from swarmd.cli.container_text import UNSET
-from swarmd.cli.spec_text import Port
+from swarmd.cli.network_text import Attachment
+from swarmd.cli.port_text import Port
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import types_pb2
@@ -64,15 +65,51 @@ def edit_constraints(spec: types_pb2.ServiceSpec, add: Sequence[str], remove: Se
     set_path(spec, "template.placement.constraints", list(kept.values()))
 
 
-def edit_ports(spec: types_pb2.ServiceSpec, add: Sequence[Port], remove: Sequence[Port]) -> None:
-    """Removed by target port, protocol and mode; added once; in order of the published port."""
-    gone = {(port.target, port.protocol, port.mode) for port in remove}
-    have = [Port(port.target, port.published, port.protocol, port.mode) for port in spec.ports]
-    kept = [port for port in have if (port.target, port.protocol, port.mode) not in gone]
-    kept += [port for port in dict.fromkeys(add) if port not in kept]
+def edit_ports(
+    spec: types_pb2.ServiceSpec, add: Sequence[tuple[Port, ...]], remove: Sequence[tuple[Port, ...]]
+) -> None:
+    """Removed by target port, protocol and mode, and by route where one is named; one that is there already
+    is replaced, so that its words can be changed; in order of the published port."""
+    gone = [port for ports in remove for port in ports]
+    have = [_port(port) for port in spec.ports]
+    kept = {port.place: port for port in have if not any(port.is_meant_by(one) for one in gone)}
+    kept |= {port.place: port for ports in add for port in ports}
     spec.ClearField("ports")
-    for port in sorted(kept, key=lambda port: port.published):
+    for port in sorted(kept.values(), key=lambda port: port.published):
         spec.ports.add(**port._asdict())
+
+
+def edit_networks(
+    spec: types_pb2.ServiceSpec, add: Sequence[Attachment], remove: Sequence[Attachment]
+) -> None:
+    """Networks by their target; one that is there already is replaced and keeps its place.
+
+    Raises ValueError when one that is to be removed is not there.
+    """
+    networks = spec.template.networks
+    kept = {one.target: Attachment(**_attachment(one)) for one in networks}
+    for one in remove:
+        if kept.pop(one.target, None) is None:
+            raise ValueError(f"the service is not in network {one.target}")
+    kept |= {one.target: one for one in add}
+    spec.template.ClearField("networks")
+    for one in kept.values():
+        spec.template.networks.add(**one._asdict() | {"options": dict(one.options)})
+
+
+def _port(port: types_pb2.PortSpec) -> Port:
+    found = {name: getattr(port, name) for name in Port._fields}
+    return Port(**found | {"allow": tuple(port.allow)})
+
+
+def _attachment(one: types_pb2.NetworkAttachment) -> dict[str, Any]:
+    return {
+        "target": one.target,
+        "aliases": tuple(one.aliases),
+        "vip": one.vip,
+        "addresses": tuple(one.addresses),
+        "options": tuple(sorted(one.options.items())),
+    }
 
 
 def _tight(constraint: str) -> str:

@@ -23,7 +23,9 @@ from swarmd.cli.flag_table import (
 )
 from swarmd.cli.grammar import F, Parsed
 from swarmd.cli.health_flags import apply_health, health_options
-from swarmd.cli.spec_text import parse_labels, parse_port
+from swarmd.cli.network_text import parse_network
+from swarmd.cli.port_text import parse_ports
+from swarmd.cli.spec_text import parse_labels
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import types_pb2
@@ -41,6 +43,17 @@ def _update_fields(prefix: str, what: str) -> tuple[Field, ...]:
     )
 
 
+def _one_of(*words: str) -> Parsed:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"write {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return Parsed("string", parse)
+
+
+ENDPOINT = _one_of("vip", "dnsrr")
+SOURCE = _one_of("keep", "masquerade", "proxy-protocol")
 FIELDS: tuple[Field, ...] = (
     Field("replicas", COUNT, "replicas", "Number of tasks"),
     Field(
@@ -56,14 +69,20 @@ FIELDS: tuple[Field, ...] = (
     Field("restart-window", DURATION, "template.restart.window", "Window in which restarts are counted"),
     *_update_fields("update", "updated"),
     *_update_fields("rollback", "rolled back"),
-)
+    Field("endpoint-mode", ENDPOINT, "endpoint_mode", "Its name leads to: vip|dnsrr (its tasks' addresses)"),
+    Field("ingress-source", SOURCE, "ingress_source",
+          "Client address behind published ports: keep|masquerade|proxy-protocol (keep)"),
+    Field("drain-delay", DURATION, "template.drain_delay", "A task to be stopped still serves so long (2s)"),
+    Field("drain-timeout", DURATION, "template.drain_timeout", "Then its connections may take so long (0s)"),
+)  # fmt: skip
 
 
 def _service_labels(spec: types_pb2.ServiceSpec, add: Sequence[str], remove: Sequence[str]) -> None:
     edit.edit_labels(spec.labels, parse_labels(add), remove)
 
 
-PORT = Parsed("port", parse_port)
+PORT = Parsed("port", parse_ports)
+NETWORK = Parsed("network", parse_network)
 COLLECTIONS: tuple[Collection, ...] = (
     Collection("label", TEXT, TEXT, _service_labels, "Service label", "KEY", "-l"),
     Collection("constraint", TEXT, TEXT, edit.edit_constraints, "Placement constraint", "TEXT"),
@@ -72,9 +91,17 @@ COLLECTIONS: tuple[Collection, ...] = (
         PORT,
         PORT,
         edit.edit_ports,
-        "Published port ([PUBLISHED:]TARGET[/PROTOCOL])",
+        "Published port ([ADDRESS:][PUBLISHED:]TARGET[/PROTOCOL], or published=…,target=…)",
         "TARGET-PORT",
         "-p",
+    ),
+    Collection(
+        "network",
+        NETWORK,
+        NETWORK,
+        edit.edit_networks,
+        "Network of its tasks (NAME, or name=…,alias=…,vip=…,ip=…)",
+        "NETWORK",
     ),
     *container_flags.COLLECTIONS,
 )

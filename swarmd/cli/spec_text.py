@@ -1,4 +1,4 @@
-"""The little languages inside flags: ``--publish``, ``--env``, labels, capabilities.  Pure.
+"""The little languages inside flags: ``--env``, labels, capabilities, ``key=value`` lists.  Pure.
 
 Every parser raises ValueError with a sentence.
 """
@@ -8,21 +8,6 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
-
-
-class Port(NamedTuple):
-    """Fields as in PortSpec; ``published`` 0 lets the swarm choose."""
-
-    target: int
-    published: int = 0
-    protocol: str = "tcp"
-    mode: str = "ingress"
-
-
-def parse_port(text: str) -> Port:
-    """``80``, ``8080:80/udp``, or ``published=8080,target=80,protocol=tcp,mode=host``."""
-    return _long_port(text) if "=" in text else _short_port(text)
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
@@ -90,48 +75,6 @@ def parse_ratio(text: str) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f'"{text}" is no number from 0 to 1')
     return value
-
-
-_PORT_FIELDS = ("target", "published", "protocol", "mode")
-
-
-def _short_port(text: str) -> Port:
-    numbers, slash, protocol = text.partition("/")
-    parts = numbers.split(":")
-    if len(parts) > 2:
-        raise ValueError(f"invalid port '{text}': a host address cannot be given, ports open on every node")
-    published = _port_number("published", parts[0]) if len(parts) == 2 and parts[0] else 0
-    return Port(_port_number("target", parts[-1]), published, _protocol(protocol if slash else "tcp"))
-
-
-def _long_port(text: str) -> Port:
-    fields = dict(fields_of(text))
-    unknown = [name for name in fields if name not in _PORT_FIELDS]
-    if unknown:
-        raise ValueError(f"invalid field key '{unknown[0]}': known are {', '.join(_PORT_FIELDS)}")
-    if "target" not in fields:
-        raise ValueError('missing mandatory field "target"')
-    mode = fields.get("mode", "ingress")
-    if mode not in ("ingress", "host"):
-        raise ValueError(f"invalid publish mode value ({mode}): must be either 'ingress' or 'host'")
-    published = _port_number("published", fields["published"]) if "published" in fields else 0
-    return Port(
-        _port_number("target", fields["target"]), published, _protocol(fields.get("protocol", "tcp")), mode
-    )
-
-
-def _port_number(field: str, text: str) -> int:
-    if "-" in text:
-        raise ValueError(f"{field} port '{text}' is a range: publish each port with a flag of its own")
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise ValueError(f"invalid {field} port '{text}': must be a number from 1 to 65535")
-    return int(text)
-
-
-def _protocol(text: str) -> str:
-    if text.lower() not in ("tcp", "udp"):
-        raise ValueError(f"invalid protocol '{text}': write tcp or udp")
-    return text.lower()
 
 
 def fields_of(text: str, bare: tuple[str, ...] = ()) -> list[tuple[str, str]]:

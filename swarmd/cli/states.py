@@ -73,14 +73,17 @@ def image_cell(image: str) -> str:
 
 def task_ports_cell(ports: Sequence[types_pb2.PortSpec]) -> str:
     """``*:8080->80/tcp``: what the task itself has open on its node."""
-    return ",".join(f"*:{p.published}->{p.target}/{p.protocol}" for p in ports if p.published)
+    return ",".join(_range_text(port, port) for port in ports if port.published)
 
 
 def service_ports_cell(ports: Sequence[types_pb2.PortSpec]) -> str:
-    """``*:80->80/tcp, *:8000-8002->80-82/tcp``: ingress ports, neighbours joined to ranges."""
+    """``*:80->80/tcp, *:8000-8002->80-82/tcp``: ingress ports, neighbours joined to ranges.
+
+    A port of one address has that instead of ``*``, a route what it is for: ``*:80/api->8080/tcp``.
+    """
     ranges: list[list[types_pb2.PortSpec]] = []
     shown = (port for port in ports if port.mode == "ingress" and port.published)
-    for port in sorted(shown, key=lambda p: (p.protocol, p.published)):
+    for port in sorted(shown, key=lambda p: (_where(p), p.path, p.protocol, p.published)):
         if ranges and _continues(ranges[-1], port):
             ranges[-1].append(port)
         else:
@@ -96,15 +99,23 @@ def replicas_cell(spec: types_pb2.ServiceSpec, running: int, desired: int) -> st
 
 def _continues(members: list[types_pb2.PortSpec], port: types_pb2.PortSpec) -> bool:
     last = members[-1]
-    return (port.protocol, port.published, port.target) == (
+    return (_where(port), port.path, port.protocol, port.published, port.target) == (
+        _where(last),
+        last.path,
         last.protocol,
         last.published + 1,
         last.target + 1,
     )
 
 
+def _where(port: types_pb2.PortSpec) -> str:
+    """Where it is open: a host name, an address, or everywhere."""
+    where = port.host or port.host_ip or "*"
+    return f"[{where}]" if ":" in where else where
+
+
 def _range_text(first: types_pb2.PortSpec, last: types_pb2.PortSpec) -> str:
     published, target = str(first.published), str(first.target)
     if last is not first:
         published, target = f"{published}-{last.published}", f"{target}-{last.target}"
-    return f"*:{published}->{target}/{first.protocol}"
+    return f"{_where(first)}:{published}{first.path}->{target}/{first.protocol}"

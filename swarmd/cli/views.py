@@ -6,7 +6,9 @@ where Docker leaves them out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from swarmd.cli.units import nanoseconds, rfc3339
@@ -15,14 +17,21 @@ from swarmd.cli.views_container import Json, container_spec, filled, resources
 if TYPE_CHECKING:
     from swarmd.rpc.v1 import control_pb2, types_pb2
 
+NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
-def service(view: control_pb2.ServiceView) -> Json:
-    """A service with its endpoint, update status and counts."""
+
+def service(view: control_pb2.ServiceView, prefixes: Mapping[str, Sequence[str]] = NONE) -> Json:
+    """A service with its endpoint, update status and counts.
+
+    ``prefixes``: of its networks, by id; virtual addresses are shown with their length, as Docker does.
+    """
     it = view.service
     out = meta(it) | {"Spec": service_spec(it.spec)}
     if it.HasField("previous_spec"):
         out["PreviousSpec"] = service_spec(it.previous_spec)
-    out["Endpoint"] = {"Spec": endpoint_spec(it.spec.ports)} | filled(Ports=ports(it.ports))
+    out["Endpoint"] = {"Spec": endpoint_spec(it.spec)} | filled(
+        Ports=ports(it.ports), VirtualIPs=_virtual_ips(it.vips, prefixes)
+    )
     if it.HasField("update_status"):
         out["UpdateStatus"] = _update_status(it.update_status)
     out["ServiceStatus"] = {"RunningTasks": view.running, "DesiredTasks": view.desired}
@@ -48,7 +57,7 @@ def service_spec(spec: types_pb2.ServiceSpec) -> Json:
         "Mode": mode(spec),
         "UpdateConfig": update_config(spec.update),
         "RollbackConfig": update_config(spec.rollback),
-        "EndpointSpec": endpoint_spec(spec.ports),
+        "EndpointSpec": endpoint_spec(spec),
     }
 
 
@@ -70,6 +79,8 @@ def task_template(template: types_pb2.TaskTemplate) -> Json:
             **filled(Window=nanoseconds(restart.window)),
         },
         "Placement": filled(Constraints=list(placement.constraints), MaxReplicas=placement.max_replicas),
+        **filled(Networks=[_attachment(one) for one in template.networks]),
+        **_draining(template),
         "ForceUpdate": template.force_update,
         "Runtime": "container",
         **filled(ContainerRuntime=template.runtime),
@@ -88,22 +99,62 @@ def update_config(config: types_pb2.UpdateConfig) -> Json:
     }
 
 
-def endpoint_spec(specs: Iterable[types_pb2.PortSpec]) -> Json:
-    """``EndpointSpec``."""
-    return {"Mode": "vip"} | filled(Ports=ports(specs))
+def endpoint_spec(spec: types_pb2.ServiceSpec) -> Json:
+    """``EndpointSpec``; ``IngressSource`` is none of Docker's."""
+    return {"Mode": spec.endpoint_mode or "vip"} | filled(
+        IngressSource=spec.ingress_source, Ports=ports(spec.ports)
+    )
 
 
 def ports(specs: Iterable[types_pb2.PortSpec]) -> list[Json]:
-    """Published ports."""
+    """Published ports.  What follows ``PublishMode`` is none of Docker's."""
     return [
         {
             "Protocol": port.protocol,
             "TargetPort": port.target,
             **filled(PublishedPort=port.published),
             "PublishMode": port.mode,
+            **filled(
+                PublishedEnd=port.published_end,
+                HostIP=port.host_ip,
+                Allow=list(port.allow),
+                Sticky=port.sticky,
+                Host=port.host,
+                Path=port.path,
+                TLS=port.tls,
+            ),
         }
         for port in specs
     ]
+
+
+def address_with_length(address: str, prefixes: Sequence[str]) -> str:
+    """``10.0.1.2/24``: an address with the length of the prefix that it is in."""
+    inside = (text for text in prefixes if ip_address(address) in ip_network(text, strict=False))
+    length = next(inside, "").partition("/")[2]
+    return f"{address}/{length}" if length else address
+
+
+def _virtual_ips(vips: Iterable[types_pb2.VirtualIp], prefixes: Mapping[str, Sequence[str]]) -> list[Json]:
+    return [
+        {"NetworkID": one.network_id, "Addr": address_with_length(address, prefixes.get(one.network_id, ()))}
+        for one in vips
+        for address in one.addresses
+    ]
+
+
+def _attachment(one: types_pb2.NetworkAttachment) -> Json:
+    return {"Target": one.target} | filled(
+        Aliases=list(one.aliases),
+        DriverOpts=dict(one.options),
+        VirtualIP=one.vip,
+        Addresses=list(one.addresses),
+    )
+
+
+def _draining(template: types_pb2.TaskTemplate) -> Json:
+    given = {"DrainDelay": nanoseconds(template.drain_delay)} if template.HasField("drain_delay") else {}
+    return given | filled(DrainTimeout=nanoseconds(template.drain_timeout))
 
 
 def _update_status(status: types_pb2.UpdateStatus) -> Json:

@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from swarmd import __version__
-from swarmd.api import networks
+from swarmd.api import netdiag, networks
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Forwarding, Leader
@@ -21,6 +21,7 @@ from swarmd.api.trust import TrustServer
 from swarmd.daemon.building import Building
 from swarmd.daemon.config import Config
 from swarmd.daemon.containers import Containers
+from swarmd.daemon.doctor import Doctor
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
 from swarmd.daemon.ondisk import OnDisk
@@ -45,7 +46,13 @@ from swarmd.node.router.router import access_log
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.volume.volumes import Volumes, mounted_by
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import control_pb2_grpc, images_pb2_grpc, node_pb2, node_pb2_grpc, trust_pb2_grpc
+from swarmd.rpc.v1 import (
+    control_pb2_grpc,
+    images_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    trust_pb2_grpc,
+)
 from swarmd.store.raft.node import RaftNode
 from swarmd.telemetry.audit_file import AuditFile
 
@@ -143,6 +150,7 @@ class Daemon:
         trust_pb2_grpc.add_TrustServicer_to_server(TrustServer(lambda: self._use_cases().trust), server)
         networks.serve(server, self._use_cases)
         add_secrets(server, lambda: self._use_cases().secrets)
+        netdiag.serve(server, lambda: Doctor(self._member()))
         server.add_generic_rpc_handlers((self._containers.calls(self._trail.passing_on),))
         self._building.serve(server)
         self._outside.serve(server)

@@ -30,13 +30,15 @@ from swarmd.daemon.working import Machine, Working
 from swarmd.kit.ids import NewId
 from swarmd.kit.supervise import Nursery, caught
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
+from swarmd.model.addressing import block_of
 from swarmd.model.errors import SwarmError, Unavailable
 from swarmd.model.replace import replace
 from swarmd.model.states import Role
 from swarmd.node.distribution.core.choosing import Provider
+from swarmd.node.network.diagnosis import Diagnosis
 from swarmd.node.peer import TaskLogs
 from swarmd.rpc.channels import GRACE, Channels, host_port
-from swarmd.rpc.v1 import agent_pb2
+from swarmd.rpc.v1 import agent_pb2, netdiag_pb2
 from swarmd.security.identity import (
     Credentials,
     IdentityStore,
@@ -168,6 +170,7 @@ class Member:
             trusted=lambda: self._credentials.root,
             keep=self._keep,
             registry=self._leading_registry,
+            examine=self.examine,
         )
         server, self._calls = node_port_server(parts)
         address = host_port(self._memory.listen)
@@ -179,6 +182,13 @@ class Member:
             ) from error
         await server.start()
         self._server = server
+
+    async def examine(self, request: netdiag_pb2.ExamineNodeRequest) -> netdiag_pb2.ExamineNodeResponse:
+        """What this node finds out about its network and its ways to others."""
+        own, gossip = self._memory, self.working.gossip_view
+        overlay = block_of(own.number).partition("/")[0] if own.number else ""
+        network = self._machine.network
+        return await Diagnosis(network, address=own.address, overlay=overlay, gossip=gossip).run(request)
 
     def kept_images(self) -> Collection[str]:
         """Digests that stay on this node because the swarm keeps them.  Raises Unavailable while unknown."""

@@ -13,6 +13,7 @@ from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
 from swarmd.api.guard import Guard, node_port_check
+from swarmd.api.netdiag import NodeNetworkServer
 from swarmd.api.open_calls import OpenCalls, certificate_check
 from swarmd.api.reading import Here
 from swarmd.api.registry_names import RegistryNamesServer
@@ -30,7 +31,15 @@ from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
 from swarmd.node.peer import Keep, NodePeerServer, TaskLogs
 from swarmd.rpc.channels import SERVER_OPTIONS
-from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc, containers_pb2_grpc, control_pb2_grpc, trust_pb2_grpc
+from swarmd.rpc.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    containers_pb2_grpc,
+    control_pb2_grpc,
+    netdiag_pb2,
+    netdiag_pb2_grpc,
+    trust_pb2_grpc,
+)
 from swarmd.store.store import Store
 
 
@@ -54,6 +63,7 @@ class NodePortParts(msgspec.Struct, frozen=True):
     keep: Keep
     registry: Callable[[], Awaitable[Registry]]
     trusted: Callable[[], bytes]
+    examine: Callable[[netdiag_pb2.ExamineNodeRequest], Awaitable[netdiag_pb2.ExamineNodeResponse]]
 
 
 def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
@@ -92,6 +102,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     agent_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
     names = RegistryNamesServer(parts.cluster_id, parts.registry)
     agent_pb2_grpc.add_RegistryNamesServicer_to_server(names, server)
+    netdiag_pb2_grpc.add_NodeNetworkServicer_to_server(NodeNetworkServer(parts.examine), server)
     authority = AuthorityServer(parts.cluster_id, parts.authority)
     agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
     return server, calls

@@ -87,7 +87,7 @@ def test_what_is_listed_exists() -> None:
 
 def test_every_call_that_changes_something_is_recorded() -> None:
     reads = ("Get", "List", "Read", "Info", "Logs", "TaskLogs", "Session", "Locate", "Leave", "Find", "Holds",
-             "StatPath", "Diff", "Top", "Stats", "Wait")  # fmt: skip
+             "StatPath", "Diff", "Top", "Stats", "Wait", "Examine", "Trace")  # fmt: skip
     for path in methods():
         name = audit.short_name(path)
         if name in QUIET:

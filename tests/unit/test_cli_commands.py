@@ -117,9 +117,10 @@ def test_without_a_daemon_version_still_shows_the_client(cli: Cli, monkeypatch: 
             "See 'swarmctl service create --help'.\n",
         ),
         (
-            ["service", "create", "-p", "1-2:1-2", "i"],
-            'invalid argument "1-2:1-2" for "-p, --publish" flag: published port \'1-2\' is a range: '
-            "publish each port with a flag of its own\nSee 'swarmctl service create --help'.\n",
+            ["service", "create", "-p", "1-2:1-3", "i"],
+            'invalid argument "1-2:1-3" for "-p, --publish" flag: Invalid ranges specified for container and '
+            "host Ports: 1-3 and 1-2 (they must be equally long, or the target one port)\n"
+            "See 'swarmctl service create --help'.\n",
         ),
         (
             ["service", "create", "--detach=maybe", "i"],

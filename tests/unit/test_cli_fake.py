@@ -20,6 +20,8 @@ from swarmd.rpc.v1 import (
     control_pb2,
     control_pb2_grpc,
     images_pb2_grpc,
+    netdiag_pb2_grpc,
+    networks_pb2_grpc,
     node_pb2,
     node_pb2_grpc,
     registry_pb2_grpc,
@@ -63,6 +65,12 @@ class FakeDaemon:
         )
         registry_pb2_grpc.add_RegistryServicer_to_server(
             self._servicer(registry_pb2_grpc.RegistryServicer), self._server
+        )
+        networks_pb2_grpc.add_NetworksServicer_to_server(
+            self._servicer(networks_pb2_grpc.NetworksServicer), self._server
+        )
+        netdiag_pb2_grpc.add_NetworkDoctorServicer_to_server(
+            self._servicer(netdiag_pb2_grpc.NetworkDoctorServicer), self._server
         )
         containers_pb2_grpc.add_ContainersServicer_to_server(
             self._servicer(containers_pb2_grpc.ContainersServicer), self._server

@@ -14,7 +14,6 @@ from swarmd.cli.commands.service_update import change, update
 from swarmd.cli.grammar import Command, spell_switches, switch
 from swarmd.cli.mount_text import Mount, parse_mount
 from swarmd.cli.service_flags import apply_create
-from swarmd.cli.spec_text import Port
 from swarmd.rpc.v1 import types_pb2
 
 
@@ -92,39 +91,6 @@ def test_replicas_of_a_global_service_are_refused() -> None:
         created("--mode", "global", "--replicas", "2", "busybox")
 
 
-@pytest.mark.parametrize(
-    ("text", "port"),
-    [
-        ("80", Port(80)),
-        ("8080:80", Port(80, 8080)),
-        ("53:53/udp", Port(53, 53, "udp")),
-        ("published=8080,target=80,mode=host", Port(80, 8080, "tcp", "host")),
-        ("target=80,protocol=udp", Port(80, 0, "udp")),
-    ],
-)
-def test_ports_are_read_in_both_spellings(text: str, port: Port) -> None:
-    assert spec_text.parse_port(text) == port
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("127.0.0.1:80:80", "a host address cannot be given"),
-        ("80-82:80-82", "range"),
-        ("x", "invalid target port 'x'"),
-        ("0", "from 1 to 65535"),
-        ("80/sctp", "invalid protocol 'sctp'"),
-        ("published=80", "missing mandatory field"),
-        ("target=80,mode=x", "invalid publish mode value"),
-        ("target=80,bogus=1", "invalid field key 'bogus'"),
-        ("target=80,host", "must be a key=value pair"),
-    ],
-)
-def test_ports_that_make_no_sense_are_explained(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        spec_text.parse_port(text)
-
-
 def test_mounts_are_read() -> None:
     lab = "source=/etc/hostname,target=/usr/share/nginx/html/index.html,type=bind,ro"
     assert parse_mount(lab) == Mount(
@@ -181,21 +147,6 @@ def test_env_is_merged_by_name() -> None:
     spec = created("-e", "A=1", "-e", "B=2", "-e", "C=3", "busybox")
     updated(spec, "--env-rm", "A", "--env-add", "B=9", "--env-add", "D=4")
     assert list(spec.template.container.env) == ["B=9", "C=3", "D=4"]
-
-
-def test_publish_rm_goes_by_target_port() -> None:
-    spec = created("-p", "8080:80", "-p", "443:443", "-p", "53:53/udp", "busybox")
-    updated(spec, "--publish-rm", "80", "--publish-add", "81:81", "--publish-rm", "53")
-    assert [(port.published, port.target, port.protocol) for port in spec.ports] == [
-        (53, 53, "udp"),
-        (81, 81, "tcp"),
-        (443, 443, "tcp"),
-    ]
-
-
-def test_publishing_the_same_again_changes_nothing() -> None:
-    spec = created("-p", "80:80", "busybox")
-    assert len(updated(spec, "--publish-add", "80:80").ports) == 1
 
 
 def test_mount_rm_goes_by_target_and_an_added_one_replaces() -> None:

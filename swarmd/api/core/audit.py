@@ -155,6 +155,7 @@ QUIET = frozenset(
         "TrustEvidence/GetEvidence", "Scanner/GetInventory", "Scanner/ReadFindings",
         "Networks/ListNetworks", "Networks/GetNetwork", "Secrets/ListSecrets", "Secrets/GetSecret",
         "Dispatcher/GetRegistryLogin",
+        "NetworkDoctor/ExamineNetwork", "NetworkDoctor/TracePacket", "NodeNetwork/ExamineNode",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
         "RegistryNames/FindManifest", "RegistryNames/ListTags", "RegistryNames/ListReferrers",
         "RegistryNames/ListRepositories", "RegistryNames/HoldsBlob",

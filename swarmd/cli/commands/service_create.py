@@ -10,6 +10,7 @@ import click
 from swarmd.cli import session
 from swarmd.cli.errors import CliError
 from swarmd.cli.grammar import Command, switch
+from swarmd.cli.networks import identified
 from swarmd.cli.service_flags import apply_create, create_options
 from swarmd.cli.spec_text import env_file_lines
 
@@ -47,11 +48,12 @@ def create(
 
     given["env"] = (*(line for path in env_files for line in _env_file(path)), *given["env"])
     spec = new_spec(name or _random_name(), mode, image, command)
-    try:
-        apply_create(spec, given)
-    except ValueError as error:
-        raise CliError(str(error)) from None
     with session.open_client() as client:
+        given["network"] = identified(client, given["network"])
+        try:
+            apply_create(spec, given)
+        except ValueError as error:
+            raise CliError(str(error)) from None
         if with_registry_auth:
             give_login(client, image)
         request = control_pb2.CreateServiceRequest(spec=spec, resolve_image=not no_resolve_image)

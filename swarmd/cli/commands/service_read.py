@@ -9,9 +9,11 @@ import click
 from swarmd.cli import session
 from swarmd.cli.errors import CliError, DaemonError
 from swarmd.cli.grammar import Command, switch
+from swarmd.cli.networks import of_service
 
 if TYPE_CHECKING:
     from swarmd.cli.client import Client
+    from swarmd.cli.views_container import Json
     from swarmd.rpc.v1 import control_pb2
 
 _FILTERS = ("id", "label", "mode", "name")
@@ -39,18 +41,15 @@ def ls(filters: tuple[str, ...], template: str | None, quiet: bool | None) -> No
 @click.argument("refs", nargs=-1, required=True, metavar="SERVICE [SERVICE...]")
 def inspect(template: str | None, pretty: bool | None, refs: tuple[str, ...]) -> None:
     """Display detailed information on one or more services."""
-    from swarmd.cli import pretty as pretty_text
-    from swarmd.cli.views import service
-
     if pretty and template:
         raise CliError("--format is incompatible with human friendly format")
     with session.open_client() as client:
         if not pretty:
-            session.inspect(refs, lambda ref: service(find_service(client, ref, "Error: ")), template)
+            session.inspect(refs, lambda ref: _as_json(client, ref), template)
             return
-        found, problems = session.collect(refs, lambda ref: find_service(client, ref, "Error: "))
-    for view in found:
-        session.print_lines(pretty_text.service(view, session.now()))
+        found, problems = session.collect(refs, lambda ref: _as_text(client, ref))
+    for lines in found:
+        session.print_lines(lines)
     session.fail_if(problems)
 
 
@@ -76,6 +75,22 @@ def find_service(client: Client, ref: str, prefix: str = "") -> control_pb2.Serv
         if error.kind == "not_found":
             raise CliError(f"{prefix}no such service: {ref}") from None
         raise
+
+
+def _as_json(client: Client, ref: str) -> Json:
+    from swarmd.cli.rows_network import prefixes
+    from swarmd.cli.views import service
+
+    view = find_service(client, ref, "Error: ")
+    return service(view, {one.id: prefixes(one) for one in of_service(client, view.service)})
+
+
+def _as_text(client: Client, ref: str) -> list[str]:
+    from swarmd.cli import pretty
+
+    view = find_service(client, ref, "Error: ")
+    names = {one.id: one.name for one in of_service(client, view.service)}
+    return pretty.service(view, session.now(), names)
 
 
 def _wanted(view: control_pb2.ServiceView, filters: dict[str, set[str]]) -> bool:

@@ -11,6 +11,7 @@ from swarmd.cli.commands.service_create import give_login
 from swarmd.cli.errors import CliError, DaemonError
 from swarmd.cli.flag_table import WORDS
 from swarmd.cli.grammar import Command, switch
+from swarmd.cli.networks import identified
 from swarmd.cli.service_edit import set_path
 from swarmd.cli.service_flags import apply_update, update_options
 
@@ -42,6 +43,8 @@ def update(
             roll_back(client, ref, bool(detach), bool(quiet))
             return
         service = get_service(client, ref)
+        given["network_add"] = identified(client, given["network_add"])
+        given["network_rm"] = identified(client, given["network_rm"], lenient=True)
         try:
             change(service.spec, given)
         except ValueError as error:

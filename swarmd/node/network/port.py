@@ -275,6 +275,14 @@ class NetworkPort(Protocol):
         """
         ...
 
+    def limits(self) -> tuple[str, ...]:
+        """What this machine cannot do at all, as sentences: what :meth:`start` found missing."""
+        ...
+
+    def applied(self) -> tuple[int, bool]:
+        """The version of the newest snapshot (0: none), and whether the kernel has been given all of it."""
+        ...
+
     async def stop(self, *, clean: bool) -> None:
         """Stop serving.  ``clean`` also removes devices, routes and rules; otherwise the kernel keeps
         forwarding while the daemon restarts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from swarmd.node.network import rtnl, wire
@@ -105,7 +106,7 @@ def _neighbour(body: bytes) -> Entry | None:
 
 
 def _text(packed: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    return str(ip_address(packed))  # pysyncobj puts a socket.inet_ntop in place that works on Windows only
 
 
 def _number(value: bytes | None) -> int:

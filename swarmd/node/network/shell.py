@@ -64,6 +64,7 @@ class Network:
         self._nursery = Nursery(report)
         self._lock = asyncio.Lock()
         self._stale = asyncio.Event()
+        self._limits: tuple[str, ...] = ()
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
         self._datapath: Datapath | None = None
@@ -81,10 +82,13 @@ class Network:
         try:
             self._sockets = (Netlink(ROUTE), Netlink(NETFILTER))
         except OSError:
-            return await probe(None, None, self._overlay_port)
+            can = await probe(None, None, self._overlay_port)
+            self._limits = can.missing
+            return can
         route, netfilter = self._sockets
         can = await probe(Overlay(route, self._overlay_port), netfilter, self._overlay_port)
         self._publishing.sctp = can.nft and can.sctp
+        self._limits = can.missing
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
         self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
@@ -187,6 +191,12 @@ class Network:
                 return self._publishing.counted(await self._datapath.counted() if self._datapath else [])
             except OSError as error:
                 raise Unavailable(f"this node's counters cannot be read: {error.strerror}") from error
+
+    def limits(self) -> tuple[str, ...]:
+        return self._limits
+
+    def applied(self) -> tuple[int, bool]:
+        return self._state.version, self._done is self._state or self._state is _NOTHING
 
     async def stop(self, *, clean: bool) -> None:
         await self._nursery.close()
