@@ -17,9 +17,9 @@ from typing import Any, TypeVar, cast
 
 from swarmd.daemon.mesh_reader import MeshReader
 from swarmd.kit.clock import SystemClock
-from swarmd.manager.dispatcher.board import MeshBoard
+from swarmd.manager.dispatcher.board import DIFFERENCES, MeshBoard
 from swarmd.model.addressing import block_of
-from swarmd.model.objects import Node, NodeStatus, Row, Service, Task, TaskStatus
+from swarmd.model.objects import Node, NodeDescription, NodeStatus, Row, Service, Task, TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec, ServiceSpec
 from swarmd.model.states import NodeState, TaskState
@@ -42,7 +42,8 @@ class Rows:
         self._of: dict[str, dict[str, Task]] = {}
         for number in range(1, NODES + 1):
             status = NodeStatus(state=NodeState.READY, address=f"172.30.{number // 250}.{number % 250 + 1}")
-            self.put(Node(id=f"node{number}", number=number, status=status))
+            about = NodeDescription(feature_level=DIFFERENCES)
+            self.put(Node(id=f"node{number}", number=number, status=status, description=about))
         for number in range(services):
             ports = (PortSpec(target=80, published=FIRST + number),)
             name = f"s{number}"

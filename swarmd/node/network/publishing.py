@@ -53,6 +53,8 @@ class Publishing:
 
     def free(self) -> tuple[PublishedPort, ...]:
         """The ports that no other program of this node holds."""
+        if not self._taken:
+            return self._opened.ports
         return tuple(port for port in self._opened.ports if published.key_of(port) not in self._taken)
 
     def kernel(self) -> tuple[Tables, Changes]:

@@ -53,10 +53,14 @@ def name_of(key: PortKey) -> str:
 def opened(ports: Iterable[PublishedPort], addresses: Addresses) -> Opened:
     """Puts the node's own addresses in the place of names of interfaces.  A port for an address that the node
     does not have is left out: it is another node's."""
-    found: dict[PortKey, PublishedPort] = {}
+    every = tuple(ports)
+    found: dict[PortKey, PublishedPort] = {key_of(port): port for port in every}
+    if len(found) == len(every) and not any(port.host_ip for port in every):
+        return Opened(every)  # thousands of ports, none of them particular
+    found.clear()
     problems: list[str] = []
     local = {address for several in addresses.values() for address in several}
-    for port in ports:
+    for port in every:
         for host in _hosts(port.host_ip, addresses, local):
             one = port if host == port.host_ip else replace(port, host_ip=host)
             first = found.setdefault(key_of(one), one)
