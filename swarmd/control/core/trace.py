@@ -113,7 +113,11 @@ def _to_name(way: Way, *, is_host: bool) -> tuple[Verdict, str]:
     verdicts = [_to_address(way, address) for address in answer.addresses[:MOST]]
     if len(answer.addresses) > MOST:
         way.say("address", f"{len(answer.addresses) - MOST} more addresses are not followed")
-    return verdicts[0] if len({verdict for verdict, _ in verdicts}) == 1 else _mixed(verdicts)
+    if len({verdict for verdict, _ in verdicts}) > 1:
+        return _mixed(verdicts)
+    if len(verdicts) > 1 and verdicts[0][0] == "arrives":
+        return way.end("arrives", f"{name} leads to each of {listed(answer.addresses)}, in turn")
+    return verdicts[0]
 
 
 def _mixed(verdicts: Iterable[tuple[Verdict, str]]) -> tuple[Verdict, str]:
