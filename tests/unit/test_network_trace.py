@@ -187,11 +187,13 @@ def test_networks_are_apart() -> None:
         )
 
 
-def test_the_home_address_of_a_task_is_open_for_published_targets_only() -> None:
-    assert traced("10.128.1.1:80", source=API).verdict == "arrives"
-    found = traced("10.128.1.1:81", source=API)
+def test_the_home_address_of_a_task_is_open_to_nodes_and_to_itself() -> None:
+    assert traced("10.128.1.1:80").verdict == "arrives"
+    host = TaskTemplate(networks=(NetworkAttachment(target="host"),))
+    assert traced("10.128.1.1:80", source=replace(API, networks=()), template=host).verdict == "arrives"
+    found = traced("10.128.1.1:80", source=API)
     assert found.verdict == "refused"
-    assert "open to other containers for targets of published ports only (here 80/tcp)" in found.conclusion
+    assert found.conclusion.startswith("such addresses are open to nodes alone")
 
 
 def test_a_task_as_destination_is_reached_in_a_network_that_both_are_in() -> None:
@@ -219,7 +221,11 @@ def test_an_internal_network_has_no_way_out() -> None:
     assert traced("192.0.2.1").verdict == "leaves"
     assert traced("192.0.2.1", source=API).verdict == "leaves"  # it is in a network that has one
     found = traced("192.0.2.1", source=DB)
-    assert found.conclusion == "192.0.2.1 is outside of the swarm, and back is internal: no way out"
+    assert found.conclusion == (
+        "192.0.2.1 is outside of the swarm, and the source is in back only, which is internal"
+    )
+    found = traced("8080", source=DB)
+    assert found.conclusion == "the source is in back only, which is internal: it reaches no port of a node"
 
 
 def test_nobody_up_behind_a_virtual_address_is_refused_at_once() -> None:
@@ -250,8 +256,8 @@ def test_a_port_that_nobody_published_says_what_comes_near() -> None:
 def test_a_port_of_mode_host_is_open_where_its_tasks_are() -> None:
     services = (replace(SERVICES[0], ports=(http(mode="host"),)), *SERVICES[1:])
     known = rows(services=services)
-    assert traced("172.30.0.1:8080", source=DB, known=known).verdict == "arrives"
-    assert traced("172.30.0.2:8080", source=DB, known=known).conclusion.endswith(
+    assert traced("172.30.0.1:8080", source=API, known=known).verdict == "arrives"
+    assert traced("172.30.0.2:8080", source=API, known=known).conclusion.endswith(
         "(web has it open on the nodes of its tasks only)"
     )
 

@@ -59,6 +59,7 @@ def _leave(way: Way, template: TaskTemplate, meant: Task | None) -> tuple[Verdic
     own = {one.target for one in template.networks} & {"host", "none"}
     if own == {"none"}:
         return way.refuse("source", f"{where} has the network none: it reaches nothing but itself")
+    way.is_host = bool(own)
     if own:
         node = rows.hostname(source.node_id)
         way.say(
@@ -82,7 +83,7 @@ def _leave(way: Way, template: TaskTemplate, meant: Task | None) -> tuple[Verdic
         return _to_task(way, meant)
     if way.to.is_address:
         return _to_address(way, way.to.host)
-    return _to_name(way, is_host=bool(own))
+    return _to_name(way)
 
 
 def _to_task(way: Way, task: Task) -> tuple[Verdict, str]:
@@ -97,8 +98,8 @@ def _to_task(way: Way, task: Task) -> tuple[Verdict, str]:
     return way.refuse("network", text)
 
 
-def _to_name(way: Way, *, is_host: bool) -> tuple[Verdict, str]:
-    name = way.to.host
+def _to_name(way: Way) -> tuple[Verdict, str]:
+    name, is_host = way.to.host, way.is_host
     answer = resolve(way.rows, way.source, name)
     if is_host or not answer.is_known:
         if answer.text and not is_host:
@@ -113,7 +114,11 @@ def _to_name(way: Way, *, is_host: bool) -> tuple[Verdict, str]:
     verdicts = [_to_address(way, address) for address in answer.addresses[:MOST]]
     if len(answer.addresses) > MOST:
         way.say("address", f"{len(answer.addresses) - MOST} more addresses are not followed")
-    return verdicts[0] if len({verdict for verdict, _ in verdicts}) == 1 else _mixed(verdicts)
+    if len({verdict for verdict, _ in verdicts}) > 1:
+        return _mixed(verdicts)
+    if len(verdicts) > 1 and verdicts[0][0] == "arrives":
+        return way.end("arrives", f"{name} leads to each of {listed(answer.addresses)}, in turn")
+    return verdicts[0]
 
 
 def _mixed(verdicts: Iterable[tuple[Verdict, str]]) -> tuple[Verdict, str]:
@@ -181,10 +186,10 @@ def _in_network(way: Way, address: str, whose: Owner, task: Task) -> tuple[Verdi
 
 
 def _outside(way: Way, address: str) -> tuple[Verdict, str]:
-    networks = [way.rows.networks[one] for one in way.networks if one in way.rows.networks]
-    if networks and all(one.spec.internal for one in networks):
-        names = listed([one.name for one in networks])
-        return way.refuse("route", f"{address} is outside of the swarm, and {names} is internal: no way out")
+    inside = way.only_inside()
+    if inside:
+        text = f"{address} is outside of the swarm, and the source is in {inside} only, which is internal"
+        return way.refuse("route", text)
     node = way.rows.nodes.get(way.source.node_id)
     shown = node.status.address if node else "its node's address"
     way.say("route", f"{address} is outside of the swarm: sent on by its node, with {shown} as the sender")

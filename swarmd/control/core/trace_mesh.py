@@ -18,6 +18,10 @@ def enter(way: Way, node: Node | None) -> tuple[Verdict, str]:
     """The packet goes to a port of a node (None: gone)."""
     if node is None:
         return way.refuse("address", "the node is no longer part of the swarm")
+    inside = way.only_inside()
+    if inside:
+        text = f"the source is in {inside} only, which is internal: it reaches no port of a node"
+        return way.refuse("network", text)
     name = way.rows.hostname(node.id)
     is_own = node.id == way.source.node_id
     if node.status.state is NodeState.DOWN:
@@ -43,18 +47,10 @@ def enter(way: Way, node: Node | None) -> tuple[Verdict, str]:
 def to_home(way: Way, address: str, task: Task) -> tuple[Verdict, str]:
     """The packet goes to the address that a task has of its node's block."""
     way.say("address", f"{address} is the address that {task.name} has of its node")
-    service = way.rows.services.get(task.service_id)
-    open_ports = sorted({(port.target, port.protocol) for port in (service.ports if service else ())})
-    if (way.to.port, way.to.protocol) in open_ports:
-        way.say(
-            "port", f"{way.to.port}/{way.to.protocol} is the target of a published port, so it is open to all"
-        )
+    if way.is_host or task.id == way.source.id:
         return way.arrive([(task, address)])
-    shown = listed([f"{target}/{protocol}" for target, protocol in open_ports]) or "none"
-    text = "such addresses are open to other containers for targets of published ports only"
-    return way.refuse(
-        "network", f"{text} (here {shown}); use its name or address in a network that both are in"
-    )
+    text = "such addresses are open to nodes alone: use its name or address in a network that both are in"
+    return way.refuse("network", text)
 
 
 def _opened(way: Way, node: Node) -> list[tuple[Service, PortSpec]]:

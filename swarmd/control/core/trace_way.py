@@ -15,14 +15,21 @@ MOST = 10
 
 
 class Way:
-    """``networks``: ids of those the source is in, in its own order."""
+    """``networks``: ids of those the source is in, in its order; ``is_host``: it has its node's network."""
 
     def __init__(self, rows: Rows, source: Task, to: Destination) -> None:
         self.rows = rows
         self.source = source
         self.to = to
         self.networks = [one.network_id for one in source.networks]
+        self.is_host = False
         self.steps: list[Step] = []
+
+    def only_inside(self) -> str:
+        """The names of the source's networks when all of them are internal; else ""."""
+        networks = [self.rows.networks[one] for one in self.networks if one in self.rows.networks]
+        names = [one.name for one in networks if one.spec.internal]
+        return listed(names) if names and len(names) == len(networks) else ""
 
     def say(self, kind: str, text: str, *, refused: bool = False) -> None:
         self.steps.append(Step(kind, text, refused))
