@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.integration.network_bed import Bed, ask, ask_from, bed, eventually, inside, run
@@ -293,6 +294,27 @@ def test_connections_are_counted_by_port(swarm: Bed) -> None:
     swarm.publish(98)
     (same,) = [one for one in front.call("counters") if one["port"] == 97]
     assert same == found  # other ports change nothing
+
+
+def test_a_foreign_firewall_that_drops_is_said_with_a_cure_that_works() -> None:
+    with bed(2, name="f") as small:
+        front = small.nodes[0]
+        front.end()
+        table = "table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }"
+        front.nft(table.replace("table", "add table", 1))
+        front.boot()
+        front.call("configure", self_node=msgspec.to_builtins(front.view))
+        small.publish(80, small.container(2, "behind"), small.container(1, "beside"))
+        eventually(lambda: bool(front.call("problems")), "the firewall is found")
+        (sentence,) = front.call("problems")
+        assert sentence.startswith("nftables chain inet filter forward drops what this node passes on")
+        with pytest.raises(TimeoutError):
+            ask(small.hub, front.address, 80, timeout=0.5)
+        for rule in sentence.partition("nft '")[2].rstrip("'").split("; "):
+            front.nft(*rule.split())
+        found = {ask(small.hub, front.address, 80) for _ in range(12)}
+        assert found == {("behind", CLIENT), ("beside", CLIENT)}
+        eventually(lambda: front.call("problems") == [], "the rules are seen")
 
 
 @pytest.fixture(scope="module")

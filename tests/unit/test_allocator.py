@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from swarmd.manager.allocator.core.ports import DYNAMIC, grant_ports
 from swarmd.model.objects import PortAllocation, Service
+from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
 from swarmd.model.states import TaskState
 from tests.scripts.sim import Sim, a_service, a_swarm
@@ -120,6 +121,34 @@ def test_an_open_port_avoids_the_fixed_ones_of_its_own_service() -> None:
     sim.create(a_service(ports=publish(0, 30000)))
     sim.settle()
     assert ports(sim) == [30001, 30000]
+
+
+def test_a_port_of_a_range_is_the_lowest_free_one_there_and_stays() -> None:
+    sim = a_swarm()
+    sim.create(a_service("a", ports=publish(8001)))
+    ranged = PortSpec(target=80, published=8000, published_end=8003)
+    sim.create(a_service("b", ports=(ranged, replace(ranged, target=81))))
+    sim.settle()
+    assert ports(sim, "b") == [8000, 8002]
+    assert rows(sim) == {"tcp/8001": "a", "tcp/8000": "b", "tcp/8002": "b"}
+    assert sim.service("b").ports[0] == replace(ranged, published_end=0)
+
+
+def test_a_range_avoids_numbers_that_others_have_on_one_address() -> None:
+    service = Service(id="s", spec=a_service("s", ports=(PortSpec(target=80, published=1, published_end=2),)))
+    held = PortAllocation(id="tcp/1@192.0.2.1", service_id="other", service_name="other")
+    grant = grant_ports(service, {held.id: held})
+    assert [port.published for port in grant.ports or ()] == [2]
+    both = {held.id: held, "tcp/2": replace(held, id="tcp/2")}
+    assert grant_ports(service, both).error == "no tcp port is free between 1 and 2"
+
+
+def test_ports_on_different_addresses_have_rows_of_their_own() -> None:
+    sim = a_swarm()
+    for name in ("a", "b"):
+        sim.create(a_service(name, ports=(PortSpec(target=80, published=80, host_ip=f"eth-{name}"),)))
+    sim.settle()
+    assert rows(sim) == {"tcp/80@eth-a": "a", "tcp/80@eth-b": "b"}
 
 
 def test_when_no_port_is_left_the_tasks_say_so() -> None:

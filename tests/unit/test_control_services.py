@@ -77,6 +77,35 @@ async def test_host_ports_may_be_shared_and_protocols_are_apart(bed: Bed) -> Non
     assert len(ports_taken(bed)) == 3
 
 
+async def test_one_number_may_be_had_by_two_services_on_different_addresses_only(bed: Bed) -> None:
+    here, there = (replace(ingress(80), host_ip=host) for host in ("192.0.2.1", "eth1"))
+    first = await create(bed, ports=(here,))
+    await create(bed, "two", ports=(there,))
+    assert ports_taken(bed) == {"tcp/80@192.0.2.1": "web", "tcp/80@eth1": "two"}
+    for taken in (ingress(80), here, replace(here, mode="host"), replace(ingress(80), mode="host")):
+        with pytest.raises(Invalid, match=f"by service 'web' \\({first.id}\\) as an ingress port"):
+            await create(bed, "three", ports=(taken,))
+    await create(bed, "three", ports=(replace(here, protocol="udp"),))
+    await create(bed, "four", ports=(replace(here, published=81, mode="host"),))
+    with pytest.raises(Invalid, match=r"by service 'four'.* as a host-published port"):
+        await create(bed, "five", ports=(ingress(81),))
+    await create(bed, "five", ports=(replace(there, published=81),))
+
+
+async def test_a_port_of_a_range_takes_no_row_until_it_has_a_number_and_keeps_it_after(bed: Bed) -> None:
+    ranged = replace(ingress(8000), published_end=8010)
+    await create(bed, ports=(ranged,))
+    assert bed.service("web").ports == (ingress(0),)
+    assert ports_taken(bed) == {}
+    row = bed.service("web")
+    allocated = PortAllocation(id="tcp/8003", service_id=row.id, service_name="web")
+    await bed.put(replace(row, ports=(ingress(8003),)), allocated)
+    await bed.change("web", template=template(bed, container=NEW_IMAGE))
+    assert bed.service("web").ports == (ingress(8003),)
+    await bed.change("web", ports=(replace(ranged, published=8005),))
+    assert bed.service("web").ports == (ingress(0),)
+
+
 async def test_two_who_take_one_port_at_the_same_moment_cannot_both_have_it(bed: Bed) -> None:
     bed.quicker(lambda: PortAllocation(id="tcp/80", service_id="s9", service_name="quick"))
     with pytest.raises(Conflict, match=r"port 80/tcp is already in use by service 'quick' \(s9\)"):

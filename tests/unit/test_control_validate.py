@@ -103,6 +103,34 @@ REFUSED: list[tuple[ServiceSpec, tuple[str, ...]]] = [
         a_spec(ports=(PortSpec(target=80, published=8080), PortSpec(target=81, published=8080, mode="host"))),
         ("8080/tcp", "twice"),
     ),
+    (
+        a_spec(ports=(PortSpec(target=80, published=80), PortSpec(target=81, published=80, host_ip="eth0"))),
+        ("80/tcp", "twice"),
+    ),
+    (a_spec(ports=(PortSpec(target=80, published=90, published_end=90),)), ("90-90", "lower number first")),
+    (a_spec(ports=(PortSpec(target=80, published_end=90),)), ("0-90", "lower number first")),
+    (
+        a_spec(ports=(PortSpec(target=80, published=80, published_end=90, mode="host"),)),
+        ("host mode", "80-90", "ingress"),
+    ),
+    (a_spec(ports=(PortSpec(target=80, host_ip="a b"),)), ("host_ip", "a b", "address", "interface")),
+    (a_spec(ports=(PortSpec(target=80, host_ip="0.0.0.0"),)), ("host_ip 0.0.0.0", "leave it out")),
+    (a_spec(ports=(PortSpec(target=80, host_ip="fe80::1"),)), ("host_ip fe80::1", "address of the node")),
+    (a_spec(ports=(PortSpec(target=80, host_ip="2001:DB8::1"),)), ("2001:DB8::1 is written 2001:db8::1",)),
+    (a_spec(ports=(PortSpec(target=80, allow=("10/8",)),)), ("allow", "10/8", "10.0.0.0/8")),
+    (a_spec(ports=(PortSpec(target=80, allow=("10.0.0.1/8",)),)), ("10.0.0.1/8 is written 10.0.0.0/8",)),
+    (
+        a_spec(ports=(PortSpec(target=80, allow=tuple(f"10.0.{n}.0/24" for n in range(257))),)),
+        ("257 prefixes", "256"),
+    ),
+    (
+        replace(a_spec(), ingress_source="nat"),
+        ("nat", "keep, masquerade or proxy-protocol"),
+    ),
+    (
+        replace(a_spec(ports=(PortSpec(target=53, protocol="udp"),)), ingress_source="proxy-protocol"),
+        ("proxy-protocol", "53/udp", "another service"),
+    ),
 ]
 
 
@@ -110,6 +138,16 @@ REFUSED: list[tuple[ServiceSpec, tuple[str, ...]]] = [
 def test_a_refusal_names_the_field_and_the_value(spec: ServiceSpec, words: tuple[str, ...]) -> None:
     text = refusal(spec)
     assert [word for word in words if word not in text] == []
+
+
+def test_ports_may_ask_for_addresses_clients_and_ranges() -> None:
+    asked = (
+        PortSpec(target=80, published=80, host_ip="192.0.2.1", allow=("10.0.0.0/8", "192.0.2.7", "::/0")),
+        PortSpec(target=80, published=80, host_ip="eth0.100", sticky=True),
+        PortSpec(target=80, published=8000, published_end=8010, protocol="sctp"),
+        PortSpec(target=81, published=8000, published_end=8010, protocol="sctp"),
+    )
+    validate.service(replace(a_spec(ports=asked), ingress_source="masquerade"))
 
 
 def test_what_swarm_takes_is_taken() -> None:

@@ -128,6 +128,24 @@ def test_a_port_leads_to_running_tasks_on_living_nodes_only() -> None:
     assert (port.port, port.backends[0].port) == (8080, 80)
 
 
+def test_a_port_says_all_that_its_service_asked_for() -> None:
+    asked = PortSpec(target=80, published=80, host_ip="192.0.2.1", allow=("10.0.0.0/8",), sticky=True)
+    spec = ServiceSpec(name="web", ingress_source="masquerade")
+    task = running("t1")
+    task = replace(task, status=replace(task.status, address6="fd73:7761:726d:1::5"))
+    (port,) = build([a_node("n1", 1)], [Service(id="s1", spec=spec, ports=(asked,))], [task]).ports
+    assert (port.host_ip, port.allow, port.sticky) == (asked.host_ip, asked.allow, asked.sticky)
+    assert (port.source, port.backends[0].address6) == ("masquerade", "fd73:7761:726d:1::5")
+
+
+def test_nodes_of_an_older_version_do_not_open_what_they_would_open_to_everybody() -> None:
+    plain, guarded = (PortSpec(target=80, published=n, allow=a) for n, a in ((80, ()), (81, ("10.0.0.0/8",))))
+    service = Service(id="s1", spec=ServiceSpec(name="web"), ports=(plain, guarded))
+    ports = build([a_node("n1", 1)], [service], []).ports
+    assert [port.port for port in ports if port.is_for("n1", level=3)] == [80]
+    assert [port.port for port in ports if port.is_for("n1", level=4)] == [80, 81]
+
+
 def test_a_task_that_is_not_ready_gets_no_requests() -> None:
     ready, unready = running("t1"), running("t2")
     unready = replace(unready, status=replace(unready.status, unready=True))

@@ -8,7 +8,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -53,9 +53,11 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return port
 
 
-def published(port: int, *backends: int, protocol: Transport = "tcp") -> PublishedPort:
+def published(port: int, *backends: int, protocol: Transport = "tcp", **more: Any) -> PublishedPort:
     made = tuple(Backend(task_id=f"t{b}", address=HERE, port=b, node_id=f"n{b}") for b in backends)
-    return PublishedPort(service_id="s", service_name="s", protocol=protocol, port=port, backends=made)
+    return PublishedPort(
+        service_id="s", service_name="s", protocol=protocol, port=port, backends=made, **more
+    )
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -88,9 +90,10 @@ def says(name: str) -> Serve:
     return serve
 
 
-async def ask(port: int, data: bytes = b"hello") -> str:
+async def ask(port: int, data: bytes = b"hello", *, host: str = HERE, source: str | None = None) -> str:
     """Send, half-close, read to the end."""
-    reader, writer = await asyncio.open_connection(HERE, port)
+    local = (source, 0) if source else None
+    reader, writer = await asyncio.open_connection(host, port, local_addr=local)
     writer.write(data)
     writer.write_eof()
     answer = (await reader.read()).decode()
@@ -120,6 +123,71 @@ async def test_when_every_backend_refuses_the_client_is_reset(proxy: Proxy) -> N
     await proxy.update([published(port, free_port())])
     with pytest.raises(ConnectionResetError):
         await ask(port)
+
+
+@on_both_loops
+async def test_clients_of_both_families_are_served_by_one_socket(proxy: Proxy) -> None:
+    async with backend(says("a")) as a:
+        port = free_port()
+        await proxy.update([published(port, a)])
+        assert [await ask(port, host=host) for host in (HERE, "::1")] == ["a 5", "a 5"]
+        assert proxy.served() == {("tcp", port, ""): 2}
+
+
+@on_both_loops
+async def test_a_sticky_client_keeps_its_backend_and_others_have_other_ones(proxy: Proxy) -> None:
+    async with backend(says("a")) as a, backend(says("b")) as b, backend(says("c")) as c:
+        port = free_port()
+        await proxy.update([published(port, a, b, c, sticky=True)])
+        found = {
+            source: {await ask(port, source=source) for _ in range(3)}
+            for source in (f"127.0.0.{number}" for number in range(2, 22))
+        }
+        assert all(len(answers) == 1 for answers in found.values())
+        assert len(set.union(*found.values())) == 3
+
+
+@on_both_loops
+async def test_a_client_that_is_not_allowed_is_reset(proxy: Proxy) -> None:
+    async with backend(says("a")) as a:
+        port = free_port()
+        await proxy.update([published(port, a, allow=("127.0.0.2/32",))])
+        assert await ask(port, source="127.0.0.2") == "a 5"
+        for host in (HERE, "::1"):
+            with pytest.raises(ConnectionResetError):
+                await ask(port, host=host)
+        await proxy.update([published(port, a, allow=("::1/128",))])
+        assert await ask(port, host="::1") == "a 5"
+
+
+@on_both_loops
+async def test_a_port_on_one_address_leaves_the_others_free(proxy: Proxy) -> None:
+    async with backend(says("a")) as a, backend(says("b")) as b:
+        port = free_port()
+        ports = [published(port, a, host_ip="127.0.0.2"), published(port, b, host_ip="127.0.0.3")]
+        assert not await proxy.update(ports)
+        assert [await ask(port, host=host) for host in ("127.0.0.2", "127.0.0.3")] == ["a 5", "b 5"]
+        socket.create_server(("127.0.0.4", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port)
+
+
+@on_both_loops
+async def test_a_backend_that_wants_it_hears_of_the_client_first(proxy: Proxy) -> None:
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.write(b"ok")
+
+    async with backend(serve) as a:
+        port = free_port()
+        await proxy.update([published(port, a, source="proxy-protocol")])
+        assert await ask(port, source="127.0.0.9") == "ok"
+    (data,) = heard
+    assert data[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+    assert data[16:24] == bytes([127, 0, 0, 9, 127, 0, 0, 1])
+    assert data[26:] == port.to_bytes(2, "big") + b"hello"
 
 
 @on_both_loops

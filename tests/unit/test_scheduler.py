@@ -108,6 +108,18 @@ def test_a_host_mode_port_is_there_once_on_each_node() -> None:
     assert errors(sim) == ["no suitable node (host-mode port already in use on 3 nodes)"]
 
 
+def test_host_mode_ports_on_different_addresses_share_a_node() -> None:
+    sim = a_swarm(nodes=1)
+    port = PortSpec(target=80, published=8080, mode="host", host_ip="192.0.2.1")
+    sim.create(a_service("a", ports=(port,)))
+    sim.create(a_service("b", ports=(replace(port, host_ip="192.0.2.2"),)))
+    sim.settle()
+    assert spread(sim, "a") == spread(sim, "b") == {"n1": 1}
+    sim.create(a_service("c", ports=(replace(port, host_ip=""),)))
+    sim.settle()
+    assert errors(sim, "c") == ["no suitable node (host-mode port already in use on 1 node)"]
+
+
 def test_max_replicas_per_node_is_a_hard_limit() -> None:
     sim = a_swarm(nodes=2)
     sim.create(a_service(replicas=5, max_replicas=2))

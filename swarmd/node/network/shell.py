@@ -19,6 +19,7 @@ from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.networks import Networks
 from swarmd.node.network.overlay import Overlay
@@ -62,6 +63,7 @@ class Network:
         self._networks = Networks(node_id, clock)
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
+        self._foreign: Foreign | None = None
         self._ready: bool
         self._state: NetworkState
         self._done: NetworkState | None
@@ -82,6 +84,8 @@ class Network:
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
         self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
+        self._foreign = Foreign(netfilter, self._clock, self._report)
+        self._nursery.start("foreign firewalls", self._foreign.watch())
         self._nursery.start("network keeper", self._keep())
         self._nursery.start("network mask", self._follow_mask())
         return can
@@ -180,6 +184,7 @@ class Network:
         return (
             *self._publishing.problems(),
             *self._networks.problems(),
+            *(self._foreign.sentences() if self._foreign else ()),
             *((self._trouble,) if self._trouble else ()),
         )
 
