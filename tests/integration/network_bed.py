@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from swarmd.kit.clock import SystemClock
-from swarmd.model.addressing import address6_of
 from swarmd.model.errors import SwarmError
 from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort
 
@@ -173,7 +172,8 @@ class Container:
     def attach(self, **more: Any) -> str:
         more.setdefault("published", [["tcp", 8000], ["udp", 8000]])
         self.address = self.node.call("attach", task_id=self.name, pid=self.pid, **more)
-        self.address6 = address6_of(self.address)
+        known = self.node.call("attached")
+        self.address6 = next(one.get("address6", "") for one in known if one["task_id"] == self.name)
         return self.address
 
     def backend(self, port: int = 8000) -> Backend:
