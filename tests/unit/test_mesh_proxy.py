@@ -48,7 +48,7 @@ def on_both_loops(test: Callable[[Proxy], Coroutine[None, None, None]]) -> Calla
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((HERE, 0))
+        sock.bind(("", 0))  # free on every address, also of what waits for its end
         port: int = sock.getsockname()[1]
         return port
 
@@ -90,10 +90,23 @@ def says(name: str) -> Serve:
     return serve
 
 
+async def connected(host: str, port: int, source: str | None) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setblocking(False)
+    if source:  # so that the connection's end does not keep others from the port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((source, 0))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 async def ask(port: int, data: bytes = b"hello", *, host: str = HERE, source: str | None = None) -> str:
     """Send, half-close, read to the end."""
-    local = (source, 0) if source else None
-    reader, writer = await asyncio.open_connection(host, port, local_addr=local)
+    reader, writer = await asyncio.open_connection(sock=await connected(host, port, source))
     writer.write(data)
     writer.write_eof()
     answer = (await reader.read()).decode()
