@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from collections.abc import Iterator
 
@@ -319,6 +320,49 @@ def test_an_internal_network_has_no_way_out_but_its_published_ports_answer() -> 
         assert refusal(safe, here, 9002)
         for sock in (server, listener):
             sock.close()
+
+
+def big(namespace: str, address: str, port: int = 8000) -> int:
+    """How many bytes of a large answer arrive."""
+
+    def download() -> int:
+        with socket.create_connection((address, port), timeout=5) as sock:
+            sock.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+            received = 0
+            while chunk := sock.recv(1 << 16):
+                received += len(chunk)
+            return received
+
+    return inside(namespace, download)
+
+
+def segment(namespace: str, address: str, port: int) -> int:
+    """The largest segment that a client sends."""
+
+    def connect() -> int:
+        with socket.create_connection((address, port), timeout=5) as sock:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+    return inside(namespace, connect)
+
+
+def test_large_answers_pass_between_nodes_whose_links_carry_packets_of_different_sizes() -> None:
+    whole = 3_000_000 + len("HTTP/1.0 200 OK\r\n\r\n")
+    with overlay(3, BLUE, name="z") as small:
+        run("ip", "-n", small.hub, "link", "set", "hub0", "mtu", "1500")
+        for number, (node, mtu) in enumerate(zip(small.nodes, (1280, 1350, 1500), strict=True), 1):
+            run("ip", "-n", small.hub, "link", "set", f"p{number}", "mtu", str(mtu))
+            run("ip", "-n", node.namespace, "link", "set", "eth0", "mtu", str(mtu))
+            node.call("configure", self_node=msgspec.to_builtins(node.view))
+        made = [small.join(number, f"size{number}", {"blue": number}) for number in (1, 2, 3)]
+        for client, server in itertools.permutations(made, 2):
+            for family in (4, 6):
+                assert big(client.namespace, small.address(server, "blue", family)) == whole
+        for place, server in enumerate(made):
+            small.publish(9100 + place, server)
+            for node in small.nodes:
+                assert big(small.hub, node.address, 9100 + place) == whole
+        assert segment(small.hub, small.nodes[0].address, 9102) <= 1280 - 50 - 40
 
 
 def test_stopping_leaves_nothing_of_networks() -> None:

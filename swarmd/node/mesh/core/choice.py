@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -38,8 +38,9 @@ def may_connect(client: Address, allow: Sequence[Prefix]) -> bool:
 def by_client(client: Address, backends: Iterable[Backend]) -> tuple[Backend, ...]:
     """The backends in an order that depends on the client alone: when one goes, only its clients move."""
 
-    def weight(backend: Backend) -> int:
-        return zlib.crc32(client.packed + f"{backend.address} {backend.port}".encode())
+    def weight(backend: Backend) -> bytes:
+        text = f"{backend.address} {backend.port}".encode()
+        return hashlib.blake2b(client.packed + text, digest_size=8).digest()
 
     return tuple(sorted(backends, key=weight))
 

@@ -20,6 +20,8 @@ _SETS = """
   set inward {{ type {address}; }}
   map node_of {{ type {address} : mark; }}"""
 
+# c_size: links of nodes may carry packets of different sizes.  Both ends of a connection through the overlay
+# are told what fits through this node, so that none of them has to find out from packets that are lost.
 # All ports of a virtual address lead to one of its containers; what has no ports (ping) goes by the caller.
 _CHAINS = """
   chain c_vip {{
@@ -31,6 +33,10 @@ _CHAINS = """
   chain c_in {{ type filter hook input priority filter;
     ct state established,related accept
     meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
+  }}
+  chain c_size {{ type filter hook forward priority mangle;
+    iifname "{overlay}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    oifname "{overlay}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }}"""
 
 _DNAT = """
