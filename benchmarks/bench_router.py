@@ -131,7 +131,8 @@ def measure(rounds: int, seconds: int) -> None:
             for proxy, found in costs.items():
                 pairs = zip(costs["router"], found, strict=True)
                 ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-                print(f"  {proxy:8} {statistics.median(found):7.1f} us CPU a request; router/{proxy} {ratio:.2f}")
+                cost = statistics.median(found)
+                print(f"  {proxy:8} {cost:7.1f} us CPU a request; router/{proxy} {ratio:.2f}")
 
 
 def main() -> None:
