@@ -89,6 +89,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_distribution
 	@$(BIN)/python -m benchmarks.bench_store
 	@$(BIN)/python -m benchmarks.bench_dns
+	@$(BIN)/python -m benchmarks.bench_router
 	@$(BIN)/python -m benchmarks.bench_images
 	@$(BIN)/python -m benchmarks.bench_pull
 	@$(BIN)/python -m benchmarks.bench_registry

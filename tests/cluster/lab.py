@@ -144,11 +144,11 @@ class Lab(Console):
 
     # -- visitors --------------------------------------------------------------------------------
 
-    def get(self, node: str, port: int, *, seconds: float = 5.0) -> Answer:
+    def get(self, node: str, port: int, *, seconds: float = 5.0, host: str = "") -> Answer:
         """One request on a connection of its own.  Raises OSError or HTTPException when it fails."""
         connection = http.client.HTTPConnection(self.addresses[node], port, timeout=seconds)
         try:
-            connection.request("GET", "/")
+            connection.request("GET", "/", headers={"Host": host} if host else {})
             response = connection.getresponse()
             page = response.read().decode().strip()
             if response.status != 200:

@@ -11,7 +11,8 @@ from tests.cluster.lab import Lab
 class Visitor:
     """Keeps requesting, one connection a request, from the given nodes in turn."""
 
-    def __init__(self, lab: Lab, port: int, nodes: list[str]) -> None:
+    def __init__(self, lab: Lab, port: int, nodes: list[str], *, host: str = "") -> None:
+        self._host = host
         self._lab = lab
         self._port = port
         self._nodes = nodes
@@ -34,7 +35,7 @@ class Visitor:
             node = self._nodes[turn % len(self._nodes)]
             turn += 1
             try:
-                self.images.append(self._lab.get(node, self._port).image)
+                self.images.append(self._lab.get(node, self._port, host=self._host).image)
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"request {turn} to {node}: {error!r}")
             self._enough.wait(0.005)

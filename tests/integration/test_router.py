@@ -13,7 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from swarmd.node.network.port import Certificate
+from swarmd.kit.clock import SystemClock
+from swarmd.node.network.port import Certificate, PublishedPort
+from swarmd.node.network.publishing import Publishing
 from tests.integration.router_bed import Rig
 from tests.unit.test_control_bed import ManualClock
 from tests.unit.test_secrets import KEY, OTHER, certificate, key_pem
@@ -277,3 +279,21 @@ def _has_loopback6() -> bool:
             return True
     except OSError:
         return False
+
+
+async def test_a_port_changes_hands_between_a_service_alone_and_those_that_share_it() -> None:
+    async with Rig() as rig:
+        task = await rig.app("one")
+        publishing = Publishing(SystemClock(), lambda name, error: rig.failures.append(f"{name}: {error}"))
+        alone = PublishedPort("id", "web", "tcp", rig.port, (task,))
+        try:
+            for _ in range(2):
+                await publishing.open((alone,))
+                assert told((await rig.curl("http://other.example.com/"))[1])["task"] == "one"
+                await publishing.open((), (rig.route("app.example.com", task),))
+                assert told((await rig.curl("http://app.example.com/"))[1])["task"] == "one"
+                _, out = await rig.curl("http://other.example.com/")
+                assert out.startswith(b"404")
+            assert (publishing.problems(), rig.failures) == ((), [])
+        finally:
+            await publishing.close()
