@@ -14,6 +14,7 @@ from yarl import URL
 
 from swarmd import __version__
 from swarmd.image.registry.core.names import Way
+from swarmd.image.registry.core.proxy import proxy_for
 from swarmd.model.errors import Invalid, Unavailable
 
 CONNECT = 10.0
@@ -128,6 +129,7 @@ class HttpClient:
                 headers=headers,
                 data=body() if callable(body) else body,
                 allow_redirects=False,
+                proxy=proxy_for(url.scheme, url.host, url.port or 0, os.environ) or None,
                 ssl=self._trust(request.host, request.way) if url.scheme == "https" else True,
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
