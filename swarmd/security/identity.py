@@ -132,6 +132,17 @@ def client_context(credentials: Credentials, scratch: Path) -> ssl.SSLContext:
     return context
 
 
+def link_contexts(credentials: Credentials, scratch: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(server, client) of a link between any two nodes: both show certificates that are good today."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for context in (server, client):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        _load(context, credentials, scratch)
+    server.num_tickets = 0  # every connection shows its certificate anew
+    return server, client
+
+
 class Contexts:
     """The contexts of a node's present certificate, made once for each certificate.
 

@@ -1,0 +1,146 @@
+"""The process that carries frames of encrypted networks: out of the device into TLS, and back.
+
+A process of its own, because each frame costs Python some time that the daemon's other work must not wait
+for.  It reads :class:`Orders` from standard input and says what became of them on standard output, a line of
+JSON each; it ends when its input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+
+import msgspec
+
+from swarmd.kit.clock import SystemClock
+from swarmd.kit.ids import random_fraction
+from swarmd.kit.supervise import Nursery
+from swarmd.node.network.core.carrying import LONGEST, Orders, Said, destination
+from swarmd.node.network.secure import tap
+from swarmd.node.network.secure.streams import HANDSHAKE_SECONDS, Stream, Streams, tune
+from swarmd.security.identity import Credentials, link_contexts
+
+_FRAMES_A_TURN = 64
+_MOST_ORDERS = 16 << 20
+_BACKLOG = 256
+_RETRY_SECONDS = 1.0
+
+
+class Carrier:
+    """Device on one side, streams on the other.  ``scratch``: where a key may lie for a moment."""
+
+    def __init__(self, descriptor: int, scratch: Path) -> None:
+        self._descriptor = descriptor
+        self._scratch = scratch
+        self._nursery = Nursery(self._failed)
+        self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+        self._orders: Orders | None = None
+        self._server: asyncio.Server | None = None
+        self._problem = ""
+        self.streams = Streams(
+            descriptor, SystemClock(), self._nursery, self._now, self._say, random_fraction
+        )
+
+    async def run(self) -> None:
+        """Obey until there are no more orders."""
+        loop = asyncio.get_running_loop()
+        orders = asyncio.StreamReader(limit=_MOST_ORDERS)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+        loop.add_reader(self._descriptor, self._from_kernel)
+        while line := await orders.readline():
+            await self._obey(msgspec.json.decode(line, type=Orders))
+        loop.remove_reader(self._descriptor)
+        await self._nursery.close()
+
+    async def _obey(self, orders: Orders) -> None:
+        before, self._orders = self._orders, orders
+        identity = Credentials(key=orders.key, certificate=orders.certificate, root=orders.root)
+        renewed = before is None or (before.certificate, before.root) != (orders.certificate, orders.root)
+        try:
+            if renewed:
+                self._contexts = await asyncio.to_thread(link_contexts, identity, self._scratch)
+            self.streams.order(orders)
+            if renewed or before is None or (before.address, before.port) != (orders.address, orders.port):
+                await self._listen(orders)
+        except (OSError, ValueError) as error:
+            self._problem = f"nothing can be carried for encrypted networks: {error}"
+        self._say()
+
+    async def _listen(self, orders: Orders) -> None:
+        if self._server is not None:
+            self._server.close()
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((orders.address, orders.port))
+            tune(sock)  # what is accepted inherits it
+        except OSError as error:
+            sock.close()
+            self._problem = (
+                f"port {orders.port}/tcp of {orders.address} cannot be opened, so encrypted networks do not "
+                f"reach this node: {error.strerror}"
+            )
+            self._nursery.start("secure port", self._later(orders))
+            return
+        self._problem = ""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Stream(self.streams),
+            sock=sock,
+            ssl=self._now()[0],
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+        )
+
+    async def _later(self, orders: Orders) -> None:
+        await asyncio.sleep(_RETRY_SECONDS)
+        if self._orders is orders:
+            await self._listen(orders)
+            self._say()
+
+    def _now(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        assert self._contexts is not None
+        return self._contexts
+
+    def _from_kernel(self) -> None:
+        """Sort what waits by where it goes, so that each stream is written once."""
+        found: dict[int, list[bytes]] = {}
+        for _ in range(_FRAMES_A_TURN):
+            try:
+                frame = os.read(self._descriptor, LONGEST)
+            except BlockingIOError:
+                break
+            number = destination(frame)
+            if number is not None:
+                found.setdefault(number, []).append(frame)
+        for number, frames in found.items():
+            self.streams.send(number, frames)
+
+    def _say(self) -> None:
+        said = Said(joined=self.streams.names(), problem=self._problem)
+        os.write(sys.stdout.fileno(), msgspec.json.encode(said) + b"\n")
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        self._problem = f"{name}: {error!r}"
+        self._say()
+
+
+def main() -> None:
+    """``python -m swarmd.node.network.secure.carrier SCRATCH [DEVICE]``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor = tap.open_device(*sys.argv[2:3])
+    try:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Carrier(descriptor, Path(sys.argv[1])).run())
+    except ImportError:
+        asyncio.run(Carrier(descriptor, Path(sys.argv[1])).run())
+
+
+if __name__ == "__main__":
+    main()
