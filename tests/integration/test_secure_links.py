@@ -264,13 +264,16 @@ def test_a_node_that_left_is_cut_off_at_once(net: Net) -> None:
     assert not passes(one, two, limit=1.0)
 
 
-def test_a_stranger_that_only_connects_keeps_nobody_waiting(net: Net) -> None:
-    ours = Authority()
-    one, two = net.pair(ours)
-    strangers = [
-        inside(net.machines[1].namespace, lambda: socket.create_connection((one.peer.address, PORT), 3))
-        for _ in range(200)
-    ]
+def test_strangers_are_turned_away_at_the_door_and_silent_neighbours_keep_nobody_waiting(net: Net) -> None:
+    one, two = net.pair(Authority())
+
+    def called(source: str) -> socket.socket:
+        return socket.create_connection((two.peer.address, PORT), 3, source_address=(source, 0))
+
+    run("ip", "-n", one.namespace, "address", "add", "172.30.0.77/24", "dev", "eth0")
+    with inside(one.namespace, lambda: called("172.30.0.77")) as stranger:
+        assert stranger.recv(1) == b""
+    neighbours = [inside(one.namespace, lambda: called(one.peer.address)) for _ in range(100)]
     assert passes(one, two)
-    for stranger in strangers:
-        stranger.close()
+    for neighbour in neighbours:
+        neighbour.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import ssl
 import sys
 from pathlib import Path
@@ -22,12 +21,12 @@ from swarmd.kit.ids import random_fraction
 from swarmd.kit.supervise import Nursery
 from swarmd.node.network.core.carrying import LONGEST, Orders, Said, destination
 from swarmd.node.network.secure import tap
-from swarmd.node.network.secure.streams import HANDSHAKE_SECONDS, Stream, Streams, tune
+from swarmd.node.network.secure.door import Door
+from swarmd.node.network.secure.streams import Stream, Streams
 from swarmd.security.identity import Credentials, link_contexts
 
 _FRAMES_A_TURN = 64
 _MOST_ORDERS = 16 << 20
-_BACKLOG = 256
 _RETRY_SECONDS = 1.0
 
 
@@ -40,10 +39,13 @@ class Carrier:
         self._nursery = Nursery(self._failed)
         self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         self._orders: Orders | None = None
-        self._server: asyncio.Server | None = None
         self._problem = ""
         self.streams = Streams(
             descriptor, SystemClock(), self._nursery, self._now, self._say, random_fraction
+        )
+
+        self._door = Door(
+            self._nursery, self.streams.addresses, lambda: self._now()[0], lambda: Stream(self.streams)
         )
 
     async def run(self) -> None:
@@ -55,52 +57,38 @@ class Carrier:
         while line := await orders.readline():
             await self._obey(msgspec.json.decode(line, type=Orders))
         loop.remove_reader(self._descriptor)
+        self._door.close()
         await self._nursery.close()
 
     async def _obey(self, orders: Orders) -> None:
         before, self._orders = self._orders, orders
         identity = Credentials(key=orders.key, certificate=orders.certificate, root=orders.root)
-        renewed = before is None or (before.certificate, before.root) != (orders.certificate, orders.root)
         try:
-            if renewed:
+            if before is None or (before.certificate, before.root) != (orders.certificate, orders.root):
                 self._contexts = await asyncio.to_thread(link_contexts, identity, self._scratch)
-            self.streams.order(orders)
-            if renewed or before is None or (before.address, before.port) != (orders.address, orders.port):
-                await self._listen(orders)
         except (OSError, ValueError) as error:
             self._problem = f"nothing can be carried for encrypted networks: {error}"
-        self._say()
+            self._say()
+            return
+        self.streams.order(orders)
+        self._open(orders)
 
-    async def _listen(self, orders: Orders) -> None:
-        if self._server is not None:
-            self._server.close()
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    def _open(self, orders: Orders) -> None:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((orders.address, orders.port))
-            tune(sock)  # what is accepted inherits it
+            self._door.open(orders.address, orders.port)
+            self._problem = ""
         except OSError as error:
-            sock.close()
             self._problem = (
                 f"port {orders.port}/tcp of {orders.address} cannot be opened, so encrypted networks do not "
                 f"reach this node: {error.strerror}"
             )
             self._nursery.start("secure port", self._later(orders))
-            return
-        self._problem = ""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Stream(self.streams),
-            sock=sock,
-            ssl=self._now()[0],
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-        )
+        self._say()
 
     async def _later(self, orders: Orders) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
         if self._orders is orders:
-            await self._listen(orders)
-            self._say()
+            self._open(orders)
 
     def _now(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         assert self._contexts is not None

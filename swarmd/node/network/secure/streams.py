@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from swarmd.kit.clock import Clock
@@ -109,6 +109,12 @@ class Streams:
                 task.cancel()
             if calls(orders.number, peer.number) and peer.number not in self._calling:
                 self._calling[peer.number] = self._nursery.start("secure stream", self._keep(peer))
+
+    def addresses(self) -> Collection[str]:
+        """Of the nodes that may call this one."""
+        orders = self._orders
+        peers = orders.peers if orders else ()
+        return {peer.address for peer in peers if orders and calls(peer.number, orders.number)}
 
     def names(self) -> tuple[str, ...]:
         """Ids of the nodes there is a stream with."""
