@@ -23,6 +23,7 @@ from swarmd.daemon.locking import Locking
 from swarmd.daemon.managing import Managing
 from swarmd.daemon.moving import today
 from swarmd.daemon.nodeport import NodePortParts, node_port_server
+from swarmd.daemon.papers import papers
 from swarmd.daemon.state import MemoryFile, NodeMemory
 from swarmd.daemon.tools.backups import BackupFolder
 from swarmd.daemon.trusting import policy_of
@@ -84,6 +85,7 @@ class Member:
         self._is_dismissed = False
         self._role_lock = asyncio.Lock()
         self._certificate = OwnCertificate(credentials, identity_store, machine.clock, self._ways_to_renew())
+        machine.network.identify(lambda: papers(self._credentials, machine.config.run))
         self._logs = logs
         self._server: Any = None
         self._calls: OpenCalls

@@ -352,6 +352,7 @@ async def mend(network: Any) -> None:
 
 async def drive(node_id: str) -> None:
     """Obey: one call per line on standard input, one answer per line on standard output."""
+    from swarmd.node.network.core.papers import Papers
     from swarmd.node.network.shell import Network
 
     def report(name: str, error: BaseException) -> None:
@@ -364,6 +365,9 @@ async def drive(node_id: str) -> None:
         method, arguments = msgspec.json.decode(line)
         values = {k: msgspec.convert(v, types[k]) if k in types else v for k, v in arguments.items()}
         try:
+            if method == "identify":
+                mine = msgspec.convert(arguments["papers"], Papers)
+                values = {"papers": lambda mine=mine: mine}
             result = mend(network) if method == "mend" else getattr(network, method)(**values)
             if asyncio.iscoroutine(result):
                 result = await result

@@ -18,6 +18,7 @@ import pytest
 from swarmd.model.states import Role
 from swarmd.node.network.core.addresses import overlay_mac
 from swarmd.node.network.core.carrying import CarrierPeer, Orders, Said
+from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.secure.tap import DEVICE
 from swarmd.security import ca
 from tests.integration.network_bed import ROOT, eventually, inside, run
@@ -45,10 +46,8 @@ class Authority:
             now=time.time(),
             life=life,
         )
-        return Orders(
-            node_id=node.peer.node_id, number=node.peer.number, address=node.peer.address, port=PORT,
-            cluster_id=self.cluster, key=key, certificate=certificate, root=self.root, peers=peers,
-        )  # fmt: skip
+        papers = Papers(self.cluster, key, certificate, self.root, str(node.scratch))
+        return Orders(node.peer.node_id, node.peer.number, node.peer.address, PORT, papers, peers)
 
 
 class Machine:
@@ -71,7 +70,7 @@ class Machine:
     def start(self) -> None:
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, sys.executable, "-m",
-             "swarmd.node.network.secure.carrier", str(self.scratch)],
+             "swarmd.node.network.secure.carrier"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
         device = ("ip", "-n", self.namespace, "link", "show", DEVICE)

@@ -218,6 +218,9 @@ class FakeNetwork:
         self.drained: list[str] = []
         self.open_connections: list[int | None] = []
 
+    def identify(self, papers: Any) -> None:
+        """Nothing is carried here."""
+
     async def attach(self, task_id: str, pid: int, **more: Any) -> str:
         await self._points.point()
         self._troubles.check("attach")

@@ -20,9 +20,10 @@ from swarmd.node.network.core.addresses import (
     index_of,
     overlay_mac,
 )
-from swarmd.node.network.core.peers import Hop, peers
+from swarmd.node.network.core.carrying import CarrierPeer
+from swarmd.node.network.core.peers import Hop, peers, secured
 from swarmd.node.network.core.procnet import listens
-from swarmd.node.network.port import NodeView
+from swarmd.node.network.port import Endpoint, NetworkView, NodeView
 
 BLOCK = IPv4Network("10.128.7.0/24")
 SEVEN = NodeView(id="seven", number=7, address="192.0.2.7", block="10.128.7.0/24")
@@ -113,3 +114,25 @@ def test_udp_counts_when_it_is_bound() -> None:
 @given(st.text(max_size=200))
 def test_any_text_at_all_is_read_without_failing(text: str) -> None:
     assert listens(text, "tcp", 80) in (True, False)
+
+
+def test_tasks_of_encrypted_networks_are_led_to_by_the_device_that_encrypts_and_by_no_other() -> None:
+    nodes = [NodeView(f"n{n}", n, f"172.30.0.{n}", f"10.128.{n}.0/24") for n in (1, 2, 3)]
+    networks = [
+        NetworkView("safe", "safe", ("10.22.0.0/24", "fd22::/64"), encrypted=True),
+        NetworkView("open", "open", ("10.23.0.0/24",)),
+    ]
+    endpoints = [
+        Endpoint("t1", "t1", "s", 1, "n1", "safe", ("10.22.0.1", "fd22::1")),
+        Endpoint("t2", "t2", "s", 2, "n2", "safe", ("10.22.0.2", "fd22::2")),
+        Endpoint("t3", "t3", "s", 3, "n3", "open", ("10.23.0.3",)),
+    ]
+    plain = peers(nodes, "n1", networks, endpoints)
+    entries, carried = secured(nodes, "n1", networks, endpoints)
+    assert ("10.23.0.3", 32) in plain.routes
+    assert not {("10.22.0.2", 32), ("fd22::2", 128)} & plain.routes.keys()
+    assert {("10.22.0.0", 24), ("fd22::", 64)} <= plain.unreachable.keys()
+    assert entries.routes.keys() == {("10.22.0.2", 32), ("fd22::2", 128)}
+    assert entries.neighbours == {"10.128.2.0": overlay_mac(2), "fe80::2": overlay_mac(2)}
+    assert carried == (CarrierPeer("n2", 2, "172.30.0.2"),)
+    assert secured(nodes, "n1", networks, endpoints, ipv6=False)[0].routes.keys() == {("10.22.0.2", 32)}

@@ -36,8 +36,6 @@ def checked(spec: NetworkSpec) -> NetworkSpec:
         wanted = spec.options[ENCRYPTED].lower() not in ("false", "0")
         spec = replace(spec, encrypted=wanted, options=rest)
     _options(spec)
-    if spec.encrypted:
-        raise Refused("encrypted networks are not supported yet: leave --opt encrypted out")
     for subnet in spec.subnets:
         _subnet(subnet, ipv6=spec.ipv6)
     for place, one in enumerate(spec.subnets):

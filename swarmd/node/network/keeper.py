@@ -18,7 +18,9 @@ from swarmd.node.network.core.audit import few, unlistened
 from swarmd.node.network.core.procnet import ports as ports_in
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.keeping import Keeping
+from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import PublishedPort, Transport
+from swarmd.node.network.secure.device import SecureDevice
 from swarmd.node.network.wire import Netlink
 
 _SHARE = 20
@@ -29,9 +31,15 @@ class Keeper:
     """One for each datapath."""
 
     def __init__(
-        self, netlink: Netlink, datapath: Datapath, containers: Containers, clock: Clock, report: Report
+        self,
+        netlink: Netlink,
+        datapath: Datapath,
+        overlays: tuple[Overlay, SecureDevice],
+        containers: Containers,
+        clock: Clock,
+        report: Report,
     ) -> None:
-        self._keeping = Keeping(netlink, datapath.overlay, containers)
+        self._keeping = Keeping(netlink, overlays, containers)
         self._datapath = datapath
         self._clock = clock
         self._report = report

@@ -17,6 +17,8 @@ from swarmd.node.network.core.audit import few
 from swarmd.node.network.core.rules import OVERLAY
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.rtread import Entry
+from swarmd.node.network.secure.device import SecureDevice
+from swarmd.node.network.secure.tap import DEVICE
 from swarmd.node.network.settings import write_setting
 from swarmd.node.network.wire import Message, Netlink
 
@@ -34,15 +36,17 @@ class Found(Struct, frozen=True):
 class Keeping:
     """Devices, addresses, routes, neighbours and settings of this node."""
 
-    def __init__(self, netlink: Netlink, overlay: Overlay, containers: Containers) -> None:
+    def __init__(
+        self, netlink: Netlink, overlays: tuple[Overlay, SecureDevice], containers: Containers
+    ) -> None:
         self._netlink = netlink
-        self._overlay = overlay
+        self._overlay, self._secure = overlays
         self._containers = containers
 
     def look(self) -> Found:
         """Compare everything.  A device that is gone is told, and left to who makes devices."""
         links = rtread.links(self._netlink)
-        names = [*self._overlay.devices(), *self._containers.by_interface()]
+        names = [*self._overlay.devices(), *self._secure.devices(), *self._containers.by_interface()]
         devices = {links[name].device: name for name in names if name in links}
         down = [name for name in devices.values() if not links[name].is_up]
         missing, strange = self._entries(devices)
@@ -66,6 +70,7 @@ class Keeping:
         """What is missing and how to add it; what nobody asked for and how to remove it."""
         by_name = {name: index for index, name in devices.items()}
         asked = self._overlay.entries() if OVERLAY in by_name else []
+        asked += self._secure.entries() if DEVICE in by_name else []
         asked += self._containers.entries(by_name)
         wanted, found = rtread.wanted(asked), rtread.found(self._netlink, devices)
         strange = {

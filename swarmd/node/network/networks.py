@@ -12,8 +12,9 @@ from swarmd.kit.supervise import until
 from swarmd.model.errors import Refused, Unavailable
 from swarmd.node.mesh.core.table import Tables, joined, node_tables
 from swarmd.node.network.core import networks
+from swarmd.node.network.core.carrying import CarrierPeer
 from swarmd.node.network.core.networks import Spread
-from swarmd.node.network.core.peers import Peers, peers
+from swarmd.node.network.core.peers import Peers, peers, secured
 from swarmd.node.network.port import Attachment, NetworkState, NetworkView
 
 TOLD_LIMIT = 10.0
@@ -29,6 +30,9 @@ class Plan(Struct, frozen=True):
     abandoned: tuple[str, ...]
     tables: Tables
     peers: Peers
+    secured: Peers
+    carried: tuple[CarrierPeer, ...]
+    encrypts: bool
 
 
 class Networks:
@@ -49,6 +53,7 @@ class Networks:
         alive = networks.living(state.nodes, masked)
         before = self._made.buckets if self._made else {}
         buckets = networks.spread(services, endpoints, alive, before)
+        entries, carried = secured(state.nodes, self._node_id, found.networks, endpoints, ipv6=ipv6)
         subnets = tuple(subnet for network in found.networks for subnet in network.subnets)
         return Plan(
             views=ours,
@@ -66,6 +71,9 @@ class Networks:
             peers=peers(
                 state.nodes, self._node_id, found.networks, endpoints, inner=inner, ipv6=ipv6
             ),
+            secured=entries,
+            carried=carried,
+            encrypts=any(network.encrypted for network in found.networks),
         )  # fmt: skip
 
     def made(self, plan: Plan) -> None:

@@ -6,10 +6,12 @@ of nftables, VXLAN or sockets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
 from msgspec import Struct
+
+from swarmd.node.network.core.papers import Papers
 
 Transport = Literal["tcp", "udp", "sctp"]
 
@@ -193,6 +195,9 @@ class NetworkPort(Protocol):
     async def start(self) -> Capabilities:
         """Probe the machine and prepare it.  Must come first; never raises for what is merely missing."""
         ...
+
+    def identify(self, papers: Callable[[], Papers]) -> None:
+        """Who this node is to others; asked at each moment, because certificates are renewed."""
 
     async def configure(self, self_node: NodeView, *, mtu: int | None = None) -> None:
         """Become ``self_node``: overlay device, base ruleset.  ``mtu`` (bytes) is the underlay's; by

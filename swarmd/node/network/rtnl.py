@@ -120,6 +120,10 @@ def veth_add(
     return Message(_NEWLINK, F_CREATE | F_EXCL, body)
 
 
+def link_mac(index: int, mac: bytes) -> Message:
+    return Message(_NEWLINK, 0, _link(index, attr(1, mac)))
+
+
 def link_up(index: int, *, mtu: int | None = None) -> Message:
     extra = (attr(4, u32(mtu)),) if mtu else ()
     return Message(_NEWLINK, 0, _link(index, *extra, up=True))

@@ -7,7 +7,7 @@ others may have broken.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
@@ -16,6 +16,7 @@ from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
+from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
@@ -34,6 +35,7 @@ from swarmd.node.network.port import (
 )
 from swarmd.node.network.probe import probe
 from swarmd.node.network.publishing import Publishing
+from swarmd.node.network.secure.link import SecureLink
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
 from swarmd.node.router.router import AccessLog, reachable
 
@@ -68,6 +70,7 @@ class Network:
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
         self._networks = Networks(node_id, clock)
+        self._secure: SecureLink | None = None
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
         self._foreign: Foreign | None = None
@@ -93,12 +96,18 @@ class Network:
         self._limits = can.missing
         self._containers = Containers(route)
         self._datapath = Datapath(route, netfilter, self._overlay_port, can)
-        self._keeper = Keeper(route, self._datapath, self._containers, self._clock, self._report)
+        self._secure = SecureLink(route, self._clock, self._nursery)
+        overlays = (self._datapath.overlay, self._secure.device)
+        self._keeper = Keeper(route, self._datapath, overlays, self._containers, self._clock, self._report)
         self._foreign = Foreign(netfilter, self._clock, self._report)
         self._nursery.start("foreign firewalls", self._foreign.watch())
         self._nursery.start("network keeper", self._keep())
         self._nursery.start("network mask", self._follow_mask())
         return can
+
+    def identify(self, papers: Callable[[], Papers]) -> None:
+        if self._secure:
+            self._secure.identify(papers)
 
     async def configure(self, self_node: NodeView, *, mtu: int | None = None) -> None:
         block = block_of(self_node)
@@ -106,6 +115,8 @@ class Network:
             if self._datapath is not None:
                 inner = await self._datapath.configure(self_node, mtu)
                 self._containers.use(block, inner, ipv6=self._datapath.ipv6)
+                if self._secure is not None:
+                    self._secure.become(self_node, inner, ipv6=self._datapath.ipv6)
             self._ready = True
 
     async def apply(self, state: NetworkState) -> None:
@@ -184,6 +195,7 @@ class Network:
         return (
             *self._publishing.problems(),
             *self._networks.problems(),
+            *(self._secure.problems() if self._secure else ()),
             *(self._foreign.sentences() if self._foreign else ()),
             *((self._trouble,) if self._trouble else ()),
         )
@@ -203,12 +215,14 @@ class Network:
         async with self._lock:
             await self._publishing.close()
             await self._resolver.stop()
+            if self._secure:
+                await self._secure.stop(clean=clean)
             if clean and self._datapath and self._sockets:
                 await asyncio.to_thread(self._containers.clear)
                 await self._datapath.remove()
             for netlink in self._sockets or ():
                 netlink.close()
-            self._sockets = self._datapath = self._keeper = None
+            self._sockets = self._datapath = self._keeper = self._secure = None
             self._forget()
 
     def _forget(self) -> None:
@@ -253,6 +267,8 @@ class Network:
             inner, six = self._datapath.inner, self._datapath.ipv6
             plan = await asyncio.to_thread(self._networks.plan, state, self._masked, inner=inner, ipv6=six)
             await self._datapath.peer(plan.peers)
+            if self._secure:
+                await self._secure.write(plan.secured, plan.carried, used=plan.encrypts)
             masked, changes = await asyncio.to_thread(self._publishing.kernel)
             await self._datapath.write(table.joined(masked, plan.tables), changes)
             self._networks.made(plan)
@@ -275,6 +291,8 @@ class Network:
         while True:
             await self._clock.sleep(CHECK_SECONDS)
             self._publishing.expire()
+            if self._secure:
+                self._secure.refresh()
             if self._ready and (
                 await self._broken() or await self._publishing.stale() or self._done is not self._state
             ):

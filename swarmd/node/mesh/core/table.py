@@ -38,7 +38,7 @@ Table = dict[str, Elements]
 """Set or map name → its elements."""
 Tables = dict[Family, Table]
 
-INTERVALS = frozenset({"pools", "node_by_prefix"})
+INTERVALS = frozenset({"pools", "node_by_prefix", "secured"})
 """Sets of prefixes: a key is the first address and the one after the last."""
 RANGES = frozenset({"allowed", "allowed_at", "samenet"})
 """Sets of prefixes among other fields: a key is the first of each field and then the last of each."""

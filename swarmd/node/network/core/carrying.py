@@ -12,7 +12,10 @@ from msgspec import Struct
 
 from swarmd.model.errors import Invalid
 from swarmd.node.network.core.addresses import overlay_mac
+from swarmd.node.network.core.papers import Papers
 
+PORT = 4790
+"""TCP, where a node's carrier is called."""
 LONGEST = 65535 + 14 + 10
 """Bytes of the largest frame the kernel gives with its header: it leaves segments whole."""
 _LENGTH = struct.Struct("!I")
@@ -28,20 +31,15 @@ class CarrierPeer(Struct, frozen=True):
     address: str
 
 
-class Orders(Struct, frozen=True, kw_only=True):
-    """What the carrier of a node is to do, as a whole; the next ones replace it.
-
-    ``key``, ``certificate`` and ``root`` are PEM of this node's.  Only nodes of ``peers`` are talked to.
-    """
+class Orders(Struct, frozen=True):
+    """What the carrier of a node is to do, as a whole; the next ones replace it.  Only nodes of ``peers`` are
+    talked to.  ``address`` and ``port``: where they call this one."""
 
     node_id: str
     number: int
     address: str
     port: int
-    cluster_id: str
-    key: bytes
-    certificate: bytes
-    root: bytes
+    papers: Papers
     peers: tuple[CarrierPeer, ...] = ()
 
 

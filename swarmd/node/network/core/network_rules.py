@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from swarmd.node.mesh.core.buckets import LARGE, SMALL
 
 # samenet: (prefix, prefix) of one network.  refused: addresses that lead to no container: virtual ones, and
-# those of tasks on dead nodes.  inward: addresses of containers that are in internal networks only.
+# those of tasks on dead nodes.  secured: prefixes of encrypted networks.  inward: addresses of containers
+# that are in internal networks only.
 _SETS = """
   map vip {{ typeof {ip} daddr . numgen random mod {small} : {ip} daddr; }}
   map vip_large {{ typeof {ip} daddr . numgen random mod {large} : {ip} daddr; }}
   set refused {{ type {address}; }}
   set samenet {{ type {address} . {address}; flags interval; }}
   set inward {{ type {address}; }}
+  set secured {{ type {address}; flags interval; }}
   map node_of {{ type {address} : mark; }}"""
 
 # c_size: links of nodes may carry packets of different sizes.  Both ends of a connection through the overlay
@@ -49,9 +51,14 @@ _FORWARD = """
     meta oifgroup {group} ct status & dnat == 0 reject with {icmp} admin-prohibited"""
 # Not only translated flows: whoever talks to a task of a dead node must hear of it.
 _NOTE = """
-    oifname "{overlay}" ct state new ct mark == 0 ct mark set {ip} daddr map @node_of"""
+    oifname {{ "{overlay}", "sx0" }} ct state new ct mark == 0 ct mark set {ip} daddr map @node_of"""
+
+# What is encrypted between nodes never comes in the clear, whoever sent it.
+_RAW = """
+    iifname "{overlay}" {ip} daddr @secured drop"""
 
 _PIECES = {
+    "network_raw": _RAW,
     "network_sets": _SETS,
     "network_chains": _CHAINS,
     "network_dnat": _DNAT,

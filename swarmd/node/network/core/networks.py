@@ -133,12 +133,17 @@ def network_tables(
 
 def _pairs(networks: Iterable[NetworkView], family: Family) -> Table:
     same: Elements = {}
+    secured: Elements = {}
     for network in networks:
         prefixes = [ip_network(subnet) for subnet in network.subnets if family_of(subnet) == family]
+        if network.encrypted:
+            secured.update(
+                (one.network_address.packed + (one.broadcast_address + 1).packed, None) for one in prefixes
+            )
         for one, other in product(prefixes, repeat=2):
             first = one.network_address.packed + other.network_address.packed
             same[first + one.broadcast_address.packed + other.broadcast_address.packed] = None
-    return {"samenet": same, "refused": {}, "node_of": {}}
+    return {"samenet": same, "secured": secured, "refused": {}, "node_of": {}}
 
 
 def inward(attachments: Iterable[Attachment], networks: Mapping[str, NetworkView]) -> Tables:

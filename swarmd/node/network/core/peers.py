@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from swarmd.model.addressing import block6_of
 from swarmd.node.network.core.addresses import block_of, gateway6_of, gateway_of, overlay_mac
+from swarmd.node.network.core.carrying import CarrierPeer
 from swarmd.node.network.core.sources import IPV6_LEAST
 from swarmd.node.network.port import Endpoint, NetworkView, NodeView
 
@@ -73,6 +74,35 @@ def peers(
     return wanted
 
 
+def secured(
+    nodes: Iterable[NodeView],
+    self_id: str,
+    networks: Iterable[NetworkView],
+    endpoints: Iterable[Endpoint],
+    *,
+    ipv6: bool = True,
+) -> tuple[Peers, tuple[CarrierPeer, ...]]:
+    """What must be there on the device of encrypted networks, and the nodes that frames are carried to."""
+    wanted = nobody()
+    inside = {network.id for network in networks if network.encrypted}
+    others = {node.id: node for node in nodes if node.id != self_id}
+    met: dict[str, NodeView] = {}
+    for endpoint in endpoints:
+        node = others.get(endpoint.node_id)
+        if node is None or endpoint.network_id not in inside:
+            continue
+        met[node.id] = node
+        # The kernel takes no IPv6 gateway that it would look for on another device, as the usual one.
+        four, six = Hop(gateway_of(node)), Hop(f"fe80::{node.number:x}")
+        for address in endpoint.addresses:
+            hop = six if ":" in address else four
+            if ipv6 or hop is four:
+                wanted.routes[address, 128 if hop is six else 32] = hop
+                wanted.neighbours[hop.via] = overlay_mac(node.number)
+    carried = (CarrierPeer(node.id, node.number, node.address) for node in met.values())
+    return wanted, tuple(sorted(carried, key=lambda peer: peer.number))
+
+
 def _add_networks(
     wanted: Peers,
     networks: Iterable[NetworkView],
@@ -83,7 +113,8 @@ def _add_networks(
 ) -> None:
     ours = set()
     for network in networks:
-        ours.add(network.id)
+        if not network.encrypted:
+            ours.add(network.id)
         for subnet in network.subnets:
             if ipv6 or ":" not in subnet:
                 wanted.unreachable[_prefix(subnet)] = None

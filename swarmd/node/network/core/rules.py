@@ -98,7 +98,7 @@ table {ip} {table} {{
   set own {{ type ifname . {address}; }}
   set pub_local {{ type {address} . inet_proto . inet_service; }}
   set hairpin {{ type {address} . {address}; }}{port_sets}{network_sets}
-  chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}
+  chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}{network_raw}
     meta iifgroup {group} iifname . {ip} saddr != @own drop{zone}
   }}
   chain c_raw_out {{ type filter hook output priority raw;{underlay_out}

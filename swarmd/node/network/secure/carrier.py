@@ -31,11 +31,10 @@ _RETRY_SECONDS = 1.0
 
 
 class Carrier:
-    """Device on one side, streams on the other.  ``scratch``: where a key may lie for a moment."""
+    """Device on one side, streams on the other."""
 
-    def __init__(self, descriptor: int, scratch: Path) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._scratch = scratch
         self._nursery = Nursery(self._failed)
         self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         self._orders: Orders | None = None
@@ -62,10 +61,11 @@ class Carrier:
 
     async def _obey(self, orders: Orders) -> None:
         before, self._orders = self._orders, orders
-        identity = Credentials(key=orders.key, certificate=orders.certificate, root=orders.root)
+        papers = orders.papers
+        identity = Credentials(key=papers.key, certificate=papers.certificate, root=papers.root)
         try:
-            if before is None or (before.certificate, before.root) != (orders.certificate, orders.root):
-                self._contexts = await asyncio.to_thread(link_contexts, identity, self._scratch)
+            if before is None or before.papers != papers:
+                self._contexts = await asyncio.to_thread(link_contexts, identity, Path(papers.scratch))
         except (OSError, ValueError) as error:
             self._problem = f"nothing can be carried for encrypted networks: {error}"
             self._say()
@@ -118,16 +118,16 @@ class Carrier:
 
 
 def main() -> None:
-    """``python -m swarmd.node.network.secure.carrier SCRATCH [DEVICE]``."""
+    """``python -m swarmd.node.network.secure.carrier [DEVICE]``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    descriptor = tap.open_device(*sys.argv[2:3])
+    descriptor = tap.open_device(*sys.argv[1:2])
     try:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Carrier(descriptor, Path(sys.argv[1])).run())
+            runner.run(Carrier(descriptor).run())
     except ImportError:
-        asyncio.run(Carrier(descriptor, Path(sys.argv[1])).run())
+        asyncio.run(Carrier(descriptor).run())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -22,10 +21,9 @@ _LINE_BYTES = 1 << 20
 class CarrierKeeper:
     """Of several orders that wait the newest counts.  Without any nothing runs."""
 
-    def __init__(self, clock: Clock, nursery: Nursery, scratch: Path, *, device: str = tap.DEVICE) -> None:
+    def __init__(self, clock: Clock, nursery: Nursery, *, device: str = tap.DEVICE) -> None:
         self._clock = clock
         self._nursery = nursery
-        self._scratch = scratch
         self._device = device
         self._orders: Orders | None = None
         self._news = asyncio.Event()
@@ -77,7 +75,7 @@ class CarrierKeeper:
         """One life of the process."""
         await self._end()
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "swarmd.node.network.secure.carrier", str(self._scratch), self._device,
+            sys.executable, "-m", "swarmd.node.network.secure.carrier", self._device,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES,
         )  # fmt: skip
         telling = self._nursery.start("orders of the carrier", self._tell(process))

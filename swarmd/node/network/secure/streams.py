@@ -100,10 +100,7 @@ class Streams:
         moved = set(before.peers) - set(orders.peers) if before else set()
         for peer in moved:
             self._forget(peer.number)
-        renewed = before is not None and (before.certificate, before.root) != (
-            orders.certificate,
-            orders.root,
-        )
+        renewed = before is not None and before.papers != orders.papers
         for peer in orders.peers:
             if renewed and (task := self._calling.pop(peer.number, None)):
                 task.cancel()
@@ -135,7 +132,7 @@ class Streams:
     def admit(self, certificate: Mapping[str, Any] | None) -> int | None:
         """The number of the peer whose verified certificate this is; None for anybody else."""
         name = identity_of(certificate)
-        if self._orders is None or name is None or name.cluster_id != self._orders.cluster_id:
+        if self._orders is None or name is None or name.cluster_id != self._orders.papers.cluster_id:
             return None
         return self._numbers.get(name.node_id)
 
