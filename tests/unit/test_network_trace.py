@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from swarmd.control.core.trace import trace
@@ -134,6 +135,16 @@ def test_a_name_leads_to_the_virtual_address_and_from_there_to_every_task_that_i
         "10.0.1.5: through the overlay (vx0) to node2 at 172.30.0.2, 4789/udp",
     ]
     assert found.conclusion == "one of api.1, api.2 gets it on port 80/tcp, if something listens there"
+
+
+def test_a_way_that_is_encrypted_is_said_to_be() -> None:
+    known = rows()
+    front = known.networks["front-id"]
+    safe = msgspec.structs.replace(front, spec=msgspec.structs.replace(front.spec, encrypted=True))
+    found = traced(
+        "api:80", known=msgspec.structs.replace(known, networks={**known.networks, front.id: safe})
+    )
+    assert texts(found, "route")[1] == "10.0.1.5: encrypted (sx0) to node2 at 172.30.0.2, 4790/tcp"
 
 
 @pytest.mark.parametrize(

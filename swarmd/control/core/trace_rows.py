@@ -36,6 +36,11 @@ class Rows(msgspec.Struct, frozen=True):
         network = self.networks.get(network_id)
         return network.name if network else network_id
 
+    def is_encrypted(self, task: Task, address: str) -> bool:
+        """Whether the task has that address in a network whose packets are encrypted between nodes."""
+        theirs = (self.networks.get(one.network_id) for one in task.networks if address in one.addresses)
+        return any(network is not None and network.spec.encrypted for network in theirs)
+
     def is_up(self, task: Task) -> bool:
         """It is sent requests, as :mod:`swarmd.manager.dispatcher.core.mesh` decides it."""
         node = self.nodes.get(task.node_id)

@@ -84,7 +84,8 @@ class Way:
         if node is None or node.status.state is NodeState.DOWN:
             self.say("route", f"{address}: on {name}, which is down", refused=True)
             return False
-        self.say(
-            "route", f"{address}: through the overlay (vx0) to {name} at {node.status.address}, 4789/udp"
-        )
+        way = "through the overlay (vx0)", "4789/udp"
+        if self.rows.is_encrypted(task, address):
+            way = "encrypted (sx0)", "4790/tcp"
+        self.say("route", f"{address}: {way[0]} to {name} at {node.status.address}, {way[1]}")
         return True
