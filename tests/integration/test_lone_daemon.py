@@ -60,7 +60,7 @@ async def test_a_daemon_whose_membership_is_damaged_starts_says_so_and_can_leave
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = NoNetwork()
-    monkeypatch.setattr(daemon_module, "Network", lambda *_: network)
+    monkeypatch.setattr(daemon_module, "Network", lambda *_, **__: network)
     (short_path / "data").mkdir(mode=0o700)
     (short_path / "data" / "node.json").write_bytes(b"{")
     daemon = Daemon(Config(data_dir=str(short_path / "data"), run_dir=str(short_path / "run")), SystemClock())
