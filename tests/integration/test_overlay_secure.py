@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -84,3 +85,27 @@ def test_what_comes_in_the_clear_for_an_encrypted_network_is_dropped(swarm: Over
     finally:
         run(*ip, "replace", f"{address}/32", "via", "10.128.2.0", "dev", "sx0", "onlink", "proto", "83")
     assert ask(one.namespace, address, 8000)[0] == "two"
+
+
+@pytest.mark.parametrize("network", ["safe", "plain"])
+def test_a_neighbour_of_the_nodes_cannot_speak_as_a_container(swarm: Overlay, network: str) -> None:
+    one, two = swarm.containers
+    claimed, address = swarm.address(one, network), swarm.address(two, network)
+    run("ip", "-n", swarm.hub, "route", "replace", f"{address}/32", "via", two.node.address)
+
+    def forge() -> None:
+        datagram = struct.pack("!4H", 9999, 9999, 14, 0) + b"forged"
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 34, 1, 0, 64, socket.IPPROTO_UDP, 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+            sock.sendto(head + socket.inet_aton(claimed) + socket.inet_aton(address) + datagram, (address, 0))
+
+    def bound(to: str) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((to, 9999))
+        sock.settimeout(3)
+        return sock
+
+    with inside(two.namespace, lambda: bound(address)) as ear, inside(one.namespace, lambda: bound("")) as own:
+        inside(swarm.hub, forge)
+        own.sendto(b"genuine", (address, 9999))
+        assert ear.recv(100) == b"genuine"

@@ -41,12 +41,15 @@ _CHAINS = """
     oifname "{overlay}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }}"""
 
+# An address alone proves nothing: a neighbour of the node may write any into its packets.  Containers and
+# other nodes are known by the interface they come through.
 _DNAT = """
-    {ip} saddr . {ip} daddr @samenet jump c_vip"""
+    meta iifgroup {group} {ip} saddr . {ip} daddr @samenet jump c_vip"""
 _NOEP = """
     ct state new {ip} daddr @refused jump c_rej"""
 _FORWARD = """
-    {ip} saddr . {ip} daddr @samenet accept
+    meta iifgroup {group} {ip} saddr . {ip} daddr @samenet accept
+    iifname {{ "{overlay}", "sx0" }} {ip} saddr . {ip} daddr @samenet accept
     meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
     meta oifgroup {group} ct status & dnat == 0 reject with {icmp} admin-prohibited"""
 # Not only translated flows: whoever talks to a task of a dead node must hear of it.
@@ -55,7 +58,7 @@ _NOTE = """
 
 # What is encrypted between nodes never comes in the clear, whoever sent it.
 _RAW = """
-    iifname "{overlay}" {ip} daddr @secured drop"""
+    iifname != "sx0" meta iifgroup != {group} {ip} daddr @secured drop"""
 
 _PIECES = {
     "network_raw": _RAW,
