@@ -109,3 +109,9 @@ def test_a_neighbour_of_the_nodes_cannot_speak_as_a_container(swarm: Overlay, ne
         inside(swarm.hub, forge)
         own.sendto(b"genuine", (address, 9999))
         assert ear.recv(100) == b"genuine"
+
+def test_a_device_that_somebody_deleted_is_there_again_and_carries(swarm: Overlay) -> None:
+    one, two = swarm.containers
+    run("ip", "-n", one.node.namespace, "link", "delete", "sx0")
+    one.node.call("mend")
+    eventually(lambda: refusal(one, swarm.address(two, "safe")) == 0, "frames are carried again")

@@ -306,7 +306,7 @@ class Network:
                     return False
                 if await self._datapath.intact():
                     await self._keeper.mend()
-                    return False
+                    return self._secure is not None and await self._secure.stale()
                 await self._datapath.rebuild()
                 await self._write_local()
             except (OSError, SwarmError) as error:

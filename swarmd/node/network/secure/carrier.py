@@ -52,7 +52,7 @@ class Carrier:
         loop = asyncio.get_running_loop()
         orders = asyncio.StreamReader(limit=_MOST_ORDERS)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-        loop.add_reader(self._descriptor, self._from_kernel)
+        loop.add_reader(self._descriptor, self._from_kernel, orders)
         while line := await orders.readline():
             await self._obey(msgspec.json.decode(line, type=Orders))
         loop.remove_reader(self._descriptor)
@@ -94,7 +94,7 @@ class Carrier:
         assert self._contexts is not None
         return self._contexts
 
-    def _from_kernel(self) -> None:
+    def _from_kernel(self, orders: asyncio.StreamReader) -> None:
         """Sort what waits by where it goes, so that each stream is written once."""
         found: dict[int, list[bytes]] = {}
         for _ in range(_FRAMES_A_TURN):
@@ -102,6 +102,10 @@ class Carrier:
                 frame = os.read(self._descriptor, LONGEST)
             except BlockingIOError:
                 break
+            except OSError:  # the device was deleted: whoever started us does so again
+                asyncio.get_running_loop().remove_reader(self._descriptor)
+                orders.feed_eof()
+                return
             number = destination(frame)
             if number is not None:
                 found.setdefault(number, []).append(frame)

@@ -64,6 +64,12 @@ class SecureLink:
         node, papers = self._node, self._papers()
         self._keeper.order(Orders(node.id, node.number, node.address, PORT, papers, self._peers))
 
+    async def stale(self) -> bool:
+        """Whether :meth:`write` might do better now: the device is not there, or could not be made."""
+        if not self._used:
+            return False
+        return bool(self._trouble) or not await asyncio.to_thread(self.device.intact)
+
     def problems(self) -> tuple[str, ...]:
         trouble = (self._trouble,) if self._trouble else ()
         return (*trouble, *self._keeper.problems())
