@@ -92,6 +92,15 @@ class Machine:
         assert self.process.stdout
         return msgspec.json.decode(self.process.stdout.readline(), type=Said)
 
+    def heard(self) -> bytes:
+        """What the carrier has said meanwhile."""
+        assert self.process
+        assert self.process.stdout
+        os.set_blocking(self.process.stdout.fileno(), False)
+        found = self.process.stdout.read() or b""
+        os.set_blocking(self.process.stdout.fileno(), True)
+        return found
+
     def until_joined(self, *names: str) -> None:
         while (said := self.said()).joined != names:
             assert not said.problem
@@ -223,6 +232,7 @@ def test_a_certificate_that_has_expired_opens_nothing(net: Net) -> None:
     two.order(ours.orders(two, (one.peer,)))
     one.order(ours.orders(one, (two.peer,), life=-60.0))
     assert not passes(one, two, limit=1.0)
+    assert len(one.heard().splitlines()) < 40  # it does not call without pause
     one.order(ours.orders(one, (two.peer,)))
     two.until_joined("node1")
     assert passes(one, two)

@@ -22,6 +22,7 @@ from swarmd.rpc.peer import identity_of
 
 REKEY_SECONDS = 3600.0
 _OLD_LIVES_SECONDS = 5.0
+_SETTLED_SECONDS = 2.0
 HANDSHAKE_SECONDS = 5.0
 _MOST_WAITING = 4 << 20
 """Bytes that may wait for a peer; what comes after is lost, as on a full line."""
@@ -159,15 +160,17 @@ class Streams:
         """Have a stream to the peer, for ever, a fresh one every hour."""
         wait = 0.1
         while True:
-            stream = await self._call(peer)
-            if stream is None:
-                await self._clock.sleep(wait * (0.5 + self._fraction()))
-                wait = min(wait * 2, 5.0)
-                continue
-            wait = 0.1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REKEY_SECONDS):
-                    await asyncio.shield(stream.ended)
+            stream, began = await self._call(peer), self._clock.monotonic()
+            if stream is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(REKEY_SECONDS):
+                        await asyncio.shield(stream.ended)
+                if self._clock.monotonic() - began > _SETTLED_SECONDS:
+                    wait = 0.1
+                    continue
+            # With TLS 1.3 a caller learns only after its handshake that it was refused.
+            await self._clock.sleep(wait * (0.5 + self._fraction()))
+            wait = min(wait * 2, 5.0)
 
     async def _call(self, peer: CarrierPeer) -> Stream | None:
         orders = self._orders
