@@ -238,6 +238,18 @@ def test_a_certificate_that_has_expired_opens_nothing(net: Net) -> None:
     assert passes(one, two)
 
 
+def test_papers_that_could_not_be_read_are_read_again(net: Net) -> None:
+    ours = Authority()
+    one, two = net.machine(), net.machine()
+    two.order(ours.orders(two, (one.peer,)))
+    one.scratch = one.scratch / "taken"
+    one.scratch.touch()
+    assert "nothing can be carried" in one.order(ours.orders(one, (two.peer,))).problem
+    one.scratch.unlink()
+    while one.said().joined != ("node2",):
+        pass
+
+
 def test_a_node_sends_in_its_own_name_only(net: Net) -> None:
     one, two = net.pair(Authority())
     foreign = overlay_mac(3).hex(":")

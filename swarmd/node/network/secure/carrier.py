@@ -20,6 +20,7 @@ from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import random_fraction
 from swarmd.kit.supervise import Nursery
 from swarmd.node.network.core.carrying import LONGEST, Orders, Said, destination
+from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.secure import tap
 from swarmd.node.network.secure.door import Door
 from swarmd.node.network.secure.streams import Stream, Streams
@@ -38,6 +39,7 @@ class Carrier:
         self._nursery = Nursery(self._failed)
         self._contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         self._orders: Orders | None = None
+        self._shown: Papers | None = None
         self._problem = ""
         self.streams = Streams(
             descriptor, SystemClock(), self._nursery, self._now, self._say, random_fraction
@@ -60,15 +62,17 @@ class Carrier:
         await self._nursery.close()
 
     async def _obey(self, orders: Orders) -> None:
-        before, self._orders = self._orders, orders
+        self._orders = orders
         papers = orders.papers
         identity = Credentials(key=papers.key, certificate=papers.certificate, root=papers.root)
         try:
-            if before is None or before.papers != papers:
+            if self._shown != papers:
                 self._contexts = await asyncio.to_thread(link_contexts, identity, Path(papers.scratch))
+                self._shown = papers
         except (OSError, ValueError) as error:
             self._problem = f"nothing can be carried for encrypted networks: {error}"
             self._say()
+            self._nursery.start("papers", self._later(orders))
             return
         self.streams.order(orders)
         self._open(orders)
@@ -88,7 +92,7 @@ class Carrier:
     async def _later(self, orders: Orders) -> None:
         await asyncio.sleep(_RETRY_SECONDS)
         if self._orders is orders:
-            self._open(orders)
+            await self._obey(orders)
 
     def _now(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         assert self._contexts is not None
