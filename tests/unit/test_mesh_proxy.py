@@ -233,6 +233,25 @@ async def test_a_slow_reader_slows_the_sender_and_gets_every_byte(proxy: Proxy) 
 
 
 @on_both_loops
+async def test_connections_whose_other_end_vanished_do_not_stay_for_ever(proxy: Proxy) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await reader.read()
+
+    async with backend(hold) as one:
+        port = free_port()
+        await proxy.update([published(port, one)])
+        with await connected(HERE, port, None) as sock:
+            assert await asyncio.get_running_loop().sock_recv(sock, 5) == b"hello"
+            (client,) = proxy._clients
+            for side in (client, client.other):
+                assert side
+                assert side.transport
+                handle = side.transport.get_extra_info("socket")
+                assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@on_both_loops
 async def test_a_port_without_backends_refuses_and_one_with_backends_again_answers(proxy: Proxy) -> None:
     async with backend(says("a")) as a:
         port = free_port()

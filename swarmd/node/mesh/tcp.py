@@ -31,6 +31,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        _keep_alive(transport)
 
     def data_received(self, data: bytes) -> None:
         if self.other and self.other.transport:
@@ -147,6 +148,16 @@ async def forward(client: Client, choose: Choose, header: Header) -> None:
         return
     if client.transport:
         reset(client.transport)
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    """A silent connection may stay; one whose other end is gone must not hold a place for ever."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
 
 
 def reset(transport: asyncio.Transport) -> None:
