@@ -189,6 +189,11 @@ async def test_hop_by_hop_headers_of_an_answer_stay_here() -> None:
     assert headers.to_client(events[0].headers) == [(b"Set-Cookie", b"a"), (b"Set-Cookie", b"b")]
 
 
+async def test_headers_that_a_server_may_take_for_ours_are_not_passed_on() -> None:
+    request = asked(b"POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\n\r\n")
+    assert b"_" not in headers.to_task(request)
+
+
 def test_a_request_of_http2_becomes_one_of_http1() -> None:
     fields = (
         (b":method", b"POST"), (b":path", b"/x"), (b":scheme", b"https"), (b":authority", b"app.example.com"),

@@ -36,7 +36,7 @@ def to_task(request: Request) -> bytes:
         lower = name.lower()
         if lower == b"x-forwarded-for":
             clients.append(value)
-        elif lower not in _NOT_UP and lower not in named and lower.replace(b"_", b"-") not in _OURS:
+        elif lower not in named and lower.replace(b"_", b"-") not in _NOT_UP:
             lines.append(b"%b: %b\r\n" % (name, value))
     clients.append(request.client.encode())
     if request.length > 0 or (request.length == 0 and request.method in ("POST", "PUT", "PATCH")):
