@@ -105,10 +105,14 @@ def test_a_neighbour_of_the_nodes_cannot_speak_as_a_container(swarm: Overlay, ne
         sock.settimeout(3)
         return sock
 
-    with inside(two.namespace, lambda: bound(address)) as ear, inside(one.namespace, lambda: bound("")) as own:
+    with (
+        inside(two.namespace, lambda: bound(address)) as ear,
+        inside(one.namespace, lambda: bound("")) as own,
+    ):
         inside(swarm.hub, forge)
         own.sendto(b"genuine", (address, 9999))
         assert ear.recv(100) == b"genuine"
+
 
 def test_a_device_that_somebody_deleted_is_there_again_and_carries(swarm: Overlay) -> None:
     one, two = swarm.containers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -15,10 +16,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from swarmd.kit.clock import SystemClock
+from swarmd.kit.supervise import Nursery
 from swarmd.model.states import Role
 from swarmd.node.network.core.addresses import overlay_mac
 from swarmd.node.network.core.carrying import CarrierPeer, Orders, Said
 from swarmd.node.network.core.papers import Papers
+from swarmd.node.network.secure.keeper import CarrierKeeper
 from swarmd.node.network.secure.tap import DEVICE
 from swarmd.security import ca
 from tests.integration.network_bed import ROOT, eventually, inside, run
@@ -298,3 +302,22 @@ def test_strangers_are_turned_away_at_the_door_and_silent_neighbours_keep_nobody
     assert passes(one, two)
     for neighbour in neighbours:
         neighbour.close()
+
+
+async def test_a_carrier_that_was_killed_in_the_middle_of_a_word_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, lives = tmp_path / "carrier", tmp_path / "lives"
+    program.write_text(f"#!/bin/sh\necho life >> {lives}\nprintf '{{\"joined\":['\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    failures: list[BaseException] = []
+    nursery = Nursery(lambda _, error: failures.append(error))
+    keeper = CarrierKeeper(SystemClock(), nursery)
+    keeper.order(Orders("node1", 1, "127.0.0.1", PORT, Papers("swarm", b"", b"", b"", str(tmp_path))))
+    async with asyncio.timeout(10):
+        while not lives.exists() or len(lives.read_text().split()) < 2:
+            assert not failures
+            await asyncio.sleep(0.02)
+    await keeper.stop()
+    await nursery.close()

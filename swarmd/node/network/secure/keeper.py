@@ -65,6 +65,8 @@ class CarrierKeeper:
                 why = "it ended"
             except OSError as error:
                 why = error.strerror or str(error)
+            except ValueError as error:  # it was killed in the middle of a line
+                why = str(error)
             self._said = Said()
             self._trouble = f"what carries frames of encrypted networks is started again: {why}"
             wait = _FIRST_RETRY if self._clock.monotonic() - started > _LAST_RETRY else wait
