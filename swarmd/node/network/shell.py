@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from swarmd.kit.clock import Clock
-from swarmd.kit.supervise import Nursery, Report
+from swarmd.kit.supervise import Nursery, Report, caught
 from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
@@ -290,13 +290,18 @@ class Network:
     async def _keep(self) -> None:
         while True:
             await self._clock.sleep(CHECK_SECONDS)
-            self._publishing.expire()
-            if self._secure:
-                self._secure.refresh()
-            if self._ready and (
-                await self._broken() or await self._publishing.stale() or self._done is not self._state
-            ):
-                await self._again("network keeper")
+            error = await caught(self._check())
+            if error is not None:
+                self._report("network keeper", error)
+
+    async def _check(self) -> None:
+        self._publishing.expire()
+        if self._secure:
+            self._secure.refresh()
+        if self._ready and (
+            await self._broken() or await self._publishing.stale() or self._done is not self._state
+        ):
+            await self._again("network keeper")
 
     async def _broken(self) -> bool:
         """Whether somebody removed our device or table; then they are set up again at once."""
@@ -317,7 +322,6 @@ class Network:
         async with self._lock:
             if not self._ready or self._state is _NOTHING:
                 return
-            try:
-                await self._sync()
-            except SwarmError as error:
+            error = await caught(self._sync())
+            if error is not None:
                 self._report(name, error)  # the keeper tries again
