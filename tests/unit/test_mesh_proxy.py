@@ -264,6 +264,21 @@ async def test_a_port_without_backends_refuses_and_one_with_backends_again_answe
 
 
 @on_both_loops
+async def test_a_port_that_could_not_be_served_for_want_of_descriptors_is_tried_again(proxy: Proxy) -> None:
+    def without(sock: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with backend(says("one")) as one:
+        port = free_port()
+        with pytest.MonkeyPatch.context() as poor:
+            poor.setattr(socket.socket, "dup", without)
+            with pytest.raises(OSError, match="Too many open files"):
+                await proxy.update([published(port, one)])
+        await proxy.update([published(port, one)])
+        assert await ask(port) == "one 5"
+
+
+@on_both_loops
 async def test_nobody_else_can_bind_a_published_port_until_it_is_given_back(proxy: Proxy) -> None:
     port = free_port()
     for backends in ((), (1,), ()):

@@ -132,7 +132,11 @@ class Proxy:
             served = self._ports.get(key) or self._reserve(key)
             if served is not None and served.turn.port != port:
                 self._ports[key] = served
-                await served.update(port)
+                try:
+                    await served.update(port)
+                except OSError:  # no descriptors, say: the next update begins anew
+                    self._ports.pop(key).close()
+                    raise
         return frozenset(self._taken)
 
     def served(self) -> dict[PortKey, int]:
