@@ -82,6 +82,14 @@ def test_a_remembered_reply_ages() -> None:
     assert [ttl for *_, ttl, _ in read(outside.aged(found, 15)).records] == [45, 5]
 
 
+def test_replies_so_long_that_few_containers_could_fill_the_memory_are_not_remembered() -> None:
+    def with_records(count: int) -> bytes:
+        return reply(ask("example.com"), *[("A", 60, "192.0.2.1")] * count)
+
+    assert outside.remembered(with_records(100))
+    assert outside.remembered(with_records(300)) is None
+
+
 def test_a_reply_that_cannot_be_read_is_not_remembered() -> None:
     whole = reply(ask("example.com"), ("A", 60, "192.0.2.1"))
     assert outside.remembered(whole[:-1]) is None

@@ -17,6 +17,9 @@ LONGEST = 300
 LONGEST_MISSING = 30
 """Most seconds it is remembered that a name does not exist."""
 
+_LONGEST_KEPT = 4096
+"""Bytes of a reply that is remembered; thousands are, and a container chooses what it asks for."""
+
 _MOST_SERVERS = 3  # as glibc
 _FLAGS = 0x0130  # recursion desired, authentic data, checking disabled
 _SIZE = 1232
@@ -105,7 +108,7 @@ def shortened(message: bytes, query: Query) -> bytes:
 def remembered(message: bytes) -> Reply | None:
     """The reply as it may be given again; None when it may not (RFC 1035, RFC 2308)."""
     code = message[3] & 15
-    if is_cut(message) or code not in (wire.NOERROR, wire.NXDOMAIN):
+    if len(message) > _LONGEST_KEPT or is_cut(message) or code not in (wire.NOERROR, wire.NXDOMAIN):
         return None
     found = _records(message)
     if found is None:
