@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from swarmd.manager.allocator.core.ports import DYNAMIC, grant_ports
 from swarmd.model.objects import PortAllocation, Service
 from swarmd.model.replace import replace
@@ -121,6 +123,21 @@ def test_an_open_port_avoids_the_fixed_ones_of_its_own_service() -> None:
     sim.create(a_service(ports=publish(0, 30000)))
     sim.settle()
     assert ports(sim) == [30001, 30000]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        PortSpec(target=80, published=30000, host="app.example.com"),
+        PortSpec(target=80, published=30000, host_ip="192.0.2.1"),
+        PortSpec(target=80, published=30000, mode="host"),
+    ],
+)
+def test_an_open_port_is_not_one_that_its_own_service_has_in_another_way(beside: PortSpec) -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=(beside, *publish(0))))
+    sim.settle()
+    assert ports(sim) == [30000, 30001]
 
 
 def test_a_port_of_a_range_is_the_lowest_free_one_there_and_stays() -> None:
