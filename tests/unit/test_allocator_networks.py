@@ -162,6 +162,18 @@ def test_addresses_that_are_asked_for_are_had_and_nobody_else_gets_them_by_chanc
     assert addresses(sim, "db")[2] not in (*addresses(sim), "10.0.5.3")
 
 
+def test_addresses_that_nobody_asks_for_any_more_are_for_those_who_wait() -> None:
+    sim = swarm(a_network("blue", "10.0.5.0/29", is_own=True))
+    asking = NetworkAttachment(target="blue", addresses=("10.0.5.2", "10.0.5.3"))
+    sim.create(attached(a_service("a", replicas=0, endpoint_mode="dnsrr"), asking))
+    sim.create(on("blue", name="b", mode="dnsrr", replicas=5))
+    sim.settle()
+    assert len(addresses(sim, "b")) == 3
+    sim.remove("a")
+    sim.settle()
+    assert (len(addresses(sim, "b")), errors(sim, "b")) == (5, set())
+
+
 def test_a_slot_with_an_address_of_its_own_keeps_it_through_an_update() -> None:
     sim = swarm(a_network())
     wanted = NetworkAttachment(target="blue", addresses=("10.0.5.77",))

@@ -46,8 +46,8 @@ class AllocatorPlanner:
         if isinstance(row, PortAllocation):
             return (row.service_id, *self._short) if event.new is None else ()
         if isinstance(row, Service):
-            self._standing.asks(row.id, event.new if isinstance(event.new, Service) else None)
-            return (row.id,)
+            spares = self._standing.asks(row.id, event.new if isinstance(event.new, Service) else None)
+            return (row.id, *self._waiting) if spares else (row.id,)
         if isinstance(row, Task):
             return self._touched_by_task(row, is_gone=event.new is None)
         if isinstance(row, AddressAllocation):
