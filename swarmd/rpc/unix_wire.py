@@ -123,7 +123,8 @@ class Wire:
                     self._see(event)
                 self._flush()
             except (ProtocolError, ConnectionError) as error:
-                raise self._broken(str(error) or type(error).__name__) from error
+                said = "it said goodbye" if self._is_broken else str(error) or type(error).__name__
+                raise self._broken(said) from error
             except Broken:
                 self._is_broken = True
                 raise
