@@ -186,3 +186,23 @@ def test_tasks_that_shall_end_are_not_made_pending() -> None:
     sim.remove("web")
     sim.step("services")
     assert not sim.step("allocator")
+
+
+def test_services_that_lack_their_routes_on_one_port_at_once_get_them_one_after_the_other() -> None:
+    sim = a_swarm()
+    for name in "abc":
+        route = PortSpec(target=80, published=80, host=f"{name}.example.com")
+        sim.create(a_service(name, ports=(route, *publish(0))))
+    for _ in "abc":
+        changes = [change for step in sim.plan("allocator") for change in step]
+        assert not sim.commit(changes).error_kind
+        for name, at in sim.wakes["allocator"].items():
+            assert at <= sim.now
+            sim.dirty["allocator"][name] = None
+    assert rows(sim).keys() == {
+        "tcp/80", *(f"tcp/80/{name}.example.com/" for name in "abc"), "tcp/30000", "tcp/30001", "tcp/30002",
+    }  # fmt: skip
+    for name in "abc":
+        sim.remove(name)
+    sim.settle()
+    assert rows(sim) == {}
