@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from swarmd.control import lookup
-from swarmd.model.errors import Invalid, SwarmError
+from swarmd.model.errors import Invalid, NotFound, SwarmError
 from swarmd.model.objects import Secret
 from swarmd.model.spec import ServiceSpec
 from swarmd.security import serving
@@ -26,6 +26,8 @@ def check(store: Store, spec: ServiceSpec, now: float) -> list[str]:
         if not port.tls:
             continue
         secret = lookup.secret(store, port.tls)
+        if port.tls != secret.id and port.tls.lower() != secret.name.lower():
+            raise NotFound(f"secret {port.tls} not found: write its name or its whole id")
         try:
             found = serving.read(secret.data)
         except SwarmError as error:

@@ -16,7 +16,15 @@ from typing import cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
@@ -73,8 +81,10 @@ class Wire:
         self._socket.settimeout(seconds)
 
     def open(self, headers: Headers) -> None:
-        """Begin a call.  Goes out with its first message."""
+        """Begin a call.  Goes out with its first message.  Raises Broken."""
         with self._changed:
+            if self._is_broken:
+                raise Broken("it hung up")
             self._stream = self._http.get_next_available_stream_id()
             self.data.clear()
             self.told = {}
@@ -113,7 +123,8 @@ class Wire:
                     self._see(event)
                 self._flush()
             except (ProtocolError, ConnectionError) as error:
-                raise self._broken(str(error) or type(error).__name__) from error
+                said = "it said goodbye" if self._is_broken else str(error) or type(error).__name__
+                raise self._broken(said) from error
             except Broken:
                 self._is_broken = True
                 raise
@@ -135,7 +146,7 @@ class Wire:
             while True:
                 self.read()
         except BlockingIOError:
-            return True
+            return not self._is_broken
         except (Broken, OSError):
             return False
 
@@ -190,3 +201,5 @@ class Wire:
             self.is_over = True
         elif isinstance(event, StreamEnded):
             self.is_over = True
+        elif isinstance(event, ConnectionTerminated):
+            self._is_broken = True  # it takes no more

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from swarmd.manager.allocator.core.ports import DYNAMIC, grant_ports
 from swarmd.model.objects import PortAllocation, Service
 from swarmd.model.replace import replace
@@ -123,6 +125,21 @@ def test_an_open_port_avoids_the_fixed_ones_of_its_own_service() -> None:
     assert ports(sim) == [30001, 30000]
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        PortSpec(target=80, published=30000, host="app.example.com"),
+        PortSpec(target=80, published=30000, host_ip="192.0.2.1"),
+        PortSpec(target=80, published=30000, mode="host"),
+    ],
+)
+def test_an_open_port_is_not_one_that_its_own_service_has_in_another_way(beside: PortSpec) -> None:
+    sim = a_swarm()
+    sim.create(a_service(ports=(beside, *publish(0))))
+    sim.settle()
+    assert ports(sim) == [30000, 30001]
+
+
 def test_a_port_of_a_range_is_the_lowest_free_one_there_and_stays() -> None:
     sim = a_swarm()
     sim.create(a_service("a", ports=publish(8001)))
@@ -169,3 +186,23 @@ def test_tasks_that_shall_end_are_not_made_pending() -> None:
     sim.remove("web")
     sim.step("services")
     assert not sim.step("allocator")
+
+
+def test_services_that_lack_their_routes_on_one_port_at_once_get_them_one_after_the_other() -> None:
+    sim = a_swarm()
+    for name in "abc":
+        route = PortSpec(target=80, published=80, host=f"{name}.example.com")
+        sim.create(a_service(name, ports=(route, *publish(0))))
+    for _ in "abc":
+        changes = [change for step in sim.plan("allocator") for change in step]
+        assert not sim.commit(changes).error_kind
+        for name, at in sim.wakes["allocator"].items():
+            assert at <= sim.now
+            sim.dirty["allocator"][name] = None
+    assert rows(sim).keys() == {
+        "tcp/80", *(f"tcp/80/{name}.example.com/" for name in "abc"), "tcp/30000", "tcp/30001", "tcp/30002",
+    }  # fmt: skip
+    for name in "abc":
+        sim.remove(name)
+    sim.settle()
+    assert rows(sim) == {}

@@ -16,7 +16,7 @@ from swarmd.model.spec import ClusterSpec, ServiceSpec, UpdateConfig
 from swarmd.model.states import NodeState, TaskState
 from swarmd.store.core.invariants import invariants
 from swarmd.store.core.tables import Outcome
-from swarmd.store.core.transaction import Change, Transaction
+from swarmd.store.core.transaction import Change, Put, Transaction
 from tests.scripts.sim import Sim, a_service
 
 
@@ -162,6 +162,18 @@ def test_addresses_that_are_asked_for_are_had_and_nobody_else_gets_them_by_chanc
     assert addresses(sim, "db")[2] not in (*addresses(sim), "10.0.5.3")
 
 
+def test_addresses_that_nobody_asks_for_any_more_are_for_those_who_wait() -> None:
+    sim = swarm(a_network("blue", "10.0.5.0/29", is_own=True))
+    asking = NetworkAttachment(target="blue", addresses=("10.0.5.2", "10.0.5.3"))
+    sim.create(attached(a_service("a", replicas=0, endpoint_mode="dnsrr"), asking))
+    sim.create(on("blue", name="b", mode="dnsrr", replicas=5))
+    sim.settle()
+    assert len(addresses(sim, "b")) == 3
+    sim.remove("a")
+    sim.settle()
+    assert (len(addresses(sim, "b")), errors(sim, "b")) == (5, set())
+
+
 def test_a_slot_with_an_address_of_its_own_keeps_it_through_an_update() -> None:
     sim = swarm(a_network())
     wanted = NetworkAttachment(target="blue", addresses=("10.0.5.77",))
@@ -279,6 +291,30 @@ def test_a_full_network_that_chose_no_subnet_gets_another_from_the_pool_as_large
     assert [one.subnet for one in blue.subnets] == [
         "10.0.0.0/29", "10.0.0.16/29", "10.0.0.32/28", "10.0.0.64/27",
     ]  # fmt: skip
+
+
+def test_two_networks_that_are_full_at_once_grow_one_after_the_other() -> None:
+    sim = swarm(a_network("blue", "10.0.5.0/28"), a_network("green", "10.0.6.0/28"))
+    sim.create(on("blue", "green", replicas=20))
+    sim.settle()
+    assert Counter(task.state for task in sim.live("web")) == {TaskState.RUNNING: 20}
+    assert not invariants(sim.state.tables)
+
+
+def test_what_is_taken_back_is_given_to_the_next_and_growth_is_stored_all_the_same() -> None:
+    network, ingress = a_network("blue", "10.0.5.0/30"), Network(id="ing", name="ingress", ingress=True)
+    view = View(
+        row=lambda _: None, network=lambda _: network, networks=lambda: (network, ingress), nodes=tuple,
+        settings=ClusterSpec(), newest={}, asked={},
+    )  # fmt: skip
+    turn = Turn(view)
+    first = turn.give("blue", Owner("task", "a"))
+    assert (first.addresses, turn.take_back(first.changes)) == (("10.0.5.2",), ())
+    assert turn.give("blue", Owner("task", "b")).addresses == ("10.0.5.2",)
+    grows = turn.give("blue", Owner("task", "c"))
+    rest = [change.row for change in turn.take_back(grows.changes) if isinstance(change, Put)]
+    assert [type(row) for row in rest] == [Network, Network]
+    assert turn.give("blue", Owner("task", "d")).addresses == grows.addresses
 
 
 def test_a_network_whose_pool_is_used_up_says_that_too() -> None:

@@ -113,6 +113,13 @@ async def test_a_port_alone_and_routes_on_it_exclude_each_other(bed: Bed) -> Non
         await create(bed, "other", replace(ingress(81), mode="host"))
 
 
+async def test_a_range_may_begin_with_a_port_that_is_shared(bed: Bed) -> None:
+    await create(bed, "web", route("a.example.com"), PortSpec(target=81, published=80, published_end=85))
+    ranged = await create(bed, "other", PortSpec(target=80, published=80, published_end=85))
+    held = {row.id: row for row in bed.store.all(PortAllocation)}
+    assert [port.published for port in routes.grant(ranged, held).ports or ()] == [81]
+
+
 async def test_a_port_with_and_without_tls_cannot_be_shared(bed: Bed) -> None:
     await create(bed, "plain", route("a.example.com"))
     taken = {row.id: row for row in bed.store.all(PortAllocation)}

@@ -129,6 +129,15 @@ async def test_a_secret_that_is_no_certificate_with_its_key_cannot_serve(
         await serve(bed, "cert")
 
 
+async def test_a_certificate_is_named_in_full_for_nodes_are_told_of_it_by_that(
+    bed: Bed, secrets: Secrets
+) -> None:
+    created = await secrets.create("cert", certificate(KEY, "app.example.com") + key_pem(KEY), {})
+    with pytest.raises(NotFound, match=f"secret {created[:-1]} not found: write its name or its whole id"):
+        await serve(bed, created[:-1])
+    await serve(bed, created)
+
+
 async def test_a_missing_secret_is_named(bed: Bed) -> None:
     with pytest.raises(NotFound, match="secret nothing not found"):
         await serve(bed, "nothing")

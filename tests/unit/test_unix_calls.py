@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,9 @@ from typing import Any
 
 import grpc
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
 
 from swarmd.rpc.unix_calls import (
     CANCELLED,
@@ -156,3 +160,45 @@ def test_nobody_there_is_told_from_one_who_went_away(rig: Rig, tmp_path: Path) -
     with pytest.raises(CallFailed) as left:
         rig.call("TagImage", Tag()).single()
     assert left.value.code == UNAVAILABLE
+
+
+class Leaving(threading.Thread):
+    """A daemon that answers one call on each connection and says in the same breath that it goes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._held: list[socket.socket] = []
+
+    def run(self) -> None:
+        for _ in range(2):
+            connection, _ = self._listening.accept()
+            self._held.append(connection)
+            http = H2Connection(H2Configuration(client_side=False))
+            http.initiate_connection()
+            while not any(
+                isinstance(event, StreamEnded) for event in http.receive_data(connection.recv(4096))
+            ):
+                connection.sendall(http.data_to_send())
+            http.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+            http.send_data(1, bytes(5))
+            http.send_headers(1, [("grpc-status", "0")], end_stream=True)
+            http.close_connection()
+            connection.sendall(http.data_to_send())
+
+    def close(self) -> None:
+        for one in (*self._held, self._listening):
+            one.close()
+
+
+def test_a_connection_whose_daemon_said_goodbye_is_not_used_again(tmp_path: Path) -> None:
+    leaving = Leaving(tmp_path / "d.sock")
+    leaving.start()
+    host = Host(str(tmp_path / "d.sock"))
+    for _ in range(2):
+        assert service(host, "NodeApi").call("TagImage", Tag(), PATIENCE).single() == Tagged()
+    host.close()
+    leaving.join(PATIENCE)
+    leaving.close()

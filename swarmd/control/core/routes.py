@@ -19,7 +19,7 @@ _LONGEST_HOST, _LONGEST_PATH = 253, 1024
 def validate(specs: Iterable[PortSpec]) -> None:
     """Raises Invalid with the first route that is wrong, alone or beside the other ports of its service."""
     ports = list(specs)
-    alone = {claims.number_of(port) for port in ports if not port.is_route}
+    alone = {claims.number_of(port) for port in ports if not (port.is_route or port.dynamic)}
     seen: dict[str, PortSpec] = {}
     modes: dict[str, str] = {}
     for port in ports:
@@ -48,7 +48,7 @@ def check(wanted: Iterable[PortSpec], taken: Collection[PortAllocation], *, own:
         if not port.is_route:
             plain.append(port)
         refuse = claims.refusal if port.is_route else claims.alone_refusal
-        reason = refuse(port, rows, own=own) if port.published else ""
+        reason = "" if port.dynamic else refuse(port, rows, own=own)
         if reason or not port.is_route:
             _raise(reason)
             continue

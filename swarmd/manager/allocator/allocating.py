@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from swarmd.manager.allocator.core import routes
 from swarmd.manager.allocator.core.addresses import Turn, View
+from swarmd.manager.allocator.core.ports import Grant
 from swarmd.manager.allocator.core.release import grant_vips, is_over, release
 from swarmd.manager.allocator.core.standing import Standing
 from swarmd.manager.orchestrator.core.health import is_dead
@@ -15,7 +16,7 @@ from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Port
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
 from swarmd.store.core.tables import Event
-from swarmd.store.core.transaction import Delete, Put
+from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
 
@@ -46,8 +47,8 @@ class AllocatorPlanner:
         if isinstance(row, PortAllocation):
             return (row.service_id, *self._short) if event.new is None else ()
         if isinstance(row, Service):
-            self._standing.asks(row.id, event.new if isinstance(event.new, Service) else None)
-            return (row.id,)
+            spares = self._standing.asks(row.id, event.new if isinstance(event.new, Service) else None)
+            return (row.id, *self._waiting) if spares else (row.id,)
         if isinstance(row, Task):
             return self._touched_by_task(row, is_gone=event.new is None)
         if isinstance(row, AddressAllocation):
@@ -61,20 +62,27 @@ class AllocatorPlanner:
         return ()
 
     def plan(self, keys: Collection[str], now: float) -> Agenda:
-        taken = {row.id: row for row in self._store.all(PortAllocation)}
-        held = {row.service_id for row in taken.values()}
+        ports = _Ports(self._store.all(PortAllocation))
+        held = {row.service_id for row in ports.taken.values()}
         turn = Turn(self._view())
         steps: list[Step] = []
+        wakes: dict[str, float] = {}
         for key in keys:
             steps.extend(self._freed(key))
             service = self._store.get(Service, key)
             if service is None:
                 self._short.discard(key)
                 self._waiting.discard(key)
-                steps.extend(routes.freed(key, taken) if key in held else ())
+                freed = routes.freed(key, ports.taken) if key in held else []
+                if ports.enter(change for step in freed for change in step):
+                    steps.extend(freed)
+                else:
+                    wakes[key] = now
             else:
-                steps.extend(self._plan(service, taken, turn, now))
-        return Agenda(steps=tuple(steps))
+                steps.extend(self._plan(service, ports, turn, now))
+                if key in ports.later:
+                    wakes[key] = now
+        return Agenda(steps=tuple(steps), wakes=wakes)
 
     def _touched_by_task(self, task: Task, *, is_gone: bool) -> Iterable[str]:
         if task.networks and (is_gone or not task.is_live):
@@ -101,21 +109,21 @@ class AllocatorPlanner:
             for row in self._store.addresses_of(owner_id):
                 yield (Delete(AddressAllocation, row.id, row.version),)
 
-    def _plan(
-        self, service: Service, taken: dict[str, PortAllocation], turn: Turn, now: float
-    ) -> Iterable[Step]:
+    def _plan(self, service: Service, ports: _Ports, turn: Turn, now: float) -> Iterable[Step]:
         vips = grant_vips(service, turn, self._store.addresses_of(service.id))
         fresh = replace(service, vips=vips.vips)
-        grant = routes.grant(fresh, taken)
+        grant = routes.grant(fresh, ports.taken)
         _mark(self._short, service.id, when=grant.ports is None)
-        # The services of one turn must not be promised the same port.
-        rows = (change.row for change in grant.changes if isinstance(change, Put))
-        taken.update({row.id: row for row in rows if isinstance(row, PortAllocation)})
+        if not ports.enter(grant.changes):
+            ports.later.add(service.id)
+            grant = Grant()
         changes = (*vips.changes, *grant.changes)
         if fresh != service and not any(isinstance(c, Put) and isinstance(c.row, Service) for c in changes):
             changes = (Put(fresh), *changes)
         released = release(
-            () if vips.later and not vips.error else self._store.tasks_of_service(service.id),
+            ()
+            if (vips.later and not vips.error) or service.id in ports.later
+            else self._store.tasks_of_service(service.id),
             lambda task: self._networks_of(task, service),
             turn,
             now=now,
@@ -127,6 +135,30 @@ class AllocatorPlanner:
     def _networks_of(self, task: Task, service: Service) -> tuple[NetworkAttachment, ...]:
         version = self._store.spec_version(task.service_id, task.spec_version)
         return (version.template if version else service.spec.template).networks
+
+
+class _Ports:
+    """Those of one turn: ``taken`` as they will be; ``later``: services that have to come again."""
+
+    def __init__(self, rows: Iterable[PortAllocation]) -> None:
+        self.taken = {row.id: row for row in rows}
+        self.later: set[str] = set()
+        self._written: set[str] = set()
+
+    def enter(self, changes: Iterable[Change]) -> bool:
+        """Count on these; false when they write a row that another service of this turn writes: that all
+        routes of a port have one in common, and no transaction may change it twice."""
+        rows: dict[str, PortAllocation | None] = {}
+        for change in changes:
+            if isinstance(change, Delete) and change.kind is PortAllocation:
+                rows[change.id] = None
+            elif isinstance(change, Put) and isinstance(change.row, PortAllocation):
+                rows[change.row.id] = change.row
+        if rows.keys() & self._written:
+            return False
+        self._written |= rows.keys()
+        self.taken.update({key: row for key, row in rows.items() if row is not None})
+        return True
 
 
 def _mark(names: set[str], name: str, *, when: bool) -> None:

@@ -30,7 +30,7 @@ class Owner(msgspec.Struct, frozen=True):
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """``addresses``: one of each family of the network, IPv4 first; empty with ``error``, a sentence.
 
-    ``later``: not in this turn; the network may grow in the next.
+    ``later``: not in this turn; the network may grow in the next.  ``changes`` are to be stored either way.
     """
 
     addresses: tuple[str, ...] = ()
@@ -79,15 +79,31 @@ class Turn:
             if address:
                 error = self._refusal(network, address, owner)
                 if error:
-                    return Given(error=error)
+                    return Given(error=error, changes=self.take_back(changes))
             else:
                 address, grown = self._any(network, version)
                 changes += grown
             if not address:
-                return self._lack(network, version)
+                return replace(self._lack(network, version), changes=self.take_back(changes))
             addresses.append(address)
             changes += self._claim(network, address, owner)
         return Given(addresses=tuple(addresses), changes=tuple(changes))
+
+    def take_back(self, changes: Iterable[Change]) -> tuple[Change, ...]:
+        """Addresses that :meth:`give` gave are not needed, for another is missing.
+
+        Answers what is to be stored all the same: that a network grew, which others of this turn count on.
+        """
+        rest: list[Change] = []
+        for change in changes:
+            if isinstance(change, Put) and isinstance(change.row, AddressAllocation):
+                row = change.row
+                self._promised.discard(row.id)
+                place = (row.network_id, subnets.version_of(row.address))
+                self._after[place] = subnets.number(row.address) - 1
+            else:
+                rest.append(change)
+        return tuple(rest)
 
     def _network(self, network_id: str) -> Network | None:
         grown = self._grown

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from swarmd.model.claims import number_of
 from swarmd.model.objects import PortAllocation, Service
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
@@ -26,19 +27,20 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-def grant_ports(service: Service, taken: Mapping[str, PortAllocation]) -> Grant:
+def grant_ports(service: Service, taken: Mapping[str, PortAllocation], shared: Collection[str] = ()) -> Grant:
     """Resolve the ports of ``service``; ``taken``: every allocation there is, by id.
 
+    ``shared``: ports that it has routes on, as ``tcp/80``: none of those is chosen for it.
     A dynamic port keeps the number it has.  Allocations that the spec does not name any more are freed.
     """
     ports: list[PortSpec] = []
     rows: dict[str, PortAllocation] = {}
-    fixed = {port.key for port in service.spec.ports if port.mode == "ingress" and not port.dynamic}
+    used = {*shared, *(number_of(port) for port in service.spec.ports if not port.dynamic)}
     for wanted in service.spec.ports:
         port = wanted
         if wanted.mode == "ingress":
             if wanted.dynamic:
-                port = _dynamic(service, wanted, taken, fixed | set(rows))
+                port = _dynamic(service, wanted, taken, used)
             holder = taken.get(port.key)
             if not port.published:
                 first, last = _numbers(wanted)[0], _numbers(wanted)[-1]
@@ -46,6 +48,7 @@ def grant_ports(service: Service, taken: Mapping[str, PortAllocation]) -> Grant:
             if holder is not None and holder.service_id != service.id:
                 return Grant(error=_in_use(port, holder))
             rows[port.key] = _row(service, port, holder)
+            used.add(number_of(port))
         ports.append(port)
     return Grant(ports=tuple(ports), changes=_changes(service, tuple(ports), rows, taken))
 
@@ -59,7 +62,7 @@ def _dynamic(
     held = [had.published for had in service.ports if _same(had, wanted) and had.published in numbers]
     for number in (*held, *numbers):
         port = replace(wanted, published=number, published_end=0)
-        if port.key not in used and f"{port.protocol}/{number}" not in others:
+        if number_of(port) not in used and number_of(port) not in others:
             return port
     return replace(wanted, published=0, published_end=0)
 

@@ -55,11 +55,11 @@ def grant_vips(service: Service, turn: Turn, held: Collection[AddressAllocation]
             vips.append(old)
             continue
         given = turn.give(wanted.target, Owner("service", service.id), (wanted.vip,) if wanted.vip else ())
+        changes.extend(given.changes)
         if not given.addresses:
             lacks.append(given)
         else:
             vips.append(VirtualIp(network_id=wanted.target, addresses=given.addresses))
-            changes.extend(given.changes)
     kept = {(vip.network_id, address) for vip in vips for address in vip.addresses}
     changes.extend(
         Delete(AddressAllocation, row.id, row.version)
@@ -95,8 +95,8 @@ def release(
         else:
             status = replace(task.status, state=TaskState.PENDING, at=now, message=PENDING, error="")
             task_after = replace(task, status=status, networks=fresh)
-        if task_after != task:
-            steps.append((Put(task_after), *changes))
+        if task_after != task or changes:
+            steps.append((*((Put(task_after),) if task_after != task else ()), *changes))
     return Released(tuple(steps), waits)
 
 
@@ -118,14 +118,15 @@ def attachments(networks: Iterable[NetworkAttachment]) -> tuple[NetworkAttachmen
 def _addressed(
     task: Task, networks: tuple[NetworkAttachment, ...], turn: Turn
 ) -> tuple[tuple[TaskNetwork, ...] | str, list[Change]]:
-    """The task's addresses and their rows; or what is missing: "" when the next turn will see."""
+    """The task's addresses and their rows; or what is missing ("" when the next turn will see) and what a
+    network that grew needs written."""
     got: list[TaskNetwork] = []
     changes: list[Change] = []
     for wanted in attachments(networks):
         fixed = wanted.addresses[task.slot - 1 : task.slot] if task.slot else ()
         given = turn.give(wanted.target, Owner("task", task.id), fixed)
         if not given.addresses:
-            return given.error, []
+            return given.error, [*turn.take_back(changes), *given.changes]
         got.append(TaskNetwork(network_id=wanted.target, addresses=given.addresses))
         changes.extend(given.changes)
     return tuple(got), changes

@@ -19,14 +19,16 @@ def grant(service: Service, taken: Taken) -> Grant:
     """Resolve all ports of ``service``: :func:`grant_ports` for those it has alone, and its routes."""
     for port in service.spec.ports:
         refuse = claims.refusal if port.is_route else claims.alone_refusal
-        reason = refuse(port, taken, own=service.id) if port.published and port.mode == "ingress" else ""
+        fixed = port.mode == "ingress" and not port.dynamic
+        reason = refuse(port, taken, own=service.id) if fixed else ""
         if reason:
             return Grant(error=reason)
     if not any(port.is_route for port in (*service.spec.ports, *service.ports)):
         return grant_ports(service, taken)
     own = _alone(service)
     rows = claims.alone(taken.values(), own=service.id)
-    granted = grant_ports(own, {row.id: row for row in rows})
+    shared = [claims.number_of(port) for port in service.spec.ports if port.is_route]
+    granted = grant_ports(own, {row.id: row for row in rows}, shared)
     if granted.ports is None:
         return granted
     resolved = iter(granted.ports)

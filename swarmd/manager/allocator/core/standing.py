@@ -31,8 +31,8 @@ class Standing:
         place = (row.network_id, subnets.version_of(row.address))
         self.newest[place] = subnets.number(row.address)
 
-    def asks(self, service_id: str, service: Service | None) -> None:
-        """What a service names now; None: it is gone."""
+    def asks(self, service_id: str, service: Service | None) -> bool:
+        """What a service names now; None: it is gone.  Answers whether it names less than it did."""
         named: frozenset[tuple[str, str]] = frozenset()
         if service is not None:
             named = frozenset(
@@ -51,3 +51,4 @@ class Standing:
                 del times[address]
         for network_id, address in named - before:
             self._times.setdefault(network_id, Counter())[address] += 1
+        return bool(before - named)
