@@ -94,6 +94,7 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_pull
 	@$(BIN)/python -m benchmarks.bench_registry
 	@$(BIN)/python -m benchmarks.bench_network
+	@$(BIN)/python -m benchmarks.bench_secure
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
 
 SEEDS ?= 20
