@@ -73,7 +73,7 @@ class Rig:
         machine = Machine(
             trail=Trail(lambda line: None, self.clock, new_id, lambda: ""),
             config=Config(data_dir=str(directory), run_dir=str(directory)),
-            clock=self.clock, runtime=nothing, network=nothing, images=mock.Mock(),
+            clock=self.clock, runtime=nothing, network=mock.Mock(), images=mock.Mock(),
             volumes=nothing,
             containers=nothing,
         )  # fmt: skip
