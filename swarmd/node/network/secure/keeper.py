@@ -44,10 +44,6 @@ class CarrierKeeper:
     def problems(self) -> tuple[str, ...]:
         return tuple(text for text in (self._trouble, self._said.problem) if text)
 
-    def joined(self) -> tuple[str, ...]:
-        """Ids of the nodes that frames can be carried to now."""
-        return self._said.joined
-
     async def stop(self) -> None:
         """Carry no more."""
         running, self._running, self._orders = self._running, None, None
