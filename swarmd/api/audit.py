@@ -29,6 +29,7 @@ from swarmd.rpc import errors
 from swarmd.rpc.peer import Identity, OnJoin
 from swarmd.rpc.v1 import agent_pb2, peer_pb2
 from swarmd.security import peer
+from swarmd.telemetry.tally import Tally
 
 CALLER, REQUEST = "swarmd-caller", "swarmd-request-id"
 """Metadata of a call that was passed on: who asked first, and the id that the line gets."""
@@ -51,7 +52,10 @@ class _Watch:
 
 
 class Trail:
-    """Makes the lines.  ``write`` takes one; ``node_id``: of this node, "" outside of a swarm."""
+    """Makes the lines.  ``write`` takes one; ``node_id``: of this node, "" outside of a swarm.
+
+    ``calls`` counts all that ended, by what they are called in the log and their outcome.
+    """
 
     def __init__(
         self, write: Callable[[bytes], None], clock: Clock, new_id: NewId, node_id: Callable[[], str]
@@ -61,11 +65,13 @@ class Trail:
         self._new_id = new_id
         self._node_id = node_id
         self._flood = Flood()
+        self.calls = Tally()
 
     def refused(self, method: str, context: Any, error: SwarmError) -> None:
         """The guard let a call not pass."""
         watch = _Watch()
         watch.outcome, watch.text = error.kind, str(error)
+        self.calls.add(audit.short_name(method), watch.outcome)
         self._record(audit.short_name(method), _asked(context), None, watch, 0.0)
 
     @contextlib.contextmanager
@@ -93,6 +99,7 @@ class Trail:
             raise
         finally:
             duration = self._clock.monotonic() - start
+            self.calls.add(audit.short_name(method), watch.outcome)
             self._record(audit.short_name(method), asked, request, watch, duration)
 
     def passing_on(self, context: Any) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from swarmd.daemon.metrics_config import MetricsConfig
 from swarmd.daemon.registry_config import RegistryConfig
 from swarmd.model.errors import Invalid
 from swarmd.node.containers.local import Allow
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     runtime: str = "local"
     backup: Backup = Backup()
     registry: RegistryConfig = RegistryConfig()
+    metrics: MetricsConfig = MetricsConfig()
     http_access_log: bool = False
 
     @property
@@ -94,6 +96,7 @@ def load(path: Path | None) -> Config:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
         check_patterns(config.device_allow)
         config.registry.check()
+        config.metrics.check()
     except FileNotFoundError as error:
         raise Invalid(f"the configuration file {path} does not exist") from error
     except msgspec.ValidationError as error:

@@ -24,6 +24,7 @@ from swarmd.daemon.containers import Containers
 from swarmd.daemon.doctor import Doctor
 from swarmd.daemon.lock import take_lock
 from swarmd.daemon.member import Member
+from swarmd.daemon.metering.door import metrics_door
 from swarmd.daemon.ondisk import OnDisk
 from swarmd.daemon.pulling import Registries
 from swarmd.daemon.registry import swarm_registry
@@ -90,6 +91,8 @@ class Daemon:
         )
         self._audit = AuditFile(config.data / "audit.log", clock, self._report)
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
+        seen = (self._containers.local, self._images, self._in_swarm, self._network, self._trail.calls)
+        self._metrics = metrics_door(config, clock, *seen)
         self._warnings: tuple[str, ...] = ()
         self._server: grpc.aio.Server | None = None
         self._lock_fd = -1
@@ -115,12 +118,14 @@ class Daemon:
         await self._open_socket()
         await self._swarm.resume()
         await self._containers.keeper.begin()
+        await self._metrics.open()
         notify("READY=1")
         self._log.info("daemon_ready", version=__version__, data_dir=self._config.data_dir)
 
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._metrics.close()
         await self._registry.close()
         await self._outside.close()
         await self._containers.stop()
@@ -218,16 +223,16 @@ class Daemon:
     def info(self) -> node_pb2.InfoResponse:
         """What ``swarmctl info`` shows."""
         member = self._swarm.member
+        problems = (*self._audit.problems(), *self._registry.problems(), *self._metrics.problems())
         response = node_pb2.InfoResponse(
             version=__version__,
             hostname=describe(__version__, {}).hostname,
             swarm_state=self._swarm.state,
             running_containers=sum(1 for state in self._runtime.list() if state.status == "running"),
             images=len(self._images.list()),
-            warnings=[*self._warnings, *self._images.warnings, *self._audit.problems()],
+            warnings=[*self._warnings, *self._images.warnings, *problems],
             error=self._swarm.problem,
         )
-        response.warnings.extend(self._registry.problems())
         if member is not None:
             describe_member(member, response)
             response.warnings.extend(self._swarm.machine.network.problems() if self._swarm.machine else ())
@@ -274,8 +279,6 @@ class Daemon:
 
     def image_users(self, digest: str) -> list[str]:
         return self._containers.image_users(digest)
-
-    # -- calls for managers ----------------------------------------------------------------------
 
     async def _find_leader(self) -> Leader:
         return await self._member().find_leader()

@@ -33,6 +33,7 @@ from swarmd.kit.supervise import Nursery, caught
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.model.addressing import block_of
 from swarmd.model.errors import SwarmError, Unavailable
+from swarmd.model.objects import NodeCertificate
 from swarmd.model.replace import replace
 from swarmd.model.states import Role
 from swarmd.node.distribution.core.choosing import Provider
@@ -109,6 +110,11 @@ class Member:
     def managing(self) -> Managing | None:
         """The managing half, while this node is a manager."""
         return self._managing
+
+    @property
+    def certificate(self) -> NodeCertificate:
+        """What is to be known of this node's own."""
+        return self._certificate.report()
 
     @property
     def channels(self) -> Channels:

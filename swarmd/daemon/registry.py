@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from swarmd.daemon.certificate_files import server_context
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.daemon.names import SwarmNames
@@ -158,7 +159,7 @@ class RegistryDoor:
     async def _open_outside(self) -> None:
         try:
             handle = Guarded(self._registry.handle, Path(self._config.users_file))
-            context = _tls(self._config)
+            context = server_context("the registry's", self._config.certificate, self._config.key)
         except Invalid as error:
             self._warn(str(error))
             return
@@ -201,14 +202,3 @@ class RegistryDoor:
         if all(self._behind.images.content.has(digest) for digest in image.blobs):
             await self._behind.images.add(image.data, refs, index=index)
             self._behind.changed()
-
-
-def _tls(config: RegistryConfig) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(config.certificate, config.key)
-    except OSError as error:  # ssl.SSLError is one
-        files = f"certificate {config.certificate!r} and key {config.key!r}"
-        raise Invalid(f"the registry's {files} cannot be used: {error}") from error
-    return context

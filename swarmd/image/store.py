@@ -268,6 +268,10 @@ class ImageStore:
         unused = frozenset(each for each in catalog.images if not self._keeper.users(each, in_use))
         return usage(catalog, await asyncio.to_thread(self._disk.sizes), unused)
 
+    async def weigh(self) -> tuple[int, int]:
+        """How many blobs there are, and their bytes."""
+        return await asyncio.to_thread(self._disk.blobs.weigh)
+
     # inside
 
     async def _take_in(self, staged: tuple[loading.Staged, ...]) -> None:

@@ -308,10 +308,10 @@ def test_connections_are_counted_by_port(swarm: Bed) -> None:
     for _ in range(2):
         ask(swarm.hub, address6(1), 97)
     ask(front.namespace, "127.0.0.1", 97)
-    (found,) = [one for one in front.call("counters") if one["port"] == 97]
-    assert (found["protocol"], found["host_ip"], found["connections"]) == ("tcp", "", 6)
+    (found,) = [one for one in front.call("traffic")["ports"] if one["port"] == 97]
+    assert (found["protocol"], found["host_ip"], found["kernel"], found["proxy"]) == ("tcp", "", 5, 1)
     swarm.publish(98)
-    (same,) = [one for one in front.call("counters") if one["port"] == 97]
+    (same,) = [one for one in front.call("traffic")["ports"] if one["port"] == 97]
     assert same == found  # other ports change nothing
 
 

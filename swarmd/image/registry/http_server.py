@@ -1,4 +1,4 @@
-"""The registry's door to HTTP/1.1: requests come in, replies go out.
+"""The door to HTTP/1.1 of the registry, and of metrics: requests come in, replies go out.
 
 The only file that knows aiohttp's server.  Bodies are read in batches, so that the
 thread that hashes and writes is called once for a megabyte; a client that says nothing, or takes nothing, for
@@ -28,8 +28,10 @@ _CLOSING = 2.0
 class HttpServer:
     """One handler, behind as many addresses as are opened."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, name: str = "the registry") -> None:
+        """``name``: what people are told that cannot listen."""
         self._handle = handle
+        self._name = name
         self._runner: web.ServerRunner | None = None
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
@@ -53,7 +55,7 @@ class HttpServer:
             await site.start()
         except OSError as error:
             raise Unavailable(
-                f"the registry cannot listen on {host}:{port}: {error.strerror or error}"
+                f"{self._name} cannot listen on {host}:{port}: {error.strerror or error}"
             ) from error
         return int(self._runner.addresses[-1][1])
 

@@ -23,6 +23,7 @@ from swarmd.node.agent.task import TaskRunner
 from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
+from swarmd.telemetry.tally import Tally
 
 SpecKey = tuple[str, int]
 
@@ -51,6 +52,7 @@ class Worker:
         self._ended = asyncio.Event()
         self._log = structlog.get_logger()
         self.reporter = Reporter()
+        self.reached = Tally()
 
     async def open(self) -> None:
         """Go on where the last daemon on this node stopped."""
@@ -94,6 +96,10 @@ class Worker:
 
     def running(self) -> int:
         return sum(1 for r in self._runners.values() if r.record.status.state is TaskState.RUNNING)
+
+    def states(self) -> list[TaskState]:
+        """Of each task."""
+        return [runner.record.status.state for runner in self._runners.values()]
 
     async def stop_all(self) -> None:
         """The node leaves its swarm: every task ends and nothing of it is left."""
@@ -167,6 +173,8 @@ class Worker:
 
     async def _changed(self, record: TaskRecord) -> None:
         await self._database.put(record)
+        if self.reporter.state_of(record.task_id) is not record.status.state:
+            self.reached.add(record.status.state.name.lower())
         self._note(record.task_id, record.status)
 
     def _note(self, task_id: str, status: TaskStatus) -> None:

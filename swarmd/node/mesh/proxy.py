@@ -117,6 +117,7 @@ class Proxy:
         self._ports: dict[PortKey, _Tcp | _Udp] = {}
         self._taken: dict[PortKey, str] = {}
         self._clients: set[Client] = set()
+        self.resets = 0
         self._limit = max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2)
 
     async def update(self, ports: Iterable[PublishedPort]) -> frozenset[PortKey]:
@@ -143,6 +144,11 @@ class Proxy:
         """How many TCP connections and UDP flows came to each port, since it was opened."""
         return {key: served.turn.served for key, served in self._ports.items()}
 
+    def open_now(self) -> int:
+        """How many TCP connections and UDP flows are passed on at this moment."""
+        udp = (served.port.flows for served in self._ports.values() if isinstance(served, _Udp))
+        return len(self._clients) + sum(udp)
+
     def taken(self) -> tuple[str, ...]:
         """A sentence for each port that another program holds."""
         return tuple(self._taken[key] for key in sorted(self._taken))
@@ -151,6 +157,7 @@ class Proxy:
         """Reset the connections to backends on these nodes: nobody will ever answer them."""
         for client in list(self._clients):
             if client.backend and client.backend.node_id in node_ids and client.transport:
+                self.resets += 1
                 reset(client.transport)
 
     def expire(self) -> None:

@@ -108,6 +108,11 @@ class UdpPort(asyncio.DatagramProtocol):
         if self._transport and not self._transport.is_closing():
             self._transport.sendto(data, client)
 
+    @property
+    def flows(self) -> int:
+        """How many clients have a backend now."""
+        return len(self._flows)
+
     def keep_only(self, backends: tuple[Backend, ...]) -> None:
         """End the flows to anybody else: their clients get another backend with the next datagram."""
         for client in [c for c, flow in self._flows.items() if flow.backend not in backends]:

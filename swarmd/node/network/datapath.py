@@ -9,6 +9,8 @@ import asyncio
 import errno
 from collections.abc import Collection, Iterable, Mapping
 
+from msgspec import Struct
+
 from swarmd.model.addressing import POOL, POOL6
 from swarmd.model.errors import Unavailable
 from swarmd.node.mesh.core.table import Changes
@@ -22,6 +24,17 @@ from swarmd.node.network.overlay import ENCAPSULATION, Overlay
 from swarmd.node.network.port import Capabilities, NodeView
 from swarmd.node.network.tables import Tables
 from swarmd.node.network.wire import Netlink
+
+
+class Counted(Struct, frozen=True):
+    """Connections by the keys of published ports, one map for each set; UDP flows that were ended.
+
+    ``cannot``: why the kernel does not tell, if so.
+    """
+
+    ports: tuple[Mapping[bytes, int], ...] = ()
+    moved: int = 0
+    cannot: str = ""
 
 
 class Datapath:
@@ -41,6 +54,7 @@ class Datapath:
         self._text = ""
         self._audit = RuleAudit(netfilter, self._tables)
         self.inner = 0
+        self._moved = 0
 
     async def configure(self, node: NodeView, mtu: int | None) -> int:
         """Become ``node``; answers what fits into the underlay's packets (bytes).  A ruleset that fits
@@ -125,18 +139,22 @@ class Datapath:
         await asyncio.to_thread(self._audit.settle)
         return found
 
-    async def counted(self) -> list[Mapping[bytes, int]]:
-        """Connections by the keys of published ports, one map for each set.  Raises :class:`Unavailable`."""
+    async def counted(self) -> Counted:
+        """What came through the kernel."""
         if not self._can.nft:
-            return []
+            return Counted(moved=self._moved)
         try:
-            return [
-                await asyncio.to_thread(nfread.counts, self._netfilter, family, ruleset.TABLE, name)
-                for family in self.families
-                for name in ("counted", "counted_at")
-            ]
+            return Counted(tuple(await asyncio.to_thread(self._counts)), self._moved)
         except OSError as error:
-            raise Unavailable(f"this node's counters cannot be read: {error.strerror}") from error
+            why = f"the kernel's counts of this node cannot be read: {error.strerror}"
+            return Counted(moved=self._moved, cannot=why)
+
+    def _counts(self) -> list[Mapping[bytes, int]]:
+        return [
+            nfread.counts(self._netfilter, family, ruleset.TABLE, name)
+            for family in self.families
+            for name in ("counted", "counted_at")
+        ]
 
     async def rebuild(self) -> None:
         """Set device and tables up again; the next :meth:`write` fills them."""
@@ -172,12 +190,13 @@ class Datapath:
         for number in dead:
             for role in (BACKEND_IS, INGRESS_IS):
                 await asyncio.to_thread(ct.delete_by_mark, self._netfilter, role | number)
-        await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
+        self._moved += await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
 
     async def forget_strangers(self, answering: Collection[str]) -> None:
         """Delete UDP flows to containers other than these: what left while no daemon ran."""
         if self._can.conntrack:
-            await asyncio.to_thread(ct.delete_udp_except, self._netfilter, answering, (POOL, POOL6))
+            pools = (POOL, POOL6)
+            self._moved += await asyncio.to_thread(ct.delete_udp_except, self._netfilter, answering, pools)
 
     async def connections(self, addresses: Collection[str]) -> int | None:
         """How many connections to a container with these addresses are open; None: that cannot be told."""

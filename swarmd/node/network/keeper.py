@@ -45,6 +45,7 @@ class Keeper:
         self._report = report
         self._due: dict[str, float] = {}
         self._said: frozenset[str] = frozenset()
+        self.mended = 0
 
     async def audit(self, ports: Iterable[PublishedPort]) -> tuple[str, ...]:
         """Everything that differs.  ``ports``: those that this node keeps open.
@@ -72,6 +73,7 @@ class Keeper:
         )
         for sentence in found:
             if sentence not in self._said:
+                self.mended += 1
                 self._report("network keeper", Conflict(f"{sentence}; this is mended, as far as it can be"))
         self._said = frozenset(found)
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from swarmd.node.network.core.papers import Papers
+from swarmd.node.network.measures import Traffic
 
 Transport = Literal["tcp", "udp", "sctp"]
 
@@ -177,18 +178,6 @@ class Capabilities(Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-class PortCount(Struct, frozen=True):
-    """How many connections (of UDP: flows) came to a published port of this node since it was opened here, to
-    be served or refused."""
-
-    service_id: str
-    service_name: str
-    protocol: Transport
-    port: int
-    host_ip: str
-    connections: int
-
-
 class NetworkPort(Protocol):
     """The node's network as the agent and the runtime see it."""
 
@@ -279,11 +268,8 @@ class NetworkPort(Protocol):
         """What does not work now, as sentences (a taken port, a ruleset that cannot be loaded)."""
         ...
 
-    async def counters(self) -> tuple[PortCount, ...]:
-        """What came to each published port.  Loading the rules again begins anew.
-
-        Raises :class:`Unavailable` when the kernel cannot be read.
-        """
+    async def traffic(self) -> Traffic:
+        """What came to each published port, and went through here.  Loading the rules begins counts anew."""
         ...
 
     def limits(self) -> tuple[str, ...]:

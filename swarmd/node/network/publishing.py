@@ -15,7 +15,8 @@ from swarmd.node.mesh.core.table import Changes, Tables
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network import hosts
 from swarmd.node.network.ingress import Ingress, masked
-from swarmd.node.network.port import Certificate, HttpRoute, PortCount, PublishedPort
+from swarmd.node.network.measures import PortCount, Traffic
+from swarmd.node.network.port import Certificate, HttpRoute, PublishedPort
 from swarmd.node.router.router import AccessLog, Router
 
 Counts = Sequence[Mapping[bytes, int]]
@@ -62,21 +63,22 @@ class Publishing:
         free = self.free()
         return masked(free), self._ingress.changes(free)
 
-    def counted(self, kernel: Counts) -> tuple[PortCount, ...]:
+    def traffic(self, kernel: Counts) -> Traffic:
         """What came to each port; ``kernel``: maps from encoded keys to numbers of connections."""
         proxy = self._proxy.served()
-        return tuple(
+        ports = tuple(
             PortCount(
                 service_id=port.service_id,
                 service_name=port.service_name,
                 protocol=port.protocol,
                 port=port.port,
                 host_ip=port.host_ip,
-                connections=proxy.get(published.key_of(port), 0)
-                + sum(found.get(published.head_of(port), 0) for found in kernel),
+                kernel=sum(found.get(published.head_of(port), 0) for found in kernel),
+                proxy=proxy.get(published.key_of(port), 0),
             )
             for port in self._opened.ports
         )
+        return Traffic(ports, self._router.counts(), proxied=self._proxy.open_now(), reset=self._proxy.resets)
 
     async def stale(self) -> bool:
         """Whether :meth:`open` might do better now: a port was taken, or addresses have changed."""

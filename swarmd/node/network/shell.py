@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report, caught
 from swarmd.model.errors import Refused, SwarmError, Unavailable
@@ -17,10 +19,11 @@ from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.papers import Papers
-from swarmd.node.network.datapath import Datapath
+from swarmd.node.network.datapath import Counted, Datapath
 from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.listening import listening
+from swarmd.node.network.measures import Traffic
 from swarmd.node.network.networks import Networks
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
@@ -28,7 +31,6 @@ from swarmd.node.network.port import (
     Capabilities,
     NetworkState,
     NodeView,
-    PortCount,
     PublishedPort,
     Transport,
     addresses_of,
@@ -200,9 +202,12 @@ class Network:
             *((self._trouble,) if self._trouble else ()),
         )
 
-    async def counters(self) -> tuple[PortCount, ...]:
+    async def traffic(self) -> Traffic:
         async with self._lock:
-            return self._publishing.counted(await self._datapath.counted() if self._datapath else [])
+            counted = await self._datapath.counted() if self._datapath else Counted()
+            found = self._publishing.traffic(counted.ports)
+            mended = self._keeper.mended if self._keeper else 0
+            return replace(found, mended=mended, moved=counted.moved, cannot=counted.cannot)
 
     def limits(self) -> tuple[str, ...]:
         return self._limits

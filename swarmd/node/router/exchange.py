@@ -18,6 +18,7 @@ from swarmd.node.router.core import headers, pages
 from swarmd.node.router.core.choice import choose, key_of
 from swarmd.node.router.core.match import Table, host_name, plain_path
 from swarmd.node.router.core.request import Bad, Request
+from swarmd.node.router.counting import Counting
 from swarmd.node.router.http import END, Answered
 from swarmd.node.router.talk import NEVER, Lost, Slow
 from swarmd.node.router.tunnel import tunnel
@@ -35,6 +36,7 @@ class Parts(msgspec.Struct, frozen=True):
     nursery: Nursery
     now: Callable[[], float]
     log: Callable[[Line], None] | None = None
+    counting: Counting = msgspec.field(default_factory=Counting)
 
 
 class _Refused(Exception):
@@ -236,9 +238,11 @@ class Exchange:
             self._client.abort()
 
     def _record(self) -> None:
+        request, seconds = self._client.request, self._parts.now() - self._began
+        service = self._route.service_name if self._route else ""
+        self._parts.counting.note(service, request.port, self._status, self._sent, seconds)
         if self._parts.log is None:
             return
-        request = self._client.request
         self._parts.log(
             Line(
                 client=request.client,
@@ -249,8 +253,8 @@ class Exchange:
                 port=request.port,
                 status=self._status,
                 bytes=self._sent,
-                seconds=self._parts.now() - self._began,
-                service=self._route.service_name if self._route else "",
+                seconds=seconds,
+                service=service,
                 task=self._backend.task_id if self._backend else "",
             )
         )

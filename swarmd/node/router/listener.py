@@ -80,6 +80,11 @@ class Listener:
     def has_clients(self) -> bool:
         return bool(self._clients)
 
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._clients)
+
     def sweep(self, now: float) -> None:
         """To be called every second: ends what waited too long."""
         for client in [client for client in self._clients if client.deadline <= now]:

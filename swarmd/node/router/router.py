@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict
+from swarmd.node.network.measures import HttpCount
 from swarmd.node.network.port import Certificate, HttpRoute, NetworkState
 from swarmd.node.router.client import Line
 from swarmd.node.router.core.choice import key_of
@@ -76,6 +77,11 @@ class Router:
         """A sentence for each port or certificate that cannot be served."""
         said = [problem for one in self._listeners.values() for problem in one.certificates.problems]
         return (*(self._taken[port] for port in sorted(self._taken)), *said)
+
+    def counts(self) -> HttpCount:
+        """What was asked of it since it was made."""
+        every = (*self._listeners.values(), *self._leaving)
+        return self._parts.counting.counts(sum(one.clients for one in every))
 
     async def close(self) -> None:
         """Give every port back and end every connection."""

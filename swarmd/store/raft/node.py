@@ -19,6 +19,7 @@ from swarmd.store.raft.files import Disk, SystemDisk
 from swarmd.store.raft.founding import found
 from swarmd.store.raft.held import Held
 from swarmd.store.raft.keeper import Keeper
+from swarmd.store.raft.measures import Measures, TimedDisk
 from swarmd.store.raft.member import Member
 from swarmd.store.raft.peers import Peers
 from swarmd.store.raft.port import (
@@ -70,7 +71,8 @@ class RaftNode:
         sealer: Sealer = PLAIN,
         reserve: int | None = None,
     ) -> None:
-        disk = disk or SystemDisk()
+        self.measures = Measures()
+        disk = TimedDisk(disk or SystemDisk(), self.measures.syncing, clock.monotonic)
         timing = timing or Timing()
         self._node_id = node_id
         self._clock = clock
@@ -236,9 +238,14 @@ class RaftNode:
             age=0.0 if role == "leader" else self._member.reads.age(),
         )
 
+    def log_bytes(self) -> int:
+        """Size of the open epoch's log; 0 when this member has none."""
+        return self._held.current.wal.size if self._held.current is not None else 0
+
     def _announce(self) -> None:
         """Tell who wants to know that role, leader or members are others than before."""
         status = self.status()
+        self.measures.saw(status.leader)
         now = (status.role, status.leader, status.epoch, status.members, status.problem)
         if now != self._announced:
             self._announced = now
@@ -248,7 +255,10 @@ class RaftNode:
     async def propose(self, command: bytes, *, timeout: float = 10.0) -> object:
         check_size(command)
         self._space.admit()
-        return await self._wait(self._add(Command(command)), timeout)
+        began = self._clock.monotonic()
+        result = await self._wait(self._add(Command(command)), timeout)
+        self.measures.proposing.add(self._clock.monotonic() - began)
+        return result
 
     async def read_index(self, *, timeout: float = 10.0) -> int:
         return await self._member.reads.index(timeout)

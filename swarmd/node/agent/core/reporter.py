@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swarmd.model.objects import TaskStatus
+from swarmd.model.states import TaskState
 
 
 class Reporter:
@@ -19,6 +20,11 @@ class Reporter:
         if self._newest.get(task_id) != status:
             self._newest[task_id] = status
             self._unsent[task_id] = None
+
+    def state_of(self, task_id: str) -> TaskState | None:
+        """The state that was last noted."""
+        status = self._newest.get(task_id)
+        return None if status is None else status.state
 
     def forget(self, task_id: str) -> None:
         """The task's assignment is gone: nobody waits for its status."""
