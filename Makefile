@@ -61,6 +61,7 @@ check: $(READY) ## format, lint, strict types, layers, generated code, scripts: 
 	deploy/setup/proto --check
 	$(BIN)/python deploy/setup/cli_reference.py --check
 	$(BIN)/python deploy/setup/api_reference.py --check
+	$(BIN)/python deploy/setup/metrics_reference.py --check
 	deploy/setup/syntax
 
 fix: $(READY) ## format, and mend what the linter can mend
@@ -70,9 +71,10 @@ fix: $(READY) ## format, and mend what the linter can mend
 proto: $(READY) ## generate swarmd/rpc/v1 from proto/
 	deploy/setup/proto
 
-docs: $(READY) ## generate the flags in docs/cli.md and the audiences in docs/api.md
+docs: $(READY) ## generate the flags in docs/cli.md, the audiences in docs/api.md and docs/metrics.md's table
 	$(BIN)/python deploy/setup/cli_reference.py
 	$(BIN)/python deploy/setup/api_reference.py
+	$(BIN)/python deploy/setup/metrics_reference.py
 
 constraints: ## raise the versions in constraints.txt (needs uv)
 	deploy/setup/constraints

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import re
+from functools import partial
 
 import pytest
 
@@ -30,6 +32,14 @@ def _create(lab: Lab, name: str, host: str, image: str) -> None:
     with connect(f"unix://{lab.root}/nodes/{lab.name}/node1/run/swarmd.sock") as client:
         client.control.CreateService(request)
     lab.until_running(name, 3)
+
+
+def _counted(lab: Lab, node: str) -> float:
+    """How many connections to the service's port the node has counted."""
+    page = lab.inside(node, "curl", "-s", "http://127.0.0.1:9323/metrics").out
+    name = re.escape("swarmd_port_connections_total")
+    found = re.findall(rf'^{name}{{[^}}]*port="80"[^}}]*service="alone"}} (\S+)$', page, re.MULTILINE)
+    return sum(map(float, found))
 
 
 def _image(lab: Lab, node: str, host: str) -> str:
@@ -68,3 +78,7 @@ def test_services_share_a_port_by_host_name_and_an_update_of_one_fails_no_reques
     lab.create("alone", "--publish", "80:80")
     lab.until_running("alone", 1)
     lab.until_answered(80)
+    for node in lab.nodes:
+        before = _counted(lab, node)
+        lab.get(node, 80)
+        eventually("the connection is counted", partial(_counted, lab, node), lambda now: now > before)  # noqa: B023

@@ -103,3 +103,4 @@ def test_everything_broken_at_once_is_whole_in_a_few_seconds() -> None:
             stage.harm(what)
         eventually(lambda: stage.node.call("audit") == [] and stage.serves(), "all of it is mended", LIMIT)
         assert [node.call("audit") for node in made.nodes] == [[], []]
+        assert [node.call("traffic")["mended"] > 0 for node in made.nodes] == [True, False]

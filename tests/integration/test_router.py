@@ -89,6 +89,9 @@ async def test_what_cannot_be_answered_is_said_in_plain_words() -> None:
             for option in ("--http1.1", "--http2-prior-knowledge"):
                 code, out = await rig.curl(f"http://{host}.example.com/", option, "-w", "%{http_code}")
                 assert (code, out[:3], out[-3:]) == (0, b"%d" % status, b"%d" % status), out
+        requests, port = rig.router.counts().requests, str(rig.port)
+        assert (requests["", port, "4xx"], requests["service-none.example.com", port, "5xx"]) == (2, 2)
+        assert sum(requests.values()) == 10
         assert rig.failures == []
 
 

@@ -60,7 +60,7 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 def swarm(rows: Rows) -> list[Reading]:
-    """Some hundred nanoseconds for each row."""
+    """About a microsecond for each row."""
     nodes = (node.status.state.value for node in rows.nodes if not node.removed)
     tasks = Counter(task.state for task in rows.tasks)
     updates = (service.update_status for service in rows.services)

@@ -75,12 +75,16 @@ def traffic(found: Traffic) -> list[Reading]:
 
 
 def _ports(ports: Sequence[PortCount]) -> dict[Labels, float]:
-    """Two series of each port: either may begin anew by itself, and their sum would seem to have then."""
+    """By which way: either may begin anew by itself, and their sum would seem to have then.
+
+    The proxy has nothing to do for most ports of a node with nftables, so it is left out while it has not.
+    """
     values: dict[Labels, float] = {}
     for port in ports:
         labels = (port.service_name, str(port.port), port.protocol, port.host_ip)
         values[*labels, "kernel"] = port.kernel
-        values[*labels, "proxy"] = port.proxy
+        if port.proxy:
+            values[*labels, "proxy"] = port.proxy
     return values
 
 

@@ -61,4 +61,5 @@ def readings(seen: dict[Labels, ContainerStats]) -> list[Reading]:
 def _labels(here: LocalContainers, state: ContainerState) -> Labels:
     config = here.runtime.config(state.id)
     service = config.labels.get(SERVICE_NAME, "") if config is not None else ""
-    return (state.id, here.name_of(state.id), service, here.image_of(state.id))
+    image = here.image_of(state.id).partition("@")[0]
+    return (state.id, here.name_of(state.id), service, image)

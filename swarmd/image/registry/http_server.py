@@ -8,6 +8,7 @@ two minutes is cut off.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from io import FileIO
@@ -54,9 +55,8 @@ class HttpServer:
         try:
             await site.start()
         except OSError as error:
-            raise Unavailable(
-                f"{self._name} cannot listen on {host}:{port}: {error.strerror or error}"
-            ) from error
+            why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+            raise Unavailable(f"{self._name} cannot listen on {host}:{port}: {why}") from error
         return int(self._runner.addresses[-1][1])
 
     async def close(self) -> None:
