@@ -1,28 +1,34 @@
-"""Tests of clusters in a process of their own, beside all the others; reported here as if they had run here.
+"""Tests of clusters in processes of their own, beside all the others; reported here as if they had run here.
 
-Those mostly wait and these mostly compute, so that both together take little longer than the slower of them.
-``make test`` loads this with ``-p tests.beside``; without it, or when only one of the two kinds was chosen,
-all tests run one after the other.  Of pytest's options the other process is given ``--tb`` and its own
-``--basetemp``; which tests run is said by their ids.  Its warnings are not passed on.
+They mostly wait, so that all together take little longer than the slowest part::
+
+    this process          what is not marked ``cluster``
+    a second one          tests of the fixture ``lab``, the cluster with one manager
+    a third one           all other tests of clusters
+
+``make test`` loads this with ``-p tests.beside``; without it, or when only tests of clusters were chosen, all
+run here, one after the other.  Of pytest's options the others are given ``--tb`` and a ``--basetemp`` each;
+which tests they run is said by their ids.  Their warnings are not passed on.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import ctypes
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-MARK = "cluster"
 TIDY_SECONDS = 120.0
-"""For the other process to remove its cluster when the tests here were ended early."""
+"""For another process to remove its cluster when the tests here were ended early."""
 
 _PR_SET_PDEATHSIG = 1
 _TAIL_CHARACTERS = 20_000
@@ -43,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Telling:
-    """In the other process: writes every report to a file, a line each."""
+    """In another process: writes every report to a file, a line each."""
 
     def __init__(self, config: pytest.Config, path: Path) -> None:
         self._config = config
@@ -54,33 +60,42 @@ class Telling:
         print(repr(data), file=self._file, flush=True)
 
 
+def _place(item: pytest.Item) -> str:
+    """The name of the process it runs in; "" for this one."""
+    if not item.get_closest_marker("cluster"):
+        return ""
+    return "lab" if "lab" in getattr(item, "fixturenames", ()) else "rest"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    chosen = list(session.items)
-    apart = [item for item in chosen if item.get_closest_marker(MARK)]
-    options = session.config.option
-    if options.collectonly or options.usepdb or session.testsfailed or len(apart) in (0, len(chosen)):
+    chosen, places = list(session.items), defaultdict[str, list[pytest.Item]](list)
+    for item in chosen:
+        places[_place(item)].append(item)
+    here, options = places.pop("", []), session.config.option
+    if options.collectonly or options.usepdb or session.testsfailed or not here or not places:
         return (yield)
-    with tempfile.TemporaryDirectory(prefix="beside") as directory:
-        beside = Beside(session, apart, Path(directory))
-        try:
-            session.items = [item for item in chosen if item not in set(apart)]
-            result = yield
+    with tempfile.TemporaryDirectory(prefix="beside") as directory, contextlib.ExitStack() as running:
+        besides = [Beside(session, items, Path(directory, place)) for place, items in places.items()]
+        for beside in besides:
+            running.callback(beside.end)
+        session.items = here
+        running.callback(setattr, session, "items", chosen)
+        result = yield
+        for beside in besides:
             beside.pass_on()
-        finally:
-            session.items = chosen
-            beside.end()
     return result
 
 
 class Beside:
-    """The other process, and what it reports."""
+    """Another process, and what it reports."""
 
     def __init__(self, session: pytest.Session, items: list[pytest.Item], directory: Path) -> None:
         self._session = session
         self._hook = session.config.hook
         self._missing = {item.nodeid: item for item in items}
         self._begun: set[str] = set()
+        directory.mkdir()
         ids, reports = directory / "ids", directory / "reports"
         ids.write_text("".join(f"{item.nodeid}\n" for item in items))
         reports.touch()
@@ -90,7 +105,7 @@ class Beside:
         with self._output.open("wb") as output:
             # A process group of its own: Ctrl-C reaches it once, by end().
             self._process = subprocess.Popen(
-                [*self._command(), f"--reports-to={reports}", f"@{ids}"],
+                [*self._command(directory.name), f"--reports-to={reports}", f"@{ids}"],
                 cwd=session.config.rootpath,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -98,12 +113,12 @@ class Beside:
                 process_group=0,
             )
 
-    def _command(self) -> Iterator[str]:
+    def _command(self, place: str) -> Iterator[str]:
         options = self._session.config.option
         yield from (sys.executable, "-m", "pytest", "-p", "tests.beside", "-p", "no:cacheprovider")
         yield f"--tb={options.tbstyle}"
         if options.basetemp:
-            yield f"--basetemp={options.basetemp}-{MARK}"
+            yield f"--basetemp={options.basetemp}-{place}"
 
     def pass_on(self) -> None:
         """Report what it reports until it ends; what it never reported the end of is an error."""

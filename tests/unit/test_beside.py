@@ -1,4 +1,4 @@
-"""What ``make test`` says when it runs the tests of clusters in a process of their own: all of it, once."""
+"""What ``make test`` says when it runs the tests of clusters in processes of their own: all of it, once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ def test_not_here(): pytest.skip("not here")
 APART = """
 import os, pytest
 pytestmark = pytest.mark.cluster
+@pytest.fixture
+def lab(): return os.getpid()
+def test_lab(lab): print("lab", lab)
 @pytest.mark.parametrize("word", ["a b", "[c]"])
 def test_apart(word): pass
 def test_not_apart(): pytest.skip("not apart")
@@ -60,14 +63,14 @@ def run(directory: Path, apart: str, *options: str) -> subprocess.CompletedProce
 def test_both_kinds_are_counted_in_one_closing_line(tmp_path: Path) -> None:
     done = run(tmp_path, APART)
     last = done.stdout.splitlines()[-1]
-    assert "3 passed, 2 skipped, 1 xfailed" in last, done.stdout
+    assert "4 passed, 2 skipped, 1 xfailed" in last, done.stdout
     assert done.returncode == 0
     assert "not apart" in done.stdout
 
 
 def test_a_failure_there_is_shown_and_fails_the_run(tmp_path: Path) -> None:
     done = run(tmp_path, APART + WRONG)
-    assert "1 failed, 3 passed, 2 skipped, 1 xfailed" in done.stdout.splitlines()[-1], done.stdout
+    assert "1 failed, 4 passed, 2 skipped, 1 xfailed" in done.stdout.splitlines()[-1], done.stdout
     assert "it said so" in done.stdout
     assert "FAILED test_apart.py::test_wrong - assert" in done.stdout
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
@@ -75,6 +78,6 @@ def test_a_failure_there_is_shown_and_fails_the_run(tmp_path: Path) -> None:
 
 def test_tests_whose_process_ended_before_them_are_errors(tmp_path: Path) -> None:
     done = run(tmp_path, APART + KILLED)
-    assert "3 passed, 2 skipped, 1 xfailed, 2 errors" in done.stdout.splitlines()[-1], done.stdout
+    assert "4 passed, 2 skipped, 1 xfailed, 2 errors" in done.stdout.splitlines()[-1], done.stdout
     assert "ended (code -9) before this one did" in done.stdout
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
