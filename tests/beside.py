@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+MEEKER = 5
+"""The niceness here: daemons of clusters are expected to be back in time, and use little of it."""
 
 TIDY_SECONDS = 120.0
 """For another process to remove its cluster when the tests here were ended early."""
@@ -81,6 +85,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
             running.callback(beside.end)
         session.items = here
         running.callback(setattr, session, "items", chosen)
+        os.nice(MEEKER)
         result = yield
         for beside in besides:
             beside.pass_on()
