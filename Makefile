@@ -41,7 +41,7 @@ test: ## all tests (root); ARGS are given to pytest
 	@$(SYSTEM) --root test python node test nemesis
 	@$(MAKE) --silent $(READY)
 	@python3 deploy/lab/build_images.py .lab/images >/dev/null
-	@status=0; $(BIN)/python -m pytest $(ARGS) || status=$$?; \
+	@status=0; $(BIN)/python -m pytest -p tests.beside $(ARGS) || status=$$?; \
 	if [[ -n "$(STATUS)" ]]; then echo $$status >"$(STATUS)"; else exit $$status; fi
 
 test-compose: ## docker-compose.test.yml in a container engine that is started for it, and ended (root)

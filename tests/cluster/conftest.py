@@ -64,3 +64,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed and isinstance(lab, Lab):
         report.sections.append(("logs of the nodes", lab.log_tails()))
     return report  # type: ignore[return-value]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that want clusters of one shape run in a row: each other shape is a cluster to be made anew."""
+    own = [place for place, item in enumerate(items) if item.get_closest_marker("cluster")]
+    ordered = sorted((items[place] for place in own), key=_shape)
+    for place, item in zip(own, ordered, strict=True):
+        items[place] = item
+
+
+def _shape(item: pytest.Item) -> int:
+    wanted = getattr(item, "fixturenames", ())
+    return 0 if "lab" in wanted else 1 if "trio" in wanted else 2

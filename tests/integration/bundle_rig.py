@@ -174,6 +174,8 @@ def _mount(line: str) -> str:
         return f"{target} is read-only {options.startswith('ro')}"  # crun of Debian drops the other flags
     flags = ",".join(sorted(option for option in options.split(",") if option != "relatime"))
     found = re.findall(r"(?:size|mode|gid|ptmxmode)=[^,]*", data) if kind != "devtmpfs" else []
+    if target == "/":  # on whatever the machine has its temporary files
+        return f"{target} {flags} {' '.join(word.split(':')[0] for word in shared)}"
     more = ",".join(sorted(found))
     below = "" if kind in ("ext4", "xfs", "btrfs", "overlay") else root
     return f"{target} {kind} {below} {flags} {more} {' '.join(word.split(':')[0] for word in shared)}"

@@ -101,7 +101,7 @@ def inside(namespace: str, act: Callable[[], T]) -> T:
     return out[0]
 
 
-def ask(namespace: str, address: str, port: int, timeout: float = 3.0) -> tuple[str, str]:
+def ask(namespace: str, address: str, port: int, timeout: float = 10.0) -> tuple[str, str]:
     """(container, client address it saw) of one HTTP request made from ``namespace``."""
 
     def request() -> str:
@@ -131,7 +131,7 @@ def ask_from(
             kind = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
             sock = on_error.enter_context(socket.socket(kind))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.settimeout(3)
+            sock.settimeout(10)
             sock.bind(source)
             sock.connect(to)
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n" if end == "server" else b"GET /wait HTTP/1.0\r\n\r\n")
@@ -149,7 +149,7 @@ def ask_from(
     return name, client, sock
 
 
-def eventually(check: Callable[[], bool], what: str, limit: float = 15.0) -> None:
+def eventually(check: Callable[[], bool], what: str, limit: float = 30.0) -> None:
     """Wait until ``check`` holds; it is polled, because nobody announces what the kernel did."""
     end = time.monotonic() + limit
     while not check():

@@ -144,7 +144,7 @@ def udp(container: Container, address: str, *, source: int = 0, port: int = 8000
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind(("", source))
-            sock.settimeout(3)
+            sock.settimeout(10)
             sock.sendto(b"?", (address, port))
             return sock.recv(100).decode()
 

@@ -106,9 +106,9 @@ def test_a_large_answer_from_another_node_arrives_whole(swarm: Bed) -> None:
 def test_a_container_reaches_the_outside_under_its_nodes_address(swarm: Bed) -> None:
     made = swarm.container(1, "outbound")
     server = inside(swarm.hub, lambda: socket.create_server((CLIENT, 9000)))
-    server.settimeout(3)
+    server.settimeout(10)
     run("ip", "-n", swarm.nodes[0].namespace, "route", "replace", "default", "via", CLIENT)
-    client = inside(made.namespace, lambda: socket.create_connection((CLIENT, 9000), timeout=3))
+    client = inside(made.namespace, lambda: socket.create_connection((CLIENT, 9000), timeout=10))
     accepted, peer = server.accept()
     for sock in (client, accepted, server):
         sock.close()
@@ -142,7 +142,7 @@ def test_localhost_is_served_by_the_proxy(swarm: Bed) -> None:
 def refused(namespace: str, address: str, port: int) -> bool:
     def attempt() -> bool:
         with socket.socket() as sock:
-            sock.settimeout(3)
+            sock.settimeout(10)
             return sock.connect_ex((address, port)) == errno.ECONNREFUSED
 
     return inside(namespace, attempt)
@@ -169,7 +169,7 @@ def test_a_taken_port_is_reported_left_alone_and_taken_over_when_it_is_free(swar
     thief = inside(node.namespace, lambda: socket.create_server(("", 86)))
     swarm.publish(86, swarm.container(2, "patient"))
     assert "port 86/tcp is taken on this node by another process" in node.call("problems")
-    sock = inside(swarm.hub, lambda: socket.create_connection((node.address, 86), timeout=3))
+    sock = inside(swarm.hub, lambda: socket.create_connection((node.address, 86), timeout=10))
     thief.settimeout(3)
     thief.accept()[0].close()
     sock.close()
@@ -210,7 +210,7 @@ def udp(namespace: str, address: str, port: int, source: int, *, connected: bool
     def request() -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(("", source))
-            sock.settimeout(3)
+            sock.settimeout(10)
             if connected:  # only then the kernel tells of refusals
                 sock.connect((address, port))
                 sock.send(b"?")
@@ -329,7 +329,7 @@ def test_the_open_connections_of_a_container_are_counted_on_its_node(swarm: Bed)
     swarm.publish(90, busy)
     assert connections(busy) == 0
     held = [
-        inside(namespace, lambda to=address: socket.create_connection((to, 90), timeout=3))  # type: ignore[misc]
+        inside(namespace, lambda to=address: socket.create_connection((to, 90), timeout=10))  # type: ignore[misc]
         for namespace, address in (
             (swarm.hub, swarm.nodes[0].address),
             (swarm.hub, swarm.nodes[1].address),
@@ -362,7 +362,7 @@ def test_connections_to_a_dead_node_are_reset(swarm: Bed) -> None:
     swarm.publish(92, swarm.container(2, "doomed"), swarm.container(3, "alive"))
 
     def hold() -> list[socket.socket]:
-        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=3) for _ in range(12)]
+        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=10) for _ in range(12)]
 
     held = inside(swarm.hub, hold)
     swarm.dead = {"node2"}

@@ -50,7 +50,7 @@ def tap(swarm: Overlay) -> socket.socket:
     def tapped() -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        sock.settimeout(0.3)
+        sock.setblocking(False)
         return sock
 
     return inside(swarm.hub, tapped)
@@ -66,7 +66,8 @@ def test_containers_reach_each_other_and_nobody_between_reads_it(swarm: Overlay,
             assert ask(one.namespace, address, 8000) == ("two", swarm.address(one, network, family))
             assert udp(one, address) == f"two {swarm.address(one, network, family)}"
             packets = b""
-            with contextlib.suppress(TimeoutError):
+            # What was answered has passed: it is all here, and what the nodes go on saying is not waited for.
+            with contextlib.suppress(BlockingIOError):
                 while chunk := sock.recv(1 << 16):
                     packets += chunk
         seen[network] = b"HTTP/1.0 200 OK" in packets

@@ -51,7 +51,7 @@ def outcome(namespace: str, address: str, port: int) -> str:
 
     def attempt() -> str:
         try:
-            with socket.create_connection((address, port), timeout=3) as sock:
+            with socket.create_connection((address, port), timeout=10) as sock:
                 sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 return "served" if sock.recv(100) else "nothing"
         except OSError as error:
@@ -123,7 +123,7 @@ def udp(namespace: str, address: str, port: int) -> str:
     def request() -> str:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind(("", 5600))
-            sock.settimeout(3)
+            sock.settimeout(10)
             sock.connect((address, port))
             sock.send(b"?")
             try:

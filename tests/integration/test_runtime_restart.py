@@ -50,13 +50,13 @@ async def main(data, run, image, mark):
     await runtime.start_up()
     for name, script in {
         "later": "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 23",
-        "soon": "sleep 0.3; exit 5",
+        "soon": "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 5",
     }.items():
         config = ContainerConfig(id=name + mark, lower_dirs=(image,), args=("sh", "-c", script))
         await runtime.create(config)
         await runtime.start(name + mark)
     await runtime.create(ContainerConfig(id="waiting" + mark, lower_dirs=(image,), args=("true",)))
-    print("ready", flush=True)
+    print(runtime.inspect("soon" + mark).pid, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -80,10 +80,11 @@ async def test_containers_outlive_a_killed_daemon(rig: Rig) -> None:
     command = [sys.executable, "-c", DAEMON, str(rig.data), str(rig.run), str(rig.image), mark]
     daemon = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert daemon.stdout is not None
-    assert daemon.stdout.readline() == b"ready\n"
+    to_end = int(daemon.stdout.readline())
     spawner = pid_of(rig, "spawnd.py")
     daemon.send_signal(signal.SIGKILL)
     daemon.wait()
+    Path(f"/proc/{to_end}/root/tmp/go").touch()
     await eventually((rig.run / "ctr" / soon / "exit").exists)  # it ends while nobody listens
 
     async with running(rig) as runtime:

@@ -15,7 +15,7 @@ from swarmd.cli.local.core import hierarchies
 from swarmd.cli.local.core.plan import Cluster, Node, check_name, check_size, plan_cluster
 from swarmd.cli.local.core.status import State
 from swarmd.cli.local.machine import Machine
-from swarmd.cli.local.state import Record, Root
+from swarmd.cli.local.state import Record, Root, choosing_network
 from swarmd.cli.local.swarm import Ports, form_swarm, wait_until_ready
 from swarmd.cli.local.waiting import side_by_side
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
@@ -57,21 +57,33 @@ class LocalClusters:
                 f"This machine has a link swl-{name} already, from a cluster with another SWARMD_LOCAL_ROOT "
                 "perhaps; choose another --name."
             )
-        routes = network.taken_networks()
-        record = self._root.create(
-            name,
-            lambda others: plan_cluster(
-                name, nodes=nodes, managers=managers, taken=[*routes, *others], daemon=self._daemon
-            ),
-        )
-        with record.lock():
-            try:
-                self._make(record)
-            except BaseException:
-                self._say(f"Removing what there is of {name} again.")
-                self._remove(record)
-                raise
+        record = self._planned(name, nodes=nodes, managers=managers)
+        with record.lock(), self._removing_on_failure(record):
+            self._make(record)
         return record.load()
+
+    def _planned(self, name: str, *, nodes: int, managers: int) -> Record:
+        """Its record, and its switch: this machine's routes then tell others which network is taken."""
+        with choosing_network():
+            routes = network.taken_networks()
+            record = self._root.create(
+                name,
+                lambda others: plan_cluster(
+                    name, nodes=nodes, managers=managers, taken=[*routes, *others], daemon=self._daemon
+                ),
+            )
+            with record.lock(), self._removing_on_failure(record):
+                network.ensure_switch(record.load(), record.switch)
+        return record
+
+    @contextmanager
+    def _removing_on_failure(self, record: Record) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._say(f"Removing what there is of {os.path.basename(record.home)} again.")
+            self._remove(record)
+            raise
 
     def _existing(self, name: str, *, nodes: int, managers: int) -> Cluster:
         cluster = self._root.record(name).load()
@@ -90,7 +102,6 @@ class LocalClusters:
     def _make(self, record: Record) -> None:
         cluster = record.load()
         self._say(f"Starting {len(cluster.nodes)} nodes on {cluster.subnet}.")
-        network.ensure_switch(cluster, record.switch)
         machines = [Machine(record, cluster, node.name) for node in cluster.nodes]
         side_by_side(Machine.boot, machines)
         for machine in machines:

@@ -23,6 +23,7 @@ from swarmd.cli.local.waiting import until
 from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
 
 DEFAULT_ROOT = "/var/lib/swarmd-local"
+_MEETING = "/run/swarmd-local"
 _LOCK_SECONDS = 60.0
 
 
@@ -43,6 +44,12 @@ def _try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def choosing_network() -> AbstractContextManager[None]:
+    """One command of this machine at a time, whatever its root: what one has chosen the next one must see."""
+    os.makedirs(_MEETING, mode=0o755, exist_ok=True)
+    return _locked(Path(_MEETING), busy=f"Another command keeps {_MEETING} locked; try again.")
 
 
 class Root:
