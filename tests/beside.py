@@ -3,7 +3,7 @@
 They mostly wait, so that all together take little longer than the slowest part::
 
     this process          what is not marked ``cluster``
-    a second one          tests of the fixture ``lab``, the cluster with one manager
+    a second one          tests of the fixture ``trio``, the cluster with three managers
     a third one           all other tests of clusters
 
 ``make test`` loads this with ``-p tests.beside``; without it, or when only tests of clusters were chosen, all
@@ -68,7 +68,7 @@ def _place(item: pytest.Item) -> str:
     """The name of the process it runs in; "" for this one."""
     if not item.get_closest_marker("cluster"):
         return ""
-    return "lab" if "lab" in getattr(item, "fixturenames", ()) else "rest"
+    return "trio" if "trio" in getattr(item, "fixturenames", ()) else "others"
 
 
 @pytest.hookimpl(wrapper=True)

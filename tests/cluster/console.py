@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -82,6 +83,13 @@ class Console:
             self._look_around()
         return done
 
+    def start_all(self, *nodes: str) -> None:
+        """``local start`` of all of them at once, so that their daemons come up side by side."""
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for done in pool.map(lambda node: self.run("local", "start", "--name", self.name, node), nodes):
+                assert done.code == 0, f"local start: {done}"
+        self._look_around()
+
     def repair(self) -> None:
         """Mend every cable, start every node: whatever a test left as it should not be."""
         if not self._disturbed:
@@ -90,8 +98,9 @@ class Console:
         for node, state in states.items():
             if state == "paused":
                 self.local("unpause", node)
-            if state in ("stopped", "killed"):
-                self.local("start", node)
+        off = [node for node, state in states.items() if state in ("stopped", "killed")]
+        if off:
+            self.start_all(*off)
         for node, state in self._look_around().items():
             if state == "cut":
                 self.local("heal", node)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 from tests.cluster.console import SWARMCTL, Console
@@ -16,6 +18,8 @@ HOSTNAME_PAGE = (
     "source=/etc/hostname,target=/usr/share/nginx/html/index.html,type=bind,ro",
 )
 DAEMON = "swarmd.daemon.main"
+NOTICED_SECONDS = 2.5
+"""So soon no node takes another for dead: a daemon that is back by then finds its tasks as they were."""
 
 
 class TaskRow(NamedTuple):
@@ -121,6 +125,12 @@ class Lab(Console):
         done = self.inside(node, "kill", "-9", pid)
         assert done.code == 0, done
         return pid
+
+    def was_back_in_time(self, node: str, killed: float) -> bool:
+        """Whether its daemon, killed at that Unix time, was back before anybody could miss the node."""
+        log = (self.directory(node) / "log" / "swarmd.log").read_text().splitlines()
+        ready = [json.loads(line)["timestamp"] for line in log if '"daemon_ready"' in line]
+        return datetime.fromisoformat(ready[-1]).timestamp() - killed < NOTICED_SECONDS
 
     # -- programs of others -----
 

@@ -90,8 +90,7 @@ def test_a_swarm_that_was_off_for_longer_than_its_certificates_live_comes_back_b
         whole.local("stop", node)
     for node in whole.nodes:
         _let_expire(whole.directory(node) / "data", Signer(root, key))
-    for node in whole.nodes:
-        whole.local("start", node)
+    whole.start_all(*whole.nodes)
     eventually("there is a leader", lambda: _leader(whole, "node2"))
     whole.until_ready(node="node2")
     assert whole.ask("service", "ls", "--format", "{{.Name}}", node="node3") == "before"

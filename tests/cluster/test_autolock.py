@@ -115,8 +115,8 @@ def test_a_whole_swarm_that_lost_its_power_is_unlocked_manager_by_manager(unlock
     for node in lab.nodes:
         eventually(f"{node} is locked", lambda node=node: _is_locked(lab, node))  # type: ignore[misc]
         lab.local("kill", node)
+    lab.start_all(*lab.nodes)
     for node in lab.nodes:
-        lab.local("start", node)
         eventually(f"{node} says so", lambda node=node: _state(lab, node) == "locked")  # type: ignore[misc]
     for node in lab.nodes:
         lab.ask("swarm", "unlock", node=node, stdin=key)

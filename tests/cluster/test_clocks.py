@@ -43,7 +43,7 @@ def timed(clusters: Clusters) -> Iterator[Lab]:
         record.write_text(json.dumps(cluster))
         for node in lab.nodes:
             _set(lab, node, 0)
-            lab.local("start", node)
+        lab.start_all(*lab.nodes)
         _whole(lab, "node1")
         yield lab
     finally:

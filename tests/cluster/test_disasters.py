@@ -123,7 +123,7 @@ def test_a_whole_site_is_lost_and_the_swarm_comes_back_from_a_file(trio: Lab, tm
             shutil.rmtree(_data(trio, node) / name, ignore_errors=True)
         for name in ("node.json", "tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json"):
             (_data(trio, node) / name).unlink(missing_ok=True)
-        trio.local("start", node)
+    trio.start_all(*trio.nodes)
     said = trio.ask(
         "cluster", "snapshot", "restore", "--passphrase-file", str(words), "--advertise-addr",
         trio.addresses["node1"], str(file),

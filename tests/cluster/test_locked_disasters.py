@@ -148,7 +148,7 @@ def test_a_snapshot_of_a_locked_swarm_makes_one_that_locks_itself_with_the_same_
             shutil.rmtree(_data(lab, node) / name, ignore_errors=True)
         for name in ("node.json", "tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json"):
             (_data(lab, node) / name).unlink(missing_ok=True)
-        lab.local("start", node)
+    lab.start_all(*lab.nodes)
     lab.ask("cluster", "snapshot", "restore", "--advertise-addr", lab.addresses["node1"], str(file))
     assert lab.ask("swarm", "unlock-key", "-q") == key
     eventually("it locks itself", lambda: _is_locked(lab, "node1"))

@@ -87,7 +87,6 @@ def test_followers_and_the_leader_move_one_after_another_and_the_swarm_follows(m
     # All of them are elsewhere now than when they met: what each remembers is enough to meet again.
     for node in lab.nodes:
         lab.local("kill", node)
-    for node in lab.nodes:
-        lab.local("start", node)
+    lab.start_all(*lab.nodes)
     _whole(lab)
     lab.until_answered(80)

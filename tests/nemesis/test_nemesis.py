@@ -14,7 +14,7 @@ from tests.nemesis.faults import possible
 from tests.nemesis.plan import Kind
 from tests.nemesis.run import Settings, run
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.timeout(410)]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PROCESSES: tuple[Kind, ...] = (
     "kill", "kill-most", "kill-all", "power", "power-all", "pause", "roll", "handover",

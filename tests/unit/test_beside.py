@@ -23,8 +23,8 @@ APART = """
 import os, pytest
 pytestmark = pytest.mark.cluster
 @pytest.fixture
-def lab(): return os.getpid()
-def test_lab(lab): print("lab", lab)
+def trio(): pass
+def test_trio(trio): pass
 @pytest.mark.parametrize("word", ["a b", "[c]"])
 def test_apart(word): pass
 def test_not_apart(): pytest.skip("not apart")
