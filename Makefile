@@ -98,6 +98,8 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_network
 	@$(BIN)/python -m benchmarks.bench_secure
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
+	@$(BIN)/python -m benchmarks.bench_updates
+	@$(BIN)/python -m benchmarks.bench_news
 
 SEEDS ?= 20
 sim-raft: $(READY) ## the replication layer through SEEDS random disasters each; more in ARGS (--help lists it)

@@ -38,12 +38,13 @@ RUNNING = 512
 class Swarm:
     """One local cluster and calls to it."""
 
-    def __init__(self, clusters: LocalClusters, managers: int) -> None:
+    def __init__(self, clusters: LocalClusters, managers: int, name: str = NAME) -> None:
         self.clusters = clusters
-        self.cluster = clusters.up(NAME, nodes=3, managers=managers)
+        self.cluster = clusters.up(name, nodes=3, managers=managers)
 
     def socket(self, node: str) -> str:
-        return f"unix://{os.environ['SWARMD_LOCAL_ROOT']}/{NAME}/{node}/run/swarmd.sock"
+        root = os.environ["SWARMD_LOCAL_ROOT"]
+        return f"unix://{root}/{self.cluster.name}/{node}/run/swarmd.sock"
 
     @contextlib.contextmanager
     def client(self, node: str = "node1") -> Iterator[Client]:

@@ -24,7 +24,7 @@ from swarmd.model.objects import (
 from swarmd.model.replace import replace
 from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState, UpdateState
-from swarmd.model.versions import bare, number_for
+from swarmd.model.versions import number_for, of_tasks
 from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
@@ -252,10 +252,10 @@ def _version(service: Service) -> SpecVersion:
 
 
 def _restarts(old: Service, new: Service) -> bool:
-    """Whether tasks have to be replaced: anything of the template but its placement, or the ports (but not
-    the host names and paths that lead to them)."""
+    """Whether tasks have to be replaced: for anything of the template but its placement, or for where they
+    listen; how the world gets there is the mesh's business."""
     same_place = replace(new.spec.template, placement=old.spec.template.placement)
-    return same_place != old.spec.template or bare(new.ports) != bare(old.ports)
+    return same_place != old.spec.template or of_tasks(new.ports) != of_tasks(old.ports)
 
 
 def _counts_as_running(task: Task) -> bool:

@@ -59,9 +59,14 @@ class PortSpec(Spec, frozen=True, kw_only=True):
         return f"{self.key}/{self.host.lower()}/{self.path.strip('/')}"
 
     @property
-    def unrouted(self) -> PortSpec:
-        """What of it is a task's business: routes come and go without it."""
-        return msgspec.structs.replace(self, host="", path="", tls="") if self.is_route else self
+    def of_task(self) -> PortSpec:
+        """What of it is a task's business: where it listens, and in host mode what it takes of its node.
+
+        Everything else is the mesh's, and changes while the task runs.
+        """
+        if self.mode == "host":
+            return msgspec.structs.replace(self, allow=(), sticky=False, host="", path="", tls="")
+        return PortSpec(protocol=self.protocol, target=self.target)
 
 
 class MountSpec(Spec, frozen=True, kw_only=True):

@@ -15,15 +15,15 @@ from swarmd.model.spec import PortSpec, TaskTemplate
 def number_for(
     template: TaskTemplate, ports: tuple[PortSpec, ...], versions: Iterable[SpecVersion]
 ) -> tuple[int, bool]:
-    """(number, whether its row exists).  ``versions``: all rows of the service; ports count as well, but
-    not the host names and paths that lead to them."""
-    known, unrouted = list(versions), bare(ports)
-    same = [row.number for row in known if (row.template, bare(row.ports)) == (template, unrouted)]
+    """(number, whether its row exists).  ``versions``: all rows of the service; of its ports counts what
+    :func:`of_tasks` leaves."""
+    known, wanted = list(versions), of_tasks(ports)
+    same = [row.number for row in known if (row.template, of_tasks(row.ports)) == (template, wanted)]
     if same:
         return max(same), True
     return max((row.number for row in known), default=0) + 1, False
 
 
-def bare(ports: tuple[PortSpec, ...]) -> tuple[PortSpec, ...]:
-    """What of its ports is a task's business."""
-    return tuple(dict.fromkeys(port.unrouted for port in ports))
+def of_tasks(ports: Iterable[PortSpec]) -> frozenset[PortSpec]:
+    """What of a service's ports is its tasks' business: only a change of that replaces them."""
+    return frozenset(port.of_task for port in ports)

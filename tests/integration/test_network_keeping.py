@@ -34,6 +34,10 @@ DAMAGE = {
     "a device that is down": ("ip link set r1 down", "the interface r1 is down"),
     "forwarding": ("sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward is not 1"),
     "the filter of ways back": ("sysctl -qw net.ipv4.conf.vx0.rp_filter=1", "vx0.rp_filter is not 2"),
+    "how long silence is kept": (
+        "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_established=900",
+        "net.netfilter.nf_conntrack_tcp_timeout_established is less than 86400",
+    ),
     "an element": (
         "nft delete element ip swarmd published {{ tcp . 80 }}",
         f"{_PUBLISHED} lacks 1 of 1 elements, such as for port 80/tcp",

@@ -160,6 +160,40 @@ async def test_a_new_template_or_port_is_a_new_version_and_an_update_begins(bed:
     assert {row.number for row in bed.store.all(SpecVersion)} == {1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ports": (replace(ingress(80), allow=("10.0.0.0/8",)),)},
+        {"ports": (replace(ingress(80), sticky=True),)},
+        {"ports": (replace(ingress(80), host_ip="192.0.2.1"),)},
+        {"ports": (ingress(8080),)},
+        {"ports": (ingress(8080), ingress(80))},
+        {"ingress_source": "masquerade"},
+    ],
+    ids=["allow", "sticky", "host-ip", "another number", "one more number", "ingress-source"],
+)
+async def test_how_the_world_reaches_a_port_changes_under_the_tasks_that_run(
+    bed: Bed, change: dict[str, object]
+) -> None:
+    service = await create(bed, ports=(ingress(80),))
+    before = bed.store.spec_version(service.id, 1)
+    await bed.change("web", **change)
+    row = bed.service("web")
+    assert (row.spec_version, row.update_status) == (1, None)
+    assert row.ports == change.get("ports", service.ports), "and what nodes are told of is the new one"
+    assert bed.store.spec_version(service.id, 1) == before
+
+
+async def test_what_a_port_takes_of_the_container_or_the_node_is_a_new_version(bed: Bed) -> None:
+    await create(bed, ports=(ingress(80),))
+    host = replace(ingress(80), mode="host")
+    for number, port in enumerate(
+        (ingress(80, target=81), replace(ingress(80), protocol="udp"), host, replace(host, published=81)), 2
+    ):
+        await bed.change("web", ports=(port,))
+        assert bed.service("web").spec_version == number, port
+
+
 async def test_a_new_number_of_replicas_restarts_nothing(bed: Bed) -> None:
     service = await create(bed)
     before = bed.store.spec_version(service.id, 1)

@@ -79,6 +79,33 @@ def test_start_first_keeps_the_old_task_until_the_new_one_runs() -> None:
     assert (sim.task(old.id).state, sim.task(new.id).state) == (TaskState.SHUTDOWN, TaskState.RUNNING)
 
 
+ON_THE_NODE = (PortSpec(target=80, published=80, mode="host"),)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"mode": "global"}, {"replicas": 3}], ids=["global", "as many replicas as nodes"]
+)
+def test_start_first_makes_room_where_every_node_has_the_port_taken_by_an_old_task(
+    fields: dict[str, Any],
+) -> None:
+    sim = an_update(UpdateConfig(order="start-first"), ports=ON_THE_NODE, **fields)
+    spec = sim.service("web").spec
+    sim.update("web", a_service(image="v2", update=spec.update, ports=ON_THE_NODE, **fields))
+    sim.settle()
+    assert versions(sim) == [2, 2, 2]
+    sim.advance(5)
+    assert status(sim).state == UpdateState.COMPLETED
+
+
+def test_start_first_takes_a_node_whose_port_is_free_and_leaves_the_old_task_alone_meanwhile() -> None:
+    sim = an_update(UpdateConfig(order="start-first"), replicas=1, ports=ON_THE_NODE)
+    change(sim, "v2", ports=ON_THE_NODE)
+    sim.think()
+    old, new = sim.tasks("web")
+    assert (old.desired_state, new.desired_state) == (TaskState.RUNNING, TaskState.RUNNING)
+    assert new.node_id not in ("", old.node_id)
+
+
 @pytest.mark.parametrize(("parallelism", "at_once"), [(1, 1), (2, 2), (0, 5), (9, 5)])
 def test_parallelism_bounds_the_slots_in_hand_and_zero_means_all(parallelism: int, at_once: int) -> None:
     sim = an_update(UpdateConfig(parallelism=parallelism), replicas=5)

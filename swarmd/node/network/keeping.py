@@ -19,7 +19,7 @@ from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.rtread import Entry
 from swarmd.node.network.secure.device import SecureDevice
 from swarmd.node.network.secure.tap import DEVICE
-from swarmd.node.network.settings import write_setting
+from swarmd.node.network.settings import raise_settings, too_low, write_setting
 from swarmd.node.network.wire import Message, Netlink
 
 FORWARDING = {"net/ipv4/ip_forward": 1}
@@ -56,6 +56,7 @@ class Keeping:
             *few([f"the {_words(one, devices)} is missing" for one in missing], "entries"),
             *few([f"the {_words(one, devices)} is not wanted" for one in strange], "entries"),
             *(f"{_title(name)} is not {value}" for name, value in self._settings_off()),
+            *(f"{_title(name)} is less than {least}" for name, least in too_low().items()),
         )
         up = (rtnl.link_up(links[name].device) for name in down)
         return Found(sentences, (*up, *strange.values(), *missing.values()))
@@ -64,6 +65,7 @@ class Keeping:
         """Make it so again; what differs still is found the next time."""
         for name, value in self._settings_off():
             write_setting(name, value)
+        raise_settings()
         self._netlink.each(found.messages)
 
     def _entries(self, devices: Mapping[int, str]) -> tuple[dict[Entry, Message], dict[Entry, Message]]:

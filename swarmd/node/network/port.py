@@ -21,8 +21,7 @@ class NodeView(Struct, frozen=True):
     """One node of the swarm as the others reach it.
 
     ``number`` (1..16383) is unique in the swarm and gives the overlay MAC; ``address`` is the node's
-    underlay IPv4 address; ``block`` the /24 its containers live in, such as ``"10.128.7.0/24"``; ``mtu`` what
-    it carries of a container's packets to other nodes (0: not known).
+    underlay IPv4 address; ``block`` the /24 its containers live in, such as ``"10.128.7.0/24"``.
     """
 
     id: str
@@ -30,7 +29,6 @@ class NodeView(Struct, frozen=True):
     address: str
     block: str
     alive: bool = True
-    mtu: int = 0
 
 
 class Backend(Struct, frozen=True):

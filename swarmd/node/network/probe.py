@@ -10,7 +10,7 @@ from swarmd.node.network import ct, ipv6, ruleset
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import Capabilities
-from swarmd.node.network.settings import write_setting
+from swarmd.node.network.settings import raise_settings, write_setting
 from swarmd.node.network.wire import Netlink
 
 _TIME_WAIT_SECONDS = 30
@@ -82,6 +82,7 @@ def _tracks(netfilter: Netlink) -> bool:
 def _settings() -> list[str]:
     # with conntrack's 120 s a node is out of entries at 2,000 new connections a second
     write_setting("net/netfilter/nf_conntrack_tcp_timeout_time_wait", _TIME_WAIT_SECONDS)
+    raise_settings()
     if write_setting("net/ipv4/ip_forward", 1):
         return []
     return ["net.ipv4.ip_forward cannot be set to 1; this node passes no traffic on to its containers"]

@@ -20,6 +20,7 @@ from swarmd.model.objects import Task, UpdateStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import UpdateConfig
 from swarmd.model.states import TaskState, UpdateState
+from swarmd.model.waiting import waits_for_its_own
 
 
 def note_failures(draft: Draft, slots: int) -> None:
@@ -77,12 +78,17 @@ def _begin(draft: Draft, stale: list[Key]) -> None:
 
 
 def _hand_over(draft: Draft, key: Key) -> None:
-    """start-first: the new task runs, so the old one may go."""
+    """start-first: the new task runs, so the old one may go; or the old one has the only place for it."""
     live = draft.live(key)
-    if _runs(task for task in live if draft.is_current(task)):
+    current = [task for task in live if draft.is_current(task)]
+    if _runs(current) or any(_needs_its_place(task) for task in current):
         for task in live:
             if not draft.is_current(task):
                 draft.end(task)
+
+
+def _needs_its_place(task: Task) -> bool:
+    return task.state == TaskState.PENDING and waits_for_its_own(task.status.error)
 
 
 def _is_stale(draft: Draft, key: Key) -> bool:

@@ -13,6 +13,7 @@ from swarmd.model import constraint
 from swarmd.model.objects import EVERY_DEVICE
 from swarmd.model.ports import clashing
 from swarmd.model.states import Availability, NodeState
+from swarmd.model.waiting import PLACES_TAKEN, PORT_IN_USE
 
 LOCAL = ("local",)
 """The runtimes of a node that does not say which it has."""
@@ -33,8 +34,8 @@ class Reason(enum.Enum):
     TOO_OLD = ("swarmd too old on 1 node", "swarmd too old on {} nodes")
     RUNTIME = ("missing runtime {runtime} on 1 node", "missing runtime {runtime} on {} nodes")
     DEVICES = ("devices not offered on 1 node", "devices not offered on {} nodes")
-    HOST_PORT = ("host-mode port already in use on 1 node", "host-mode port already in use on {} nodes")
-    MAX_REPLICAS = ("max replicas per node limit exceed", "max replicas per node limit exceed")
+    HOST_PORT = (f"{PORT_IN_USE} on 1 node", f"{PORT_IN_USE} on {{}} nodes")
+    MAX_REPLICAS = (PLACES_TAKEN, PLACES_TAKEN)
 
     @property
     def ends_with_a_task(self) -> bool:

@@ -56,13 +56,14 @@ def peers(
     """
     wanted = nobody()
     hops: dict[str, tuple[Hop, Hop]] = {}
+    # A device that carries IPv6 says 1,280 bytes, whatever less fits into the underlay.
+    mtu = inner if inner < IPV6_LEAST else 0
     for node in nodes:
         if node.id == self_id:
             continue
         mac = overlay_mac(node.number)
-        mtu = _mtu(inner, node.mtu)
         four = Hop(gateway_of(node), mtu)
-        six = Hop(gateway6_of(node.number), max(mtu, IPV6_LEAST) if mtu else 0)
+        six = Hop(gateway6_of(node.number), IPV6_LEAST if mtu else 0)
         hops[node.id] = four, six
         wanted.forwarding[mac] = node.address
         for hop in (four, six)[: 1 + ipv6]:
@@ -127,12 +128,6 @@ def _add_networks(
                 wanted.routes[address, 32] = four
             elif ipv6:
                 wanted.routes[address, 128] = six
-
-
-def _mtu(here: int, there: int) -> int:
-    """The smaller of the two ends, where it is not what our device says anyway."""
-    least = min(here or there, there or here)
-    return 0 if least >= here >= IPV6_LEAST else least
 
 
 def _prefix(subnet: str) -> Prefix:

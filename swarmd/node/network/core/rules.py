@@ -17,6 +17,8 @@ from swarmd.node.network.core.family import Family
 
 TABLE = "swarmd"
 OVERLAY = "vx0"
+GOSSIP_PORT = 7946
+"""Not tracked between nodes, so that one whose table of connections is full is not taken for dead."""
 VETH_GROUP = 21367
 """Interface group of container interfaces: rules and clean-up know ours by it, whatever others are called."""
 
@@ -45,9 +47,11 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
         "itself": GATEWAY,
         "underlay": """
     udp dport {port} ip saddr != @nodes drop
-    udp dport {port} notrack""",
+    udp dport {port} notrack
+    udp dport {gossip} udp sport {gossip} ip saddr @nodes notrack""",
         "underlay_out": """
-    udp dport {port} notrack""",
+    udp dport {port} notrack
+    udp dport {gossip} udp sport {gossip} ip daddr @nodes notrack""",
         "neighbours": "",
     },
     "ip6": {
@@ -153,7 +157,7 @@ def removal(family: Family) -> str:
 def _fill(family: Family, options: Options, marker: str) -> str:
     values: dict[str, object] = {
         "ip": family, "overlay": OVERLAY, "port": options.port, "device": options.device,
-        "table": TABLE, "group": VETH_GROUP,
+        "table": TABLE, "group": VETH_GROUP, "gossip": GOSSIP_PORT,
     }  # fmt: skip
     kept = _KEPT if options.keep_source else _LOST
     words = {name: text.format(**values) for name, text in {**_WORDS[family], **kept}.items()}
