@@ -176,7 +176,7 @@ class Link:
         self.runner.reached(self)
 
     def late(self) -> None:
-        """The backend has had its time.  Nobody may have had anything for it, and it is there all the same."""
+        """The backend has had its time.  Perhaps it was there, and nobody had anything for it yet."""
         back = self.front.other
         back.flush()
         if back.connecting and back is self.front.other:
