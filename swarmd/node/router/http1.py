@@ -93,6 +93,9 @@ class Http1(Talk):
             self._refuse(error)
         except Lost:
             pass
+        except BaseException:
+            self.abort()  # who knows what the client has been told
+            raise
         await self._linger()
 
     async def _next_request(self) -> bool:

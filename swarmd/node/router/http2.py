@@ -223,7 +223,9 @@ class Http2(asyncio.Protocol):
             await self._serve(stream)
         finally:
             if self._streams.pop(number, None) is not None:
-                if stream.answered and not stream.body_is_here():
+                if not stream.answered:
+                    self.reset(number)
+                elif not stream.body_is_here():
                     self._do(lambda: self._h2.reset_stream(number, h2.errors.ErrorCodes.NO_ERROR))
                 self._resets = max(0, self._resets - 1)
             self._rest()
