@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import re
 import ssl
 
 import pytest
@@ -75,3 +77,40 @@ async def test_a_failure_of_the_router_itself_leaves_no_client_waiting(
         assert [failure.partition(": ")[2] for failure in rig.failures] == [
             "RuntimeError('nobody thought of that')"
         ] * 2
+
+
+async def test_many_requests_at_once_are_answered_in_order() -> None:
+    def request(number: int) -> bytes:
+        body = b"x" * (number % 3 * 1500)
+        end = "close" if number == 399 else "keep-alive"
+        return (
+            f"POST /{number} HTTP/1.1\r\nHost: app.example.com\r\nConnection: {end}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+
+    async with Rig() as rig, asyncio.timeout(LIMIT):
+        await rig.serve(rig.route("app.example.com", await rig.app("one")))
+        answers = await rig.talk(b"".join(request(number) for number in range(400)))
+        told = [json.loads(found) for found in re.findall(rb"\{.*\}", answers)]
+        assert [(one["path"], one["size"]) for one in told] == [
+            (f"/{number}", number % 3 * 1500) for number in range(400)
+        ]
+        assert rig.failures == []
+
+
+async def test_who_sends_many_requests_at_once_does_not_keep_others_waiting() -> None:
+    turns = 0
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal turns, next_turn
+        turns += 1
+        next_turn = loop.call_soon(turn)
+
+    async with Rig() as rig, asyncio.timeout(LIMIT):
+        await rig.serve(rig.route("app.example.com"))
+        next_turn = loop.call_soon(turn)
+        answers = await rig.talk(GET * 2999 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        next_turn.cancel()
+        assert answers.count(b"HTTP/1.1 503 ") == 3000
+        assert turns > 3000
