@@ -1,117 +1,19 @@
-"""The user-space proxy on loopback, on asyncio's own loop and on uvloop."""
+"""Published ports in the user-space proxy: who answers, who may connect, who holds the port."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
+import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import pytest
-import uvloop
 
-from swarmd.kit.clock import SystemClock
 from swarmd.node.mesh.proxy import Proxy
-from swarmd.node.network.port import Backend, PublishedPort, Transport
-
-HERE = "127.0.0.1"
-
-
-def fail(name: str, error: BaseException) -> None:
-    raise AssertionError(f"{name}: {error!r}")
-
-
-def on_both_loops(test: Callable[[Proxy], Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Run the test, given a proxy that is closed afterwards, once on each kind of event loop."""
-
-    async def whole() -> None:
-        proxy = Proxy(SystemClock(), fail)
-        try:
-            await test(proxy)
-        finally:
-            await proxy.close()
-
-    def both(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        with asyncio.Runner(loop_factory=loop) as runner:
-            runner.run(whole())
-
-    both.__name__, both.__doc__ = test.__name__, test.__doc__
-    loops = [
-        pytest.param(asyncio.new_event_loop, id="asyncio"),
-        pytest.param(uvloop.new_event_loop, id="uvloop"),
-    ]
-    return pytest.mark.parametrize("loop", loops)(both)
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("", 0))  # free on every address, also of what waits for its end
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def published(port: int, *backends: int, protocol: Transport = "tcp", **more: Any) -> PublishedPort:
-    made = tuple(Backend(task_id=f"t{b}", address=HERE, port=b, node_id=f"n{b}") for b in backends)
-    return PublishedPort(
-        service_id="s", service_name="s", protocol=protocol, port=port, backends=made, **more
-    )
-
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def backend(serve: Serve) -> AsyncIterator[int]:
-    """A server on a port of its own."""
-
-    async def whole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(whole, HERE, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-def says(name: str) -> Serve:
-    """Reads to the end of input, then answers with its name and how much it read."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = await reader.read()
-        writer.write(f"{name} {len(data)}".encode())
-
-    return serve
-
-
-async def connected(host: str, port: int, source: str | None) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    sock.setblocking(False)
-    if source:  # so that the connection's end does not keep others from the port
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((source, 0))
-    try:
-        await asyncio.get_running_loop().sock_connect(sock, (host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-async def ask(port: int, data: bytes = b"hello", *, host: str = HERE, source: str | None = None) -> str:
-    """Send, half-close, read to the end."""
-    reader, writer = await asyncio.open_connection(sock=await connected(host, port, source))
-    writer.write(data)
-    writer.write_eof()
-    answer = (await reader.read()).decode()
-    writer.close()
-    return answer
+from swarmd.node.network.port import Transport
+from tests.unit.proxied import HERE, ask, backend, connected, free_port, on_both_loops, published, says
 
 
 @on_both_loops
@@ -243,12 +145,10 @@ async def test_connections_whose_other_end_vanished_do_not_stay_for_ever(proxy: 
         await proxy.update([published(port, one)])
         with await connected(HERE, port, None) as sock:
             assert await asyncio.get_running_loop().sock_recv(sock, 5) == b"hello"
-            (client,) = proxy._clients
-            for side in (client, client.other):
-                assert side
-                assert side.transport
-                handle = side.transport.get_extra_info("socket")
-                assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            (link,) = proxy.relay.links
+            for end in (link.front, link.front.other):
+                assert end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert end.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 @on_both_loops
@@ -265,13 +165,13 @@ async def test_a_port_without_backends_refuses_and_one_with_backends_again_answe
 
 @on_both_loops
 async def test_a_port_that_could_not_be_served_for_want_of_descriptors_is_tried_again(proxy: Proxy) -> None:
-    def without(sock: socket.socket) -> socket.socket:
+    def without() -> select.epoll:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async with backend(says("one")) as one:
         port = free_port()
         with pytest.MonkeyPatch.context() as poor:
-            poor.setattr(socket.socket, "dup", without)
+            poor.setattr(select, "epoll", without)
             with pytest.raises(OSError, match="Too many open files"):
                 await proxy.update([published(port, one)])
         await proxy.update([published(port, one)])

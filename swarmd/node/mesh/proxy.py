@@ -19,11 +19,11 @@ from swarmd.node.mesh import sockets
 from swarmd.node.mesh.core import choice
 from swarmd.node.mesh.core.choice import Peer, Prefix
 from swarmd.node.mesh.core.published import PROXIED, PortKey, key_of, name_of
-from swarmd.node.mesh.tcp import Client, forward, reset
+from swarmd.node.mesh.link import Socket
+from swarmd.node.mesh.tcp import Relay
 from swarmd.node.mesh.udp import Flow, UdpPort
 from swarmd.node.network.port import Backend, PublishedPort
 
-_BACKLOG = 1024
 _SPARE_DESCRIPTORS = 256
 
 
@@ -42,18 +42,23 @@ class _Turn:
     def choose(self, client: Peer) -> tuple[Backend, ...]:
         """The backends to try, best first; none for a client that may not connect."""
         self.served += 1
-        port, address = self.port, choice.address_of(client[0])
-        if not port or not port.backends or not choice.may_connect(address, self._allow):
+        port = self.port
+        if not port or not port.backends:
             return ()
-        if port.sticky:
-            return choice.by_client(address, port.backends)
+        if self._allow or port.sticky:  # it takes as long as all the rest to read an address
+            address = choice.address_of(client[0])
+            if not choice.may_connect(address, self._allow):
+                return ()
+            if port.sticky:
+                return choice.by_client(address, port.backends)
         self._next = (self._next + 1) % len(port.backends)
         return port.backends[self._next :] + port.backends[: self._next]
 
-    def header(self, client: Peer, server: Peer) -> bytes:
-        """What the backend is told before the client's first byte."""
-        named = self.port is not None and self.port.source == PROXIED
-        return choice.proxy_header(client, server) if named else b""
+    def header(self, client: Peer, sock: Socket) -> bytes:
+        """What the backend is told before the client's first byte; ``sock``: the client's."""
+        if self.port is None or self.port.source != PROXIED:
+            return b""
+        return choice.proxy_header(client[:2], sock.getsockname()[:2])
 
 
 class _Tcp:
@@ -61,29 +66,28 @@ class _Tcp:
 
     def __init__(self, key: PortKey, proxy: Proxy) -> None:
         self.turn = _Turn()
-        self._proxy = proxy
-        self._server: asyncio.Server | None = None
+        self._relay = proxy.relay
+        self._serves = False
         self._socket = sockets.reserve_tcp(key[1], key[2])
 
     async def update(self, port: PublishedPort) -> None:
         self.turn.update(port)
-        if port.backends and self._server is None:
-            loop = asyncio.get_running_loop()
+        if port.backends and not self._serves:
             sockets.reuse(self._socket, True)
-            self._server = await loop.create_server(self._accept, sock=self._socket.dup(), backlog=_BACKLOG)
-        elif not port.backends and self._server is not None:
-            self._server.close()
-            self._server = None
-            sockets.stop_listening(self._socket)
-
-    def _accept(self) -> Client:
-        return self._proxy.accept(self.turn)
+            self._relay.listen(self._socket, self.turn)
+            self._serves = True
+        elif not port.backends and self._serves:
+            self._refuse()
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            sockets.stop_listening(self._socket)
+        if self._serves:
+            self._refuse()
         self._socket.close()
+
+    def _refuse(self) -> None:
+        self._serves = False
+        self._relay.ignore(self._socket)
+        sockets.stop_listening(self._socket)
 
 
 class _Udp:
@@ -116,9 +120,8 @@ class Proxy:
         self._nursery = Nursery(report)
         self._ports: dict[PortKey, _Tcp | _Udp] = {}
         self._taken: dict[PortKey, str] = {}
-        self._clients: set[Client] = set()
+        self.relay = Relay(max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2))
         self.resets = 0
-        self._limit = max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2)
 
     async def update(self, ports: Iterable[PublishedPort]) -> frozenset[PortKey]:
         """Serve exactly these ports; answers those that another program holds (they are tried each time).
@@ -147,7 +150,7 @@ class Proxy:
     def open_now(self) -> int:
         """How many TCP connections and UDP flows are passed on at this moment."""
         udp = (served.port.flows for served in self._ports.values() if isinstance(served, _Udp))
-        return len(self._clients) + sum(udp)
+        return len(self.relay.links) + sum(udp)
 
     def taken(self) -> tuple[str, ...]:
         """A sentence for each port that another program holds."""
@@ -155,10 +158,7 @@ class Proxy:
 
     def drop(self, node_ids: Collection[str]) -> None:
         """Reset the connections to backends on these nodes: nobody will ever answer them."""
-        for client in list(self._clients):
-            if client.backend and client.backend.node_id in node_ids and client.transport:
-                self.resets += 1
-                reset(client.transport)
+        self.resets += self.relay.drop(node_ids)
 
     def expire(self) -> None:
         """Forget UDP clients that have been silent; to be called every few seconds."""
@@ -171,22 +171,8 @@ class Proxy:
         for served in self._ports.values():
             served.close()
         self._ports.clear()
-        for client in list(self._clients):
-            if client.transport:
-                client.transport.abort()
+        self.relay.close()
         await self._nursery.close()
-
-    def accept(self, turn: _Turn) -> Client:
-        """The protocol for one more TCP client; above the descriptor limit it is refused when it arrives."""
-        full = len(self._clients) >= self._limit
-
-        def start(client: Client) -> None:
-            choose = _nobody if full else turn.choose
-            self._nursery.start("proxy connection", forward(client, choose, turn.header))
-
-        client = Client(start, self._clients.discard)
-        self._clients.add(client)
-        return client
 
     def open_flow(self, flow: Flow, client: Peer) -> None:
         self._nursery.start("proxy flow", flow.open(client))
@@ -204,7 +190,3 @@ class Proxy:
                 why = f"cannot be opened on this node: {error.strerror}"
             self._taken[key] = f"{name_of(key)} {why}"
             return None
-
-
-def _nobody(client: Peer) -> tuple[Backend, ...]:
-    return ()

@@ -1,170 +1,198 @@
-"""Passes TCP connections on: two protocols that write to each other, half-close and back-pressure kept."""
+"""Runs the TCP connections of all published ports: no task, no timer and no transport for each, but one set
+of sockets (epoll), which is itself one file of the event loop.
+
+accept ──► read what is there ──► connect ──► write ──► wait for edges of either end ──► read, write
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
+import select
 import socket
-import struct
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Collection
+from functools import partial
+from itertools import takewhile
+from typing import Protocol
 
 from swarmd.node.mesh.core.choice import Peer
+from swarmd.node.mesh.link import End, Link, Socket, keep_alive
 from swarmd.node.network.port import Backend
 
 CONNECT_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+_SOON_SECONDS = 0.05
+_MOST_EVENTS = 128
+_MOST_ACCEPTS = 64
+_BACKLOG = 1024
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-Choose = Callable[[Peer], tuple[Backend, ...]]
-"""Answers the backends to try for a client, best first."""
-Header = Callable[[Peer, Peer], bytes]
-"""(client, the address it called) → what the backend is told first."""
-Start = Callable[["Client"], None]
+
+class Turn(Protocol):
+    """Says for one port who answers."""
+
+    def choose(self, client: Peer) -> tuple[Backend, ...]:
+        """The backends to try for a client, best first."""
+        ...
+
+    def header(self, client: Peer, sock: Socket) -> bytes:
+        """What a backend is told before the client's first byte; ``sock``: the client's."""
+        ...
 
 
-class Side(asyncio.Protocol):
-    """One end of a forwarded connection.  What comes in here goes out at the ``other`` side."""
+class Relay:
+    """``most``: connections at a time; more are reset as they come."""
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.other: Side | None = None
-        self._ended = False
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._links: set[Link] = set()
+        self._epoll: select.epoll | None = None
+        self._acts: dict[int, Callable[[int], None]] = {}
+        self._paused: dict[int, asyncio.TimerHandle] = {}
+        self._again: list[End] = []
+        self._in_turn = False
+        self._leaving: list[Socket] = []
+        self._waiting: dict[Link, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        _keep_alive(transport)
+    @property
+    def links(self) -> Collection[Link]:
+        return self._links
 
-    def data_received(self, data: bytes) -> None:
-        if self.other and self.other.transport:
-            self.other.transport.write(data)
+    def listen(self, sock: socket.socket, turn: Turn) -> None:
+        """Serve the clients of a bound socket."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._turn)
+        keep_alive(sock)
+        sock.listen(_BACKLOG)
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self._acts[sock.fileno()] = partial(self._accept, sock, int(sock.family), turn)
 
-    def eof_received(self) -> bool:
-        """This end says no more; the other may go on until it has finished too."""
-        self._ended = True
-        if not self.other or self.other._ended:
-            self.finish()
-            return False
-        transport = self.other.transport
-        if transport and not transport.is_closing():
-            transport.write_eof()
-        return True
+    def ignore(self, sock: socket.socket) -> None:
+        """Take no more clients of a socket; those that are there stay."""
+        number = sock.fileno()
+        del self._acts[number]
+        paused = self._paused.pop(number, None)
+        if paused is not None:
+            paused.cancel()
+        elif self._epoll is not None:
+            self._epoll.unregister(number)
 
-    def pause_writing(self) -> None:
-        if self.other and self.other.transport and not self.other.transport.is_closing():
-            self.other.transport.pause_reading()
+    def drop(self, node_ids: Collection[str]) -> int:
+        """Reset the connections to backends on these nodes, and say how many; who waits for one gets another."""
+        links = [link for link in self._links if link.backend and link.backend.node_id in node_ids]
+        for link in links:
+            link.lost()
+        return sum(not link.is_open for link in links)
 
-    def resume_writing(self) -> None:
-        if self.other and self.other.transport and not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
+    def close(self) -> None:
+        """End every connection."""
+        for link in list(self._links):
+            link.cut()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._epoll is not None:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        other = self.other
-        if not other or not other.transport:
-            return
-        if exc:
-            reset(other.transport)
+    # -- for links -------------------------------------------------------------------------------
+
+    def watch(self, end: End, mask: int) -> None:
+        assert self._epoll is not None
+        if end.watched:
+            self._epoll.modify(end.number, mask)
         else:
-            other.transport.close()
+            self._acts[end.number] = end.ready
+            self._epoll.register(end.number, mask)
+        end.watched = mask
 
-    def finish(self) -> None:
-        """Close both ends after what is still buffered."""
-        for side in (self, self.other):
-            if side and side.transport:
-                side.transport.close()
+    def again(self, end: End) -> None:
+        self._again.append(end)
 
-
-class Client(Side):
-    """The accepted end.  What it says before a backend is connected is kept, one read's worth at most.
-
-    It is not paused from the start: uvloop begins to read after ``connection_made`` whatever that did.
-    """
-
-    def __init__(self, start: Start, gone: Callable[[Client], None]) -> None:
-        super().__init__()
-        self._start = start
-        self._gone = gone
-        self._early: list[bytes] = []
-        self.backend: Backend | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._start(self)
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None:
-            super().data_received(data)
-            return
-        self._early.append(data)
-        if self.transport:
-            self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        if self.other is not None:
-            return super().eof_received()
-        self._ended = True
-        return True
-
-    def names(self) -> tuple[Peer, Peer] | None:
-        """(the client, the address it called); nothing when it has gone already."""
-        if self.transport is None:
-            return None
-        client, called = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
-        return (client[:2], called[:2]) if client and called else None
-
-    def join(self, side: Side, backend: Backend, header: bytes = b"") -> None:
-        """From now on the two ends talk; a client that has gone meanwhile takes the backend's end along."""
-        if self.transport is None or self.transport.is_closing() or side.transport is None:
-            for transport in (self.transport, side.transport):
-                if transport:
-                    transport.abort()
-            return
-        self.backend, self.other, side.other = backend, side, self
-        if header:
-            side.transport.write(header)
-        for data in self._early:
-            side.transport.write(data)
-        self._early.clear()
-        if self._ended:
-            side.transport.write_eof()
+    def dispose(self, end: End) -> None:
+        end.ended = True
+        if end.watched:
+            del self._acts[end.number]
+        if self._in_turn:
+            self._leaving.append(end.sock)  # its number is in what the kernel has just told
         else:
-            self.transport.resume_reading()
+            end.sock.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._gone(self)
+    def waits(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting.pop(link, None)  # so that the first is always the one that waits longest
+        self._waiting[link] = loop.time() + CONNECT_SECONDS
+        if self._timer is None:
+            self._timer = loop.call_later(CONNECT_SECONDS, self._late)
 
+    def reached(self, link: Link) -> None:
+        self._waiting.pop(link, None)
 
-async def forward(client: Client, choose: Choose, header: Header) -> None:
-    """Connect ``client`` to the first backend that answers; without any the client's connection is reset."""
-    loop = asyncio.get_running_loop()
-    names = client.names()
-    for backend in choose(names[0]) if names else ():
+    def gone(self, link: Link) -> None:
+        self._links.discard(link)
+        self._waiting.pop(link, None)
+
+    # -- what the loop calls ---------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        if self._epoll is None:
+            return
+        again, self._again = self._again, []
+        acts = self._acts
+        self._in_turn = True
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, side = await loop.create_connection(Side, backend.address, backend.port)
-        except (OSError, TimeoutError):
-            continue
-        client.join(side, backend, header(*names) if names else b"")
-        return
-    if client.transport:
-        reset(client.transport)
+            for end in again:
+                end.pump()
+            for number, mask in self._epoll.poll(0, _MOST_EVENTS):
+                act = acts.get(number)
+                if act is not None:
+                    act(mask)
+        finally:
+            self._in_turn = False
+            for sock in self._leaving:
+                sock.close()
+            self._leaving.clear()
+            if self._again:
+                asyncio.get_running_loop().call_soon(self._turn)
 
+    def _accept(self, listener: socket.socket, family: int, turn: Turn, mask: int) -> None:
+        for _ in range(_MOST_ACCEPTS):
+            try:
+                number, client = listener._accept()  # type: ignore[attr-defined]  # see Socket
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _FULL:
+                    self._pause(listener)
+                    return
+                continue  # it had gone before it came
+            sock = Socket(family, socket.SOCK_STREAM, 0, number)
+            link = Link(self, sock, turn.choose(client) if len(self._links) < self._most else ())
+            self._links.add(link)
+            link.start(turn.header(client, sock))
 
-def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    """A silent connection may stay; one whose other end is gone must not hold a place for ever."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    def _pause(self, listener: socket.socket) -> None:
+        """There are no descriptors.  The kernel would say again and again that somebody is waiting."""
+        assert self._epoll is not None
+        number = listener.fileno()
+        self._epoll.unregister(number)
+        self._paused[number] = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._resume, number)
 
+    def _resume(self, number: int) -> None:
+        assert self._epoll is not None
+        del self._paused[number]
+        self._epoll.register(number, select.EPOLLIN)
 
-def reset(transport: asyncio.Transport) -> None:
-    """Close with RST, so that the other end sees a failure and not a regular end."""
-    handle = transport.get_extra_info("socket")
-    number = handle.fileno() if handle is not None else -1
-    if number >= 0:
-        with socket.socket(fileno=os.dup(number)) as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    def _late(self) -> None:
+        """One timer for all, due when the one that waits longest has waited long enough."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for link, _ in list(takewhile(lambda waiting: waiting[1] <= now, self._waiting.items())):
+            del self._waiting[link]
+            link.late()
+        if self._waiting and self._timer is None:
+            due = next(iter(self._waiting.values()))
+            self._timer = loop.call_later(max(due - now, _SOON_SECONDS), self._late)

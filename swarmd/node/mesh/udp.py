@@ -1,8 +1,12 @@
-"""Passes UDP datagrams on: one connected socket per client, forgotten after a time without traffic."""
+"""Passes UDP datagrams on: one connected socket per client, forgotten after a time without traffic.
+
+When there are as many clients as may be, the one that has been silent longest goes.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
 
@@ -88,7 +92,8 @@ class UdpPort(asyncio.DatagramProtocol):
         self._choose = choose
         self._start = start
         self.now = now
-        self._flows: dict[Peer, Flow] = {}
+        self._flows: OrderedDict[Peer, Flow] = OrderedDict()
+        """In the order of their last use."""
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,9 +107,12 @@ class UdpPort(asyncio.DatagramProtocol):
         if flow is None:
             flow = self._open(addr)
         if flow is not None:
+            self._flows.move_to_end(addr)
             flow.send(data, self.now())
 
     def reply(self, data: bytes, client: Peer) -> None:
+        if client in self._flows:
+            self._flows.move_to_end(client)
         if self._transport and not self._transport.is_closing():
             self._transport.sendto(data, client)
 
@@ -121,8 +129,8 @@ class UdpPort(asyncio.DatagramProtocol):
     def expire(self) -> None:
         """Forget clients that were silent for a minute."""
         limit = self.now() - IDLE_SECONDS
-        for client in [c for c, flow in self._flows.items() if flow.used < limit]:
-            self._forget(client)
+        while self._flows and next(iter(self._flows.values())).used < limit:
+            self._forget(next(iter(self._flows)))
 
     def close(self) -> None:
         self.keep_only(())
@@ -134,7 +142,7 @@ class UdpPort(asyncio.DatagramProtocol):
         if not backends:
             return None
         if len(self._flows) >= _MOST_CLIENTS:
-            self._forget(min(self._flows, key=lambda known: self._flows[known].used))
+            self._forget(next(iter(self._flows)))
         flow = self._flows[client] = Flow(self, backends[0], self.now())
         self._start(flow, client)
         return flow

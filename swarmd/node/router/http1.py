@@ -9,7 +9,7 @@ from collections.abc import Callable
 from swarmd.node.router.client import Launch, Serve
 from swarmd.node.router.core import headers, pages
 from swarmd.node.router.core.request import Bad, Line, Request, http1
-from swarmd.node.router.http import END, Asked, Reading
+from swarmd.node.router.http import END, Asked, Event, Reading
 from swarmd.node.router.talk import NEVER, Lost, Slow, Talk
 
 HEAD_SECONDS = 10.0
@@ -18,6 +18,8 @@ IDLE_SECONDS = 75.0
 STALL_SECONDS = 60.0
 """For which a client may not send its body, or not take its answer."""
 LINGER_SECONDS = 2.0
+PIECE, _BODY_PIECE = 8 << 10, 64 << 10
+"""Bytes that are taken apart before others have their turn: requests may be as short as thirty."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -45,6 +47,9 @@ class Http1(Talk):
         self._told_to_go_on = False
         self._chunked = False
         self._unsent = b""
+        self._behind = b""
+        """What came with the rest and has not been looked at."""
+        self._stopped = False
         self._lingers = False
         self.closing = False
         """After the present answer there is no other."""
@@ -65,14 +70,22 @@ class Http1(Talk):
         if self._request is None and not self._begun:
             self._begun = True
             self.deadline = self._now() + HEAD_SECONDS
-        super().data_received(data)
+        self._behind += data
+        if len(self._behind) > PIECE and self.transport is not None:
+            self._stopped = True
+            self.transport.pause_reading()
+        if self.is_silent:
+            self._look()
 
     def eof_received(self) -> bool:
+        while self._behind and self._failure is None:
+            self._look()
         super().eof_received()
         # Whoever has asked and closed its half still waits for the answer; TLS knows no halves.
         return self._request is not None and not self._line.scheme.endswith("s")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._behind = b""
         super().connection_lost(exc)
         if self._task is not None:
             self._task.cancel()
@@ -82,6 +95,24 @@ class Http1(Talk):
         """Between two requests."""
         return self._request is None
 
+    async def next(self) -> Event | None:
+        while self._behind and self.is_silent and self._failure is None:
+            self._look()
+        return await super().next()
+
+    def _look(self) -> None:
+        """Take the next piece apart."""
+        size = PIECE if self._body_ended else _BODY_PIECE
+        data, self._behind = self._behind[:size], self._behind[size:]
+        super().data_received(data)
+        if self._stopped and not self._held:
+            self._resume()
+
+    def _resume(self) -> None:
+        if not self._behind:
+            self._stopped = False
+            super()._resume()
+
     async def run(self) -> None:
         """Until the connection ends."""
         try:
@@ -89,10 +120,15 @@ class Http1(Talk):
                 await self._serve(self)
                 if not self._after():
                     break
+                if self._behind or not self.is_silent:
+                    await asyncio.sleep(0)  # who sends many requests at once does not keep others waiting
         except (Bad, Slow) as error:
             self._refuse(error)
         except Lost:
             pass
+        except BaseException:
+            self.abort()  # who knows what the client has been told
+            raise
         await self._linger()
 
     async def _next_request(self) -> bool:
@@ -142,8 +178,8 @@ class Http1(Talk):
         self._events.clear()
         self._failure = None
         self.deadline = self._now() + LINGER_SECONDS
-        if self._held and self.transport is not None:
-            self.transport.resume_reading()
+        self._behind = b""
+        self._resume()
         with contextlib.suppress(Bad, Slow, Lost):
             await self.next()
         self.close()

@@ -20,11 +20,13 @@ import h2.settings
 
 from swarmd.node.router.client import Launch, Serve
 from swarmd.node.router.core.request import Bad, Line, http2
-from swarmd.node.router.http1 import HEAD_SECONDS, IDLE_SECONDS, STALL_SECONDS
+from swarmd.node.router.http1 import HEAD_SECONDS, IDLE_SECONDS, PIECE, STALL_SECONDS
 from swarmd.node.router.stream import Stream
 from swarmd.node.router.talk import NEVER, Lost, keep_alive
 
 _STREAMS, _WINDOW, _LIST = 128, 256 << 10, 64 << 10
+_FEW = 16
+"""Events in a piece that is mostly somebody's body."""
 _MOST_RESETS = 200
 """Streams that a client may open and give up, beyond those it lets be answered (CVE-2023-44487)."""
 
@@ -48,6 +50,8 @@ class Http2(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._resets = 0
         self._full = False
+        self._behind = b""
+        """What came with the rest and has not been looked at."""
         self.transport: asyncio.Transport | None = None
         self.deadline = now() + HEAD_SECONDS
         self._h2 = h2.connection.H2Connection(
@@ -75,15 +79,44 @@ class Http2(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        waits = bool(self._behind)
+        self._behind += data
+        if not waits:
+            self._look()
+
+    def _look(self) -> None:
+        """Take apart what has come in, piece by piece.  What is behind one that asks for a lot waits until
+        others have had their turn; who takes no answers can ask for no more."""
+        few = True
+        while self._behind and few and not self._full:
+            data, self._behind = self._behind[:PIECE], self._behind[PIECE:]
+            few = self._receive(data) <= _FEW
+        if not few and self._behind:
+            asyncio.get_running_loop().call_soon(self._look)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Read nothing more from a client that takes no answers, or sends faster than it is looked at."""
+        if self.transport is None or self.transport.is_closing():
+            self._behind = b""
+        elif self._full or self._behind:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _receive(self, data: bytes) -> int:
+        """Answers how much there was to do."""
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError:
             self._flush()
             self.close()
-            return
+            self._behind = b""
+            return 0
         for event in events:
             self._take(event)
         self._flush()
+        return len(events)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -97,14 +130,12 @@ class Http2(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._full = True
         self.deadline = self._now() + STALL_SECONDS
-        if self.transport is not None:
-            self.transport.pause_reading()  # who takes no answers can ask for no more
+        self._hold()
 
     def resume_writing(self) -> None:
         self._full = False
         self._rest()
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._look()
         self._wake_all()
 
     # -- for the router --------------------------------------------------------------------------
@@ -223,7 +254,9 @@ class Http2(asyncio.Protocol):
             await self._serve(stream)
         finally:
             if self._streams.pop(number, None) is not None:
-                if stream.answered and not stream.body_is_here():
+                if not stream.answered:
+                    self.reset(number)
+                elif not stream.body_is_here():
                     self._do(lambda: self._h2.reset_stream(number, h2.errors.ErrorCodes.NO_ERROR))
                 self._resets = max(0, self._resets - 1)
             self._rest()

@@ -15,12 +15,12 @@ from swarmd.node.router.client import Client
 from swarmd.node.router.core.match import Table, table
 from swarmd.node.router.core.request import Line
 from swarmd.node.router.exchange import Exchange, Parts
+from swarmd.node.router.handshakes import Handshakes
 from swarmd.node.router.http1 import HEAD_SECONDS, Http1
 from swarmd.node.router.http2 import Http2
 from swarmd.node.router.talk import NEVER, Talk
 
 _BACKLOG = 1024
-_HANDSHAKE_SECONDS = 10.0
 _PREFACE = b"PRI "
 _TLS, _PLAIN = "https", "http"
 
@@ -29,7 +29,7 @@ class Listener:
     """A port, open from :meth:`open` to :meth:`close`."""
 
     def __init__(self, port: int, parts: Parts, most: int) -> None:
-        """``most``: clients at a time; more are closed as they come."""
+        """``most``: clients at a time, and handshakes beside them; more are closed as they come."""
         self.port = port
         self.certificates = Certificates()
         self.is_tls = False
@@ -38,23 +38,23 @@ class Listener:
         self._table = Table()
         self._turn = 0
         self._servers: list[asyncio.Server] = []
+        self._handshakes: Handshakes | None = None
         self._clients: set[Http1 | Http2 | _Door] = set()
 
     async def open(self, *, tls: bool) -> None:
         """Raises OSError when the port is somebody else's."""
         self.is_tls = tls
-        context = self.certificates.front if tls else None
-        loop = asyncio.get_running_loop()
-        for sock in _bound(self.port):
-            self._servers.append(
-                await loop.create_server(
-                    lambda: _Door(self),
-                    sock=sock,
-                    backlog=_BACKLOG,
-                    ssl=context,
-                    ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
-                )
+        if tls:
+            self._handshakes = Handshakes(
+                self._parts.nursery.start, self.certificates.front, lambda: _Door(self), self._most
             )
+        for sock in _bound(self.port):
+            if self._handshakes is not None:
+                self._handshakes.open(sock)
+            else:
+                loop = asyncio.get_running_loop()
+                server = await loop.create_server(lambda: _Door(self), sock=sock, backlog=_BACKLOG)
+                self._servers.append(server)
 
     def update(self, routes: tuple[HttpRoute, ...], pems: Mapping[str, bytes]) -> None:
         """From the next request on."""
@@ -66,6 +66,8 @@ class Listener:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for client in list(self._clients):
             if now or isinstance(client, _Door):
                 client.abort()

@@ -113,8 +113,7 @@ class Talk(asyncio.Protocol):
             self._queued -= len(event)
         if self._held and self._queued <= _LOW and len(self._events) < _MOST_EVENTS // 2:
             self._held = False
-            if self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._resume()
         return event
 
     def body_is_here(self) -> bool:
@@ -191,6 +190,10 @@ class Talk(asyncio.Protocol):
             if self.transport is not None:
                 self.transport.pause_reading()
         self._wake()
+
+    def _resume(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -37,8 +37,9 @@ _CHAINS = """
     meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
   }}
   chain c_size {{ type filter hook forward priority mangle;
-    iifname "{overlay}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-    oifname "{overlay}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+    tcp flags & (syn | rst) != syn return
+    iifname "{overlay}" tcp option maxseg size set rt mtu
+    oifname "{overlay}" tcp option maxseg size set rt mtu
   }}"""
 
 # An address alone proves nothing: a neighbour of the node may write any into its packets.  Containers and
@@ -46,7 +47,7 @@ _CHAINS = """
 _DNAT = """
     meta iifgroup {group} {ip} saddr . {ip} daddr @samenet jump c_vip"""
 _NOEP = """
-    ct state new {ip} daddr @refused jump c_rej"""
+    {ip} daddr @refused jump c_rej"""
 _FORWARD = """
     meta iifgroup {group} {ip} saddr . {ip} daddr @samenet accept
     iifname {{ "{overlay}", "sx0" }} {ip} saddr . {ip} daddr @samenet accept
@@ -54,7 +55,7 @@ _FORWARD = """
     meta oifgroup {group} ct status & dnat == 0 reject with {icmp} admin-prohibited"""
 # Not only translated flows: whoever talks to a task of a dead node must hear of it.
 _NOTE = """
-    oifname {{ "{overlay}", "sx0" }} ct state new ct mark == 0 ct mark set {ip} daddr map @node_of"""
+    oifname {{ "{overlay}", "sx0" }} ct mark == 0 ct mark set {ip} daddr map @node_of"""
 
 # What is encrypted between nodes never comes in the clear, whoever sent it.
 _RAW = """

@@ -75,7 +75,7 @@ _KEPT = {
     "zone": """
     iifname "{overlay}" {ip} saddr != @pools ct original zone set ether saddr map @zone_by_mac""",
     "mark": """
-    iifname "{overlay}" ct state new {ip} saddr != @pools {ip} daddr @pools \\
+    iifname "{overlay}" {ip} saddr != @pools {ip} daddr @pools \\
       ct mark set ether saddr map @node_by_mac""",
     "back": """
     iifname != "{overlay}" ct direction reply ct mark & 0xff0000 == 0x010000 \\
@@ -90,6 +90,8 @@ _LOST = {
     oifname "{overlay}" ct status & dnat == dnat {ip} saddr != @pools masquerade""",
 }
 
+# Every packet pays for each chain that hangs on a hook, and for each rule it passes there: what is for new
+# connections alone lets the others go by its first rule.
 _TEMPLATE = """
 table {ip} {table} {{
   set {marker} {{ type mark; }}
@@ -106,18 +108,15 @@ table {ip} {table} {{
     meta iifgroup {group} iifname . {ip} saddr != @own drop{zone}
   }}
   chain c_raw_out {{ type filter hook output priority raw;{underlay_out}
-  }}
-  chain c_mark {{ type filter hook prerouting priority mangle;{mark}
   }}{port_chains}
   chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
     iifname "{overlay}" return{neighbours}{network_dnat}
     fib daddr type local jump c_open
   }}
-  chain c_back {{ type filter hook prerouting priority dstnat + 3;{back}
-  }}
-  chain c_noep {{ type filter hook prerouting priority dstnat + 5;
+  chain c_came {{ type filter hook prerouting priority dstnat + 5;{back}
+    ct state != new return{mark}
     iif "lo" return{neighbours}{network_noep}
-    ct state new ct status & dnat == 0 fib daddr type local jump c_closed
+    ct status & dnat == 0 fib daddr type local jump c_closed
   }}
   chain c_out {{ type nat hook output priority -100;{neighbours}
     {ip} daddr != {loopback} fib daddr type local jump c_open
@@ -128,7 +127,8 @@ table {ip} {table} {{
     {ip} saddr @pools {ip} daddr @pools ct status & dnat == 0 reject with {icmp} admin-prohibited
   }}
   chain c_note {{ type filter hook postrouting priority srcnat - 20;
-    oifname "{overlay}" ct state new ct status & dnat == dnat ct mark == 0 \\
+    ct state != new return
+    oifname "{overlay}" ct status & dnat == dnat ct mark == 0 \\
       ct mark set {ip} daddr map @node_by_prefix{network_note}
   }}
   chain c_snat {{ type nat hook postrouting priority srcnat - 10;

@@ -1,0 +1,220 @@
+"""TCP connections in the user-space proxy: every byte, both ends' ends, and backends that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from swarmd.node.mesh import tcp
+from swarmd.node.mesh.proxy import Proxy
+from tests.unit.proxied import HERE, ask, backend, connected, free_port, on_both_loops, published, says, until
+
+LIMIT = 20.0
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[int]:
+    """A port that answers no call: its queue is full, so the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((HERE, 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex((HERE, port))
+        yield port
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(tcp, "_RETRY_SECONDS", 0.05)
+
+
+@on_both_loops
+async def test_all_bytes_arrive_in_order_both_ways_at_once(proxy: Proxy) -> None:
+    dice = random.Random(7)
+    there, back = dice.randbytes(6_000_000), dice.randbytes(5_000_000)
+    heard = bytearray()
+
+    async def say(writer: asyncio.StreamWriter, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            size = dice.choice([1, 100, 5000, 300_000])
+            writer.write(data[at : at + size])
+            await writer.drain()
+            at += size
+        writer.write_eof()
+
+    async def hear(reader: asyncio.StreamReader, into: bytearray) -> None:
+        while piece := await reader.read(dice.choice([10, 1000, 200_000])):
+            into.extend(piece)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.gather(hear(reader, heard), say(writer, back))
+
+    async with backend(serve) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        reader, writer = await asyncio.open_connection(HERE, port)
+        answer = bytearray()
+        await asyncio.gather(say(writer, there), hear(reader, answer))
+        writer.close()
+        await until(lambda: len(heard) == len(there))
+    assert heard == there
+    assert answer == back
+
+
+@on_both_loops
+async def test_a_backend_may_speak_first_and_end_first(proxy: Proxy) -> None:
+    heard = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"welcome")
+        writer.write_eof()
+        heard.set_result(await reader.read())
+
+    async with backend(serve) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        reader, writer = await asyncio.open_connection(HERE, port)
+        assert await reader.read() == b"welcome"
+        writer.write(b"thanks")
+        writer.write_eof()
+        assert await heard == b"thanks"
+        writer.close()
+
+
+@on_both_loops
+async def test_a_client_that_says_nothing_but_its_end_is_answered(proxy: Proxy) -> None:
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        assert await ask(port, b"") == "a 0"
+
+
+@on_both_loops
+async def test_nothing_is_left_of_connections_that_have_ended(proxy: Proxy) -> None:
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        await asyncio.gather(*(ask(port, b"x" * size) for size in range(0, 40_000, 400)))
+        await until(lambda: not proxy.relay.links)
+        assert len(proxy.relay._acts) == 1  # the listener
+        assert not proxy.relay._waiting
+
+
+@pytest.mark.usefixtures("hurry")
+@on_both_loops
+async def test_a_backend_that_does_not_answer_is_left_for_the_next_with_all_that_wassaid(
+    proxy: Proxy,
+) -> None:
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        with silence() as deaf:
+            await proxy.update([published(port, deaf, one)])
+            for data in (b"hello", b"", b"x" * 1_000_000):
+                assert [await ask(port, data) for _ in range(2)] == [f"a {len(data)}"] * 2
+
+
+@pytest.mark.usefixtures("hurry")
+@on_both_loops
+async def test_a_backend_that_is_there_gets_all_the_time_a_silent_client_takes(proxy: Proxy) -> None:
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        reader, writer = await asyncio.open_connection(HERE, port)
+        await until(lambda: proxy.relay.links and not proxy.relay._waiting)  # until the time has passed
+        writer.write(b"at last")
+        writer.write_eof()
+        assert await reader.read() == b"a 7"
+        writer.close()
+
+
+@pytest.mark.usefixtures("hurry")
+@on_both_loops
+async def test_when_no_backend_answers_the_client_is_reset(proxy: Proxy) -> None:
+    port = free_port()
+    with silence() as deaf:
+        await proxy.update([published(port, deaf)])
+        with pytest.raises(ConnectionResetError):
+            await ask(port)
+
+
+@on_both_loops
+async def test_a_client_waiting_for_a_node_that_dies_gets_another_one(proxy: Proxy) -> None:
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        with silence() as deaf:
+            await proxy.update([published(port, deaf, one)])
+            asking = [asyncio.ensure_future(ask(port)) for _ in range(2)]  # one of them at the deaf one
+            await until(lambda: proxy.relay._waiting)
+            proxy.drop({f"n{deaf}"})
+            assert await asyncio.gather(*asking) == ["a 5", "a 5"]
+
+
+@on_both_loops
+async def test_a_reset_at_one_end_is_a_reset_at_the_other(proxy: Proxy) -> None:
+    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"!")
+        try:
+            heard.set_result(f"end after {await reader.read()!r}")
+        except ConnectionResetError:
+            heard.set_result("reset")
+
+    async with backend(serve) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        sock = await connected(HERE, port, None)
+        assert await asyncio.get_running_loop().sock_recv(sock, 1) == b"!"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        assert await heard == "reset"
+
+
+@on_both_loops
+async def test_clients_above_the_limit_are_reset_and_later_ones_are_served(proxy: Proxy) -> None:
+    proxy.relay._most = 3
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        held = [await connected(HERE, port, None) for _ in range(3)]
+        with pytest.raises(ConnectionResetError):
+            await ask(port)
+        for sock in held:
+            sock.close()
+        await until(lambda: not proxy.relay.links)
+        assert await ask(port) == "a 5"
+
+
+@pytest.mark.usefixtures("hurry")
+@on_both_loops
+async def test_clients_wait_while_there_are_no_descriptors(proxy: Proxy) -> None:
+    refused = 0
+
+    def without(sock: socket.socket) -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await proxy.update([published(port, one)])
+        with pytest.MonkeyPatch.context() as poor:
+            poor.setattr(socket.socket, "_accept", without, raising=False)
+            began = asyncio.get_running_loop().time()
+            asking = asyncio.ensure_future(ask(port))
+            await until(lambda: refused == 3)
+            assert asyncio.get_running_loop().time() - began >= 2 * tcp._RETRY_SECONDS
+        assert await asking == "a 5"
