@@ -17,8 +17,8 @@ from swarmd.image.core.selection import Selection
 from swarmd.kit.ids import NewId
 from swarmd.model import subnets
 from swarmd.model.errors import Conflict, NotFound, OutOfSequence, Refused
-from swarmd.model.network import PREDEFINED, NetworkSpec
-from swarmd.model.objects import Network, Node, Service, Task
+from swarmd.model.network import NetworkSpec, attachments
+from swarmd.model.objects import Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec, ServiceSpec
 from swarmd.store.core.transaction import Change, Delete, Put
@@ -97,8 +97,9 @@ class Networks:
     async def _remove(self, ref: str) -> Network:
         network = self.get(ref)
         usage = self.usage(network)
+        tasks = {task.id: task for task in (*usage.tasks, *self._coming(network))}
         rules.removable(
-            network, [row.spec.name for row in usage.services], [_called(task) for task in usage.tasks]
+            network, [row.spec.name for row in usage.services], [_called(task) for task in tasks.values()]
         )
         await self._store.commit([Delete(Network, network.id, network.version)])
         return network
@@ -114,6 +115,14 @@ class Networks:
                     continue  # in use, or somebody has removed it meanwhile
                 gone.append(row.name)
         return gone
+
+    def _coming(self, network: Network) -> Iterable[Task]:
+        """Tasks of a version that an update has not replaced yet, some without their address so far."""
+        for version in self._store.all(SpecVersion):
+            if any(one.target == network.id for one in version.template.networks):
+                for task in self._store.tasks_of_service(version.service_id):
+                    if task.spec_version == version.number and task.is_live:
+                        yield task
 
     def _taken(self) -> Mapping[str, str]:
         rows = self._store.all(Network)
@@ -132,7 +141,7 @@ def held(store: Store, spec: ServiceSpec) -> list[Change]:
 
     Raises NotFound for one that is gone.
     """
-    wanted = sorted({one.target for one in spec.template.networks}.difference(PREDEFINED))
+    wanted = sorted({one.target for one in attachments(spec.template.networks)})
     return [Put(lookup.network(store, target)) for target in wanted]
 
 

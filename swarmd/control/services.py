@@ -11,7 +11,7 @@ from swarmd.control.core import attachments, ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model import image_ref
-from swarmd.model.errors import Conflict, OutOfSequence, Refused
+from swarmd.model.errors import Conflict, NotFound, OutOfSequence, Refused
 from swarmd.model.objects import (
     AddressAllocation,
     PortAllocation,
@@ -133,9 +133,14 @@ class Services:
         current = lookup.service(self._store, ref)
         if current.previous_spec is None:
             raise Refused(f"service {ref} does not have a previous spec")
-        previous = self._attached(current.previous_spec, current)
+        try:
+            previous = self._attached(current.previous_spec, current)
+            certificates.check(self._store, previous, self._clock.now())
+        except NotFound as error:
+            raise Refused(
+                f"service {ref} cannot be rolled back, for its previous spec names what was removed: {error}"
+            ) from error
         ports.check(previous.ports, self._allocations(), own=current.id)
-        certificates.check(self._store, previous, self._clock.now())
         await self._admit(_image(previous))
         fresh = replace(
             current,

@@ -43,7 +43,7 @@ def is_of_a_route(row: PortAllocation) -> bool:
 
 
 def exclude(one: PortAllocation, other: PortAllocation) -> bool:
-    """Whether two services cannot both have these rows, which are no routes': some node cannot open both ports.
+    """Whether two services cannot both have these rows, no routes': a node cannot open both ports.
 
     In host mode the tasks go to different nodes.
     """

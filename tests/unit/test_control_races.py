@@ -10,7 +10,7 @@ import pytest
 from swarmd.manager.allocator.core.ports import grant_ports
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused
 from swarmd.model.network import NetworkAttachment, NetworkSpec
-from swarmd.model.objects import Cluster, Network, PortAllocation, Service
+from swarmd.model.objects import Cluster, Network, PortAllocation, Service, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec, ServiceSpec
 from swarmd.store.store import Store, StoreState
@@ -146,3 +146,22 @@ def test_the_allocator_says_who_has_the_port_on_another_address() -> None:
     assert "already in use by service 'other'" in grant_ports(service, {row.id: row}).error
     own = PortAllocation(id=port.key, service_id="s", service_name="web", version=2)
     assert grant_ports(service, {row.id: row, own.id: own}).error == ""
+
+
+async def test_a_service_is_not_rolled_back_into_a_network_that_was_removed(bed: Bed) -> None:
+    await create(bed, inside("web"))
+    await bed.change("web", template=a_spec("web").template)
+    await bed.networks.remove("blue")
+    with pytest.raises(Refused, match=r"web cannot be rolled back, .* removed: network .* not found"):
+        await bed.services.rollback("web")
+    assert networks_named(bed.store) == set()
+
+
+async def test_a_network_stays_while_a_task_that_no_update_has_replaced_waits_for_its_address(
+    bed: Bed,
+) -> None:
+    service = await create(bed, inside("web"))
+    await bed.put(Task(id="t1", service_id=service.id, service_name="web", spec_version=1, slot=1))
+    await bed.change("web", template=a_spec("web").template)
+    with pytest.raises(Refused, match=r"network blue is in use by task web\.1\.t1"):
+        await bed.networks.remove("blue")
