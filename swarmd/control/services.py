@@ -210,7 +210,9 @@ class Services:
 
     def _attached(self, spec: ServiceSpec, current: Service | None = None) -> ServiceSpec:
         """With the ids of its networks.  Raises NotFound, Invalid."""
-        own = [current.id, *(t.id for t in self._store.tasks_of_service(current.id))] if current else []
+        own = {current.id: 0} if current else {}
+        for task in self._store.tasks_of_service(current.id) if current else ():
+            own[task.id] = task.slot if task.is_live and task.slot <= spec.replicas else 0
         return attachments.resolved(
             spec,
             lambda ref: lookup.network(self._store, ref),
