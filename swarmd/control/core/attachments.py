@@ -42,8 +42,8 @@ def check(spec: ServiceSpec) -> None:
     if "host" in targets and spec.ports:
         raise Invalid(
             'network "host" cannot be used with published ports: its tasks listen on their nodes\' own '
-            "addresses, where a published port would be in their way; leave --publish out, or leave the network "
-            "out"
+            "addresses, where a published port would be in their way; leave --publish out, or leave the "
+            "network out"
         )
     if "none" in targets and spec.ports:
         raise Invalid('network "none" cannot be used with published ports: nothing reaches its tasks')
@@ -117,8 +117,8 @@ def _resolved(
         if other not in (0, slot):
             raise Invalid(
                 f"address {address} of network {network.name} is that of slot {other} now, which keeps it "
-                "until the update comes to it, while the update waits for the address: scale the service to 0 "
-                "first, or go by way of an address that is free"
+                "until the update comes to it, while the update waits for the address: scale the service "
+                "to 0 first, or go by way of an address that is free"
             )
     for address, times in Counter(named.values()).items():
         if times > 1:
