@@ -12,6 +12,7 @@ from swarmd import __version__
 from swarmd.api import netdiag, networks
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
+from swarmd.api.finishing import Finishing
 from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
@@ -92,7 +93,7 @@ class Daemon:
         self._trail = Trail(self._audit.append, clock, new_id, self._node_id)
         self._warnings: tuple[str, ...] = ()
         self._server: grpc.aio.Server | None = None
-        self._lock_fd = -1
+        self._lock_fd, self._finishing = -1, Finishing()
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Daemon:
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._finishing.see_off(self._server)
         await self._registry.close()
         await self._outside.close()
         await self._containers.stop()
@@ -135,6 +137,7 @@ class Daemon:
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
             interceptors=[
+                self._finishing,
                 Guard(check_local, self._trail.refused),
                 Forwarding(self._find_leader, self._replica, self._clock, self._trail.passing_on),
                 Auditing(self._trail),

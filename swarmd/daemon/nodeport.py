@@ -78,6 +78,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     calls = OpenCalls(check)
     server = grpc.aio.server(
         interceptors=[
+            calls.finishing,
             Guard(check, parts.trail.refused),
             calls,
             Forwarding(parts.find_leader, parts.here, parts.clock, parts.trail.passing_on),

@@ -73,7 +73,8 @@ class Rig:
         node_pb2_grpc.add_NodeApiServicer_to_server(self.daemon, self.server)
         self.server.add_insecure_port(f"unix:{path}")
         self.server.start()
-        self.host = Host(str(path))
+        self.path = str(path)
+        self.host = Host(self.path)
 
     def call(self, name: str, request: Any, seconds: float | None = PATIENCE) -> Any:
         return service(self.host, "Images" if name == "SaveImages" else "NodeApi").call(
@@ -214,3 +215,26 @@ def test_a_connection_whose_daemon_said_goodbye_is_not_used_again(tmp_path: Path
     host.close()
     leaving.join(PATIENCE)
     leaving.close()
+
+
+def takes_calls(path: str) -> bool:
+    """Of a new connection."""
+    try:
+        service(Host(path), "NodeApi").call("TagImage", Tag(), PATIENCE).single()
+    except CallFailed:
+        return False
+    return True
+
+
+def test_a_daemon_that_stops_still_answers_what_it_was_asked_before(rig: Rig) -> None:
+    call = rig.call("SaveImages", Save(refs=["endless"]))
+    assert next(call).data == b"x"
+    stopped = rig.server.stop(PATIENCE)
+    while takes_calls(rig.path):
+        pass
+    rig.daemon.cancelled.set()
+    assert list(call) == []
+    stopped.wait(PATIENCE)
+    with pytest.raises(CallFailed) as left:
+        rig.call("TagImage", Tag()).single()
+    assert left.value.code == UNAVAILABLE
