@@ -16,6 +16,7 @@ from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
+from swarmd.node.network.core.fence import Fence
 from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.datapath import Datapath
 from swarmd.node.network.foreign import Foreign
@@ -70,6 +71,7 @@ class Network:
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
         self._networks = Networks(node_id, clock)
+        self._fence = Fence()
         self._secure: SecureLink | None = None
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
@@ -270,6 +272,8 @@ class Network:
         self._done, self._trouble = state, ""
 
     async def _write(self, state: NetworkState) -> None:
+        for task_id in self._fence.outside(self._containers.all(), state):
+            await self._detach(task_id)
         free = self._publishing.free()
         if self._datapath:
             inner, six = self._datapath.inner, self._datapath.ipv6
