@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import structlog
 
+from swarmd.api.finishing import Finishing
 from swarmd.api.guard import Check
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import Denied
@@ -39,9 +40,10 @@ def certificate_check(clock: Clock, trusted: Callable[[], bytes]) -> Check:
 
 
 class OpenCalls(grpc.aio.ServerInterceptor):
-    """Inside the guard: knows what is under way."""
+    """Inside the guard: knows what is under way.  ``finishing``: of calls with one answer, outside it."""
 
     def __init__(self, check: Check) -> None:
+        self.finishing = Finishing()
         self._check = check
         self._open: dict[asyncio.Task[Any], tuple[str, _Seen]] = {}
         self._cut: dict[asyncio.Task[Any], Denied] = {}

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from swarmd.cli.context import check_host
 from swarmd.cli.errors import CliError, DaemonError, Unreachable
+from swarmd.model.errors import OLDER
 from swarmd.rpc.staleness import AGE_KEY, LEADER_KEY, READ_KEY, STALE
-from swarmd.rpc.unix_calls import DEADLINE_EXCEEDED, UNAVAILABLE, Call, CallFailed, Host, Service
+from swarmd.rpc.unix_calls import (
+    DEADLINE_EXCEEDED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    Call,
+    CallFailed,
+    Host,
+    Service,
+)
 
 if TYPE_CHECKING:
     from swarmd.rpc.v1.build_pb2_grpc import BuilderStub
@@ -247,6 +256,8 @@ def translate(error: CallFailed, host: str) -> CliError:
         return _not_reached(error, host)
     if error.code == DEADLINE_EXCEEDED:
         return DaemonError(error.details if kind else "the request was not answered in time", "unavailable")
+    if kind is None and error.code == UNIMPLEMENTED:
+        return DaemonError(OLDER, "refused")
     return DaemonError(error.details or f"error {error.code}", kind or "internal")
 
 

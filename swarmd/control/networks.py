@@ -17,10 +17,10 @@ from swarmd.image.core.selection import Selection
 from swarmd.kit.ids import NewId
 from swarmd.model import subnets
 from swarmd.model.errors import Conflict, NotFound, OutOfSequence, Refused
-from swarmd.model.network import NetworkSpec
-from swarmd.model.objects import Network, Node, Service, Task
+from swarmd.model.network import NetworkSpec, attachments
+from swarmd.model.objects import Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
-from swarmd.model.spec import ClusterSpec
+from swarmd.model.spec import ClusterSpec, ServiceSpec
 from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
@@ -44,7 +44,7 @@ class Networks:
     async def create(self, spec: NetworkSpec) -> Network:
         """Raises Invalid naming the field, Conflict for a taken name, Refused when a pool is used up."""
         spec = rules.checked(spec)
-        return await insist(lambda: self._create(spec))
+        return await insist(lambda: self._create(spec), self._store.queue)
 
     async def _create(self, spec: NetworkSpec) -> Network:
         if self._store.network_by_name(spec.name) is not None:
@@ -92,13 +92,14 @@ class Networks:
 
     async def remove(self, ref: str) -> Network:
         """Raises NotFound, Refused naming who uses it."""
-        return await insist(lambda: self._remove(ref))
+        return await insist(lambda: self._remove(ref), self._store.queue)
 
     async def _remove(self, ref: str) -> Network:
         network = self.get(ref)
         usage = self.usage(network)
+        tasks = {task.id: task for task in (*usage.tasks, *self._coming(network))}
         rules.removable(
-            network, [row.spec.name for row in usage.services], [_called(task) for task in usage.tasks]
+            network, [row.spec.name for row in usage.services], [_called(task) for task in tasks.values()]
         )
         await self._store.commit([Delete(Network, network.id, network.version)])
         return network
@@ -115,6 +116,14 @@ class Networks:
                 gone.append(row.name)
         return gone
 
+    def _coming(self, network: Network) -> Iterable[Task]:
+        """Tasks of a version that an update has not replaced yet, some without their address so far."""
+        for version in self._store.all(SpecVersion):
+            if any(one.target == network.id for one in version.template.networks):
+                for task in self._store.tasks_of_service(version.service_id):
+                    if task.spec_version == version.number and task.is_live:
+                        yield task
+
     def _taken(self) -> Mapping[str, str]:
         rows = self._store.all(Network)
         return {one.subnet: row.name for row in rows for one in row.subnets}
@@ -125,6 +134,15 @@ class Networks:
 
     def _in_turn(self) -> Iterable[Change]:
         return [Put(replace(row)) for row in self._store.all(Network) if row.ingress]
+
+
+def held(store: Store, spec: ServiceSpec) -> list[Change]:
+    """Changes that fail if one of the spec's networks is removed meanwhile, and make its removal fail.
+
+    Raises NotFound for one that is gone.
+    """
+    wanted = sorted({one.target for one in attachments(spec.template.networks)})
+    return [Put(lookup.network(store, target)) for target in wanted]
 
 
 def _names(service: Service, network_id: str) -> bool:

@@ -69,7 +69,7 @@ class Secrets:
             await self._store.commit([Delete(Secret, row.id, row.version)])
             return row.id
 
-        return await insist(attempt)
+        return await insist(attempt, self._store.queue)
 
     def _users(self, row: Secret) -> list[str]:
         """Names of the services whose ports are served with it."""

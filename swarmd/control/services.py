@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-from swarmd.control import certificates, lookup
+from swarmd.control import certificates, lookup, networks
 from swarmd.control.again import insist
 from swarmd.control.core import attachments, ports, validate
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model import image_ref
-from swarmd.model.errors import Conflict, OutOfSequence, Refused
+from swarmd.model.errors import Conflict, NotFound, OutOfSequence, Refused
 from swarmd.model.objects import (
     AddressAllocation,
     PortAllocation,
@@ -92,7 +92,8 @@ class Services:
         warnings += await self._kept(spec)
         self._attached(spec)  # it may have been removed while the image was looked for
         service = Service(id=self._new_id(), spec=spec, ports=ports.resolved(spec.ports, ()), spec_version=1)
-        await insist(lambda: self._commit([Put(service), Put(_version(service))], service))
+        fresh: list[Change] = [Put(service), Put(_version(service))]
+        await insist(lambda: self._commit(fresh, service), self._store.queue)
         return service, warnings + dated
 
     async def update(self, ref: str, version: int, spec: ServiceSpec, *, resolve_image: bool) -> list[str]:
@@ -132,9 +133,14 @@ class Services:
         current = lookup.service(self._store, ref)
         if current.previous_spec is None:
             raise Refused(f"service {ref} does not have a previous spec")
-        previous = self._attached(current.previous_spec, current)
+        try:
+            previous = self._attached(current.previous_spec, current)
+            certificates.check(self._store, previous, self._clock.now())
+        except NotFound as error:
+            raise Refused(
+                f"service {ref} cannot be rolled back, for its previous spec names what was removed: {error}"
+            ) from error
         ports.check(previous.ports, self._allocations(), own=current.id)
-        certificates.check(self._store, previous, self._clock.now())
         await self._admit(_image(previous))
         fresh = replace(
             current,
@@ -146,7 +152,7 @@ class Services:
 
     async def remove(self, ref: str) -> str:
         """Gone at once for users; its tasks drain in the background."""
-        return await insist(lambda: self._remove(ref))
+        return await insist(lambda: self._remove(ref), self._store.queue)
 
     async def _remove(self, ref: str) -> str:
         service = lookup.service(self._store, ref)
@@ -184,13 +190,16 @@ class Services:
             row = self._store.spec_version(old.id, old.spec_version)
             if row is not None:
                 changes.append(Put(replace(row, template=fresh.spec.template)))
-        await insist(lambda: self._commit(changes, fresh))
+        await insist(lambda: self._commit(changes, fresh), self._store.queue)
 
     async def _commit(self, changes: list[Change], service: Service) -> None:
-        """With the claims on its ports and certificates, as they stand now: what routes share others write,
-        too, between a look and a commit."""
+        """With the claims on its ports, networks and certificates, as they stand now: what is shared others
+        write, too, between a look and a commit."""
+        current = self._store.get(Service, service.id)
+        if service.version != (current.version if current is not None else 0):
+            raise OutOfSequence("update out of sequence")
         ports.check(service.spec.ports, self._allocations(), own=service.id)
-        held = certificates.held(self._store, service.spec)
+        held = [*certificates.held(self._store, service.spec), *networks.held(self._store, service.spec)]
         claimed = self._port_changes(service)
         try:
             await self._store.commit([*changes, *claimed, *held])
@@ -201,7 +210,9 @@ class Services:
 
     def _attached(self, spec: ServiceSpec, current: Service | None = None) -> ServiceSpec:
         """With the ids of its networks.  Raises NotFound, Invalid."""
-        own = [current.id, *(t.id for t in self._store.tasks_of_service(current.id))] if current else []
+        own = {current.id: 0} if current else {}
+        for task in self._store.tasks_of_service(current.id) if current else ():
+            own[task.id] = task.slot if task.is_live and task.slot <= spec.replicas else 0
         return attachments.resolved(
             spec,
             lambda ref: lookup.network(self._store, ref),

@@ -12,6 +12,7 @@ from swarmd import __version__
 from swarmd.api import netdiag, networks
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
+from swarmd.api.finishing import Finishing
 from swarmd.api.forward import Forwarding, Leader
 from swarmd.api.guard import Guard, check_local
 from swarmd.api.node import NodeServer
@@ -67,12 +68,7 @@ class Daemon:
         self._log = structlog.get_logger()
         self._images = ImageStore(config.data / "images", clock)
         self._runtime = LocalRuntime(
-            config.data,
-            config.run,
-            clock,
-            self._report,
-            default_runtime=config.runtime,
-            remap=config.remap,
+            config.data, config.run, clock, self._report, default_runtime=config.runtime, remap=config.remap
         )
         self._volumes = Volumes(config.data / "volumes", clock, new_id, lambda: mounted_by(self._runtime))
         parts = (config, clock, self._runtime, self._images)
@@ -95,7 +91,7 @@ class Daemon:
         self._metrics = metrics_door(config, clock, *seen)
         self._warnings: tuple[str, ...] = ()
         self._server: grpc.aio.Server | None = None
-        self._lock_fd = -1
+        self._lock_fd, self._finishing = -1, Finishing()
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -125,6 +121,7 @@ class Daemon:
     async def stop(self) -> None:
         """End in order; containers run on."""
         notify("STOPPING=1")
+        await self._finishing.see_off(self._server)
         await self._metrics.close()
         await self._registry.close()
         await self._outside.close()
@@ -140,6 +137,7 @@ class Daemon:
     async def _open_socket(self) -> None:
         server = grpc.aio.server(
             interceptors=[
+                self._finishing,
                 Guard(check_local, self._trail.refused),
                 Forwarding(self._find_leader, self._replica, self._clock, self._trail.passing_on),
                 Auditing(self._trail),

@@ -146,6 +146,8 @@ class Member:
         """
         if leave:
             await self._end("tasks", asyncio.wait_for(self.working.end_work(), limit))
+        if self._server is not None:
+            await self._end("calls", self._calls.finishing.see_off(self._server))
         await self._end("node half", self.working.stop(leave=leave))
         if self._managing is not None:
             await self._end("manager half", self._managing.stop())

@@ -78,6 +78,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     calls = OpenCalls(check)
     server = grpc.aio.server(
         interceptors=[
+            calls.finishing,
             Guard(check, parts.trail.refused),
             calls,
             Forwarding(parts.find_leader, parts.here, parts.clock, parts.trail.passing_on),
@@ -103,8 +104,7 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
     names = RegistryNamesServer(parts.cluster_id, parts.registry)
     agent_pb2_grpc.add_RegistryNamesServicer_to_server(names, server)
     netdiag_pb2_grpc.add_NodeNetworkServicer_to_server(NodeNetworkServer(parts.examine), server)
-    authority = AuthorityServer(parts.cluster_id, parts.authority)
-    agent_pb2_grpc.add_AuthorityServicer_to_server(authority, server)
+    agent_pb2_grpc.add_AuthorityServicer_to_server(AuthorityServer(parts.cluster_id, parts.authority), server)
     return server, calls
 
 

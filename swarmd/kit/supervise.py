@@ -114,6 +114,27 @@ async def until(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
     return doing.result()
 
 
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which goes on to its end when the caller is cancelled; that is raised then.
+
+    A thread cannot be stopped, and whoever holds a lock over one must not let it go before the thread ends.
+    """
+    doing = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait((doing,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not doing.cancelled():
+            doing.exception()  # nobody is left to be told
+        raise cancelled
+    if doing.cancelled():
+        raise Interrupted("the work was cancelled from inside")
+    return doing.result()
+
+
 async def race(*works: Coroutine[Any, Any, T]) -> T:
     """The result of the first to end, with the others cancelled and ended; raises what that one raised.
 

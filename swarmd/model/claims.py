@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from swarmd.model.objects import PortAllocation
+from swarmd.model.ports import clash, key_of_row
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
 
@@ -39,6 +40,16 @@ def is_common(row: PortAllocation) -> bool:
 def is_of_a_route(row: PortAllocation) -> bool:
     """Whether it is the row of one route."""
     return row.mode in SHARED and row.id.count("/") > 1
+
+
+def exclude(one: PortAllocation, other: PortAllocation) -> bool:
+    """Whether two services cannot both have these rows, no routes': a node cannot open both ports.
+
+    In host mode the tasks go to different nodes.
+    """
+    if one.service_id == other.service_id or one.mode == other.mode == "host":
+        return False
+    return clash(key_of_row(one.id, one.mode), key_of_row(other.id, other.mode))
 
 
 def port_of(row: PortAllocation) -> str:

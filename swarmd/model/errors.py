@@ -72,6 +72,12 @@ class NotUnderstood(SwarmError):
     """The log or a snapshot holds what this version does not know: going on would diverge."""
 
 
+OLDER = (
+    "whoever was asked runs an older version of swarmd, which does not know this command: upgrade it "
+    "(`swarmctl node ls` shows the version of each node), then try again"
+)
+"""What a call comes to that the other side's version does not have."""
+
 KINDS: dict[str, type[SwarmError]] = {
     error.kind: error
     for error in (

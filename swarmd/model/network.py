@@ -5,6 +5,8 @@ Addresses are text, IPv4 or IPv6; a list of them holds at most one of each famil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 PREDEFINED = ("bridge", "host", "none")
@@ -56,6 +58,11 @@ class NetworkAttachment(msgspec.Struct, frozen=True, kw_only=True):
     vip: str = ""
     addresses: tuple[str, ...] = ()
     options: dict[str, str] = {}
+
+
+def attachments(networks: Iterable[NetworkAttachment]) -> tuple[NetworkAttachment, ...]:
+    """Those to networks of the swarm."""
+    return tuple(one for one in networks if one.target not in PREDEFINED)
 
 
 class VirtualIp(msgspec.Struct, frozen=True, kw_only=True):

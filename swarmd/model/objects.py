@@ -13,7 +13,7 @@ from swarmd.model.network import NetworkSpec, SubnetSpec, TaskNetwork, VirtualIp
 from swarmd.model.spec import ClusterSpec, NodeSpec, PortSpec, ServiceSpec, TaskTemplate
 from swarmd.model.states import Availability, NodeState, Role, RotationPhase, TaskState, UpdateState
 
-FEATURE_LEVEL = 4
+FEATURE_LEVEL = 5
 """What this version understands of replicated state; ``store.core.levels`` says which level brought what."""
 
 R = TypeVar("R", bound="Row")

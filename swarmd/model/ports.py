@@ -21,3 +21,8 @@ def clashing(key: str, keys: Iterable[str]) -> str:
 def key_of_row(row_id: str, mode: str) -> str:
     """The port that an allocation row is about; one of a host-mode port ends with its service."""
     return row_id.rpartition("@")[0] if mode == "host" else row_id
+
+
+def number_of_row(row_id: str) -> str:
+    """``tcp/80`` of an allocation row that is no route's, on whichever address."""
+    return row_id.partition("@")[0]

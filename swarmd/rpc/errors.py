@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import grpc
 
 from swarmd.kit.supervise import cancellations
-from swarmd.model.errors import KINDS, SwarmError, Unavailable
+from swarmd.model.errors import KINDS, OLDER, Refused, SwarmError, Unavailable
 
 KIND_KEY = "swarmd-kind"
 
@@ -43,19 +43,22 @@ def _fitting(text: str) -> str:
 
 
 def from_rpc(error: grpc.RpcError) -> SwarmError:
-    """The SwarmError behind a failed call; a broken connection is Unavailable."""
+    """The SwarmError behind a failed call: Unavailable for a broken connection, Refused for a call that the
+    other side's version does not know."""
     trailing: Any = error.trailing_metadata() or ()
     details = str(error.details() or "")
     kind = dict(trailing).get(KIND_KEY)
     if kind is not None:
         return KINDS.get(str(kind), SwarmError)(details)
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return Refused(OLDER)
     return Unavailable(details or str(error))
 
 
 def was_told(error: grpc.RpcError) -> bool:
     """The other side said what is wrong; otherwise the connection did."""
     trailing: Any = error.trailing_metadata() or ()
-    return KIND_KEY in dict(trailing)
+    return KIND_KEY in dict(trailing) or error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from swarmd.kit.clock import SystemClock
 from swarmd.rpc.unix_wire import Broken, Headers, Wire
 
-OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE = 0, 1, 2, 4, 13, 14
+OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 0, 1, 2, 4, 12, 13, 14
 """Codes of gRPC; the others only come from a daemon."""
 
 Metadata = tuple[tuple[str, str], ...]

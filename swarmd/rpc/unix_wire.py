@@ -17,7 +17,6 @@ from typing import cast
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     ResponseReceived,
@@ -35,6 +34,7 @@ _WINDOW = 4 << 20
 """Bytes of answers on their way to one who does not take them: a slow reader slows the daemon down."""
 _FRAME = 64 << 10
 _TOGETHER = 64 << 10
+_FRAME_HEAD, _GOAWAY = 9, 7
 _FIRST_WINDOW = 65_535  # of a connection, by the protocol
 _SETTINGS: dict[SettingCodes | int, int] = {
     SettingCodes.ENABLE_PUSH: 0,
@@ -66,6 +66,7 @@ class Wire:
         self._changed = threading.Condition()
         self._stream = 0
         self._is_broken = False
+        self._farewell = Farewell()
         self.data = bytearray()
         self.told: dict[str, str] = {}
         self.is_over = True
@@ -83,7 +84,7 @@ class Wire:
     def open(self, headers: Headers) -> None:
         """Begin a call.  Goes out with its first message.  Raises Broken."""
         with self._changed:
-            if self._is_broken:
+            if self._is_broken or self._farewell.was_said:
                 raise Broken("it hung up")
             self._stream = self._http.get_next_available_stream_id()
             self.data.clear()
@@ -119,12 +120,13 @@ class Wire:
             try:
                 if not data:
                     raise Broken("it hung up")
-                for event in self._http.receive_data(data):
+                for event in self._http.receive_data(self._farewell.without(data)):
                     self._see(event)
                 self._flush()
+                if self._stream > self._farewell.last and not self.is_over:
+                    raise Broken("it said goodbye")
             except (ProtocolError, ConnectionError) as error:
-                said = "it said goodbye" if self._is_broken else str(error) or type(error).__name__
-                raise self._broken(said) from error
+                raise self._broken(str(error) or type(error).__name__) from error
             except Broken:
                 self._is_broken = True
                 raise
@@ -146,7 +148,7 @@ class Wire:
             while True:
                 self.read()
         except BlockingIOError:
-            return not self._is_broken
+            return not self._is_broken and not self._farewell.was_said
         except (Broken, OSError):
             return False
 
@@ -201,5 +203,33 @@ class Wire:
             self.is_over = True
         elif isinstance(event, StreamEnded):
             self.is_over = True
-        elif isinstance(event, ConnectionTerminated):
-            self._is_broken = True  # it takes no more
+
+
+class Farewell:
+    """Keeps GOAWAY from h2, which would take nothing more then: a daemon that stops answers what it was asked
+    before.  ``last``: the newest stream that it answers.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.was_said = False
+        self.last = (1 << 31) - 1
+
+    def without(self, data: bytes) -> bytes:
+        """The frames that are whole now, but for that one."""
+        data = self._rest + data
+        kept: list[bytes] = []
+        start = 0
+        while len(data) - start >= _FRAME_HEAD:
+            end = start + _FRAME_HEAD + int.from_bytes(data[start : start + 3], "big")
+            if end > len(data):
+                break
+            if data[start + 3] == _GOAWAY:
+                self.was_said = True
+                said = data[start + _FRAME_HEAD : start + _FRAME_HEAD + 4]
+                self.last = min(self.last, int.from_bytes(said, "big") & 0x7FFFFFFF)
+            else:
+                kept.append(data[start:end])
+            start = end
+        self._rest = data[start:]
+        return b"".join(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
@@ -80,12 +81,16 @@ class StoreState:
 
 
 class Store:
-    """Reads are local and immediate; :meth:`commit` returns when this replica has applied the change."""
+    """Reads are local and immediate; :meth:`commit` returns when this replica has applied the change.
+
+    ``queue``: for whoever lost a race for rows that many write; who holds it is alone with the control loops.
+    """
 
     def __init__(self, state: StoreState, proposer: Proposes, clock: Clock) -> None:
         self._state = state
         self._proposer = proposer
         self._clock = clock
+        self.queue = asyncio.Lock()
 
     @property
     def index(self) -> int:

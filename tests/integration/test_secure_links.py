@@ -51,7 +51,8 @@ class Authority:
             life=life,
         )
         papers = Papers(self.cluster, key, certificate, self.root, str(node.scratch))
-        return Orders(node.peer.node_id, node.peer.number, node.peer.address, PORT, papers, peers)
+        place = (node.peer.node_id, node.peer.number, node.peer.address, PORT)
+        return Orders(*place, papers, peers, {peer.number: (f"10.128.{peer.number}.0",) for peer in peers})
 
 
 class Machine:
@@ -264,6 +265,19 @@ def test_a_node_sends_in_its_own_name_only(net: Net) -> None:
     assert passes(one, two)
 
 
+def test_a_node_cannot_speak_as_a_container_of_another(net: Net) -> None:
+    one, two = net.pair(Authority())
+    ip = ("ip", "-n", one.namespace)
+    run(*ip, "address", "add", "10.128.3.0/32", "dev", DEVICE)
+    run(*ip, "route", "replace", f"{two.inner}/32", "dev", DEVICE, "src", "10.128.3.0")
+    run("ip", "-n", two.namespace, "neigh", "replace", "10.128.3.0", "lladdr", overlay_mac(1).hex(":"),
+        "dev", DEVICE, "nud", "permanent")  # fmt: skip
+    run("ip", "-n", two.namespace, "route", "replace", "10.128.3.0/32", "dev", DEVICE)
+    assert not passes(one, two, limit=1.0)
+    one.reach(two)
+    assert passes(one, two)
+
+
 def test_a_connection_inside_outlives_a_new_certificate_and_a_carrier_that_was_killed(net: Net) -> None:
     ours = Authority()
     one, two = net.pair(ours)
@@ -310,7 +324,7 @@ async def test_a_carrier_that_was_killed_in_the_middle_of_a_word_is_started_agai
     program, lives = tmp_path / "carrier", tmp_path / "lives"
     program.write_text(f"#!/bin/sh\necho life >> {lives}\nprintf '{{\"joined\":['\n")
     program.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr("swarmd.node.network.secure.keeper.COMMAND", (str(program),))
     failures: list[BaseException] = []
     nursery = Nursery(lambda _, error: failures.append(error))
     keeper = CarrierKeeper(SystemClock(), nursery)

@@ -123,7 +123,7 @@ class Sim:
         No planner breaks a rule of the tables; what a test writes ``by_hand`` may.
         """
         before = set(invariants(self.state.tables))
-        transaction = Transaction(self.now, tuple(changes))
+        transaction = Transaction(self.now, tuple(changes), FEATURE_LEVEL)
         outcome = self.state.tables.apply(self.store.index + 1, transaction)
         assert by_hand or set(invariants(self.state.tables)) <= before
         for event in outcome.events:

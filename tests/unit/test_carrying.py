@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.model.errors import Invalid
-from swarmd.node.network.core.addresses import overlay_mac
+from swarmd.node.network.core.addresses import overlay_mac, packed
 from swarmd.node.network.core.carrying import (
     LONGEST,
     Records,
     calls,
     destination,
     is_between,
+    is_from,
     record,
 )
 
@@ -52,6 +53,37 @@ def test_a_frame_is_only_between_the_two_nodes_it_names() -> None:
     assert not is_between(frame(3, 2), 1, 2)
     assert not is_between(frame(1, 3), 1, 2)
     assert not is_between(frame(1, 2)[:15], 1, 2)
+
+
+def packet(source: str, protocol: int, kind: int = 0) -> bytes:
+    """A frame with the least that says whose it is."""
+    address = packed(source)
+    if len(address) == 4:
+        head = b"\x45" + bytes(8) + bytes([protocol]) + bytes(2) + address + bytes(4)
+        return frame(1, 2, head + bytes([kind]))
+    head = b"\x60" + bytes(5) + bytes([protocol]) + bytes(1) + address + bytes(16)
+    return frame(1, 2, head + bytes([kind])).replace(b"\x08\x00\x60", b"\x86\xdd\x60", 1)
+
+
+@pytest.mark.parametrize(("own", "foreign"), [("10.0.0.2", "10.0.0.3"), ("fd00::2", "fd00::3")])
+def test_a_node_sends_for_its_own_containers_and_what_its_kernel_says_of_a_packet(
+    own: str, foreign: str
+) -> None:
+    sources = frozenset({packed(own)})
+    icmp, too_large, request = (58, 2, 128) if ":" in own else (1, 3, 8)
+    assert is_from(packet(own, 6), sources)
+    assert not is_from(packet(foreign, 6), sources)
+    assert not is_from(packet(foreign, icmp, request), sources)
+    assert is_from(packet(foreign, icmp, too_large), sources)
+    assert not is_from(packet(foreign, 6, too_large), sources)
+
+
+@given(st.binary(max_size=80))
+def test_what_is_no_packet_of_ip_is_nobodys(payload: bytes) -> None:
+    sources = frozenset({packed("10.0.0.2")})
+    assert not is_from(VIRTIO + overlay_mac(2) + overlay_mac(1) + b"\x08\x06" + payload, sources)
+    assert is_from(frame(1, 2, payload), sources) in (True, False)
+    assert not is_from(frame(1, 2, payload[:9]), sources)
 
 
 def test_one_of_two_nodes_calls_the_other() -> None:

@@ -10,7 +10,7 @@ from swarmd.model.errors import Invalid, NotFound, SwarmError
 from swarmd.model.network import NetworkAttachment, SubnetSpec, TaskNetwork
 from swarmd.model.objects import AddressAllocation, Network
 from swarmd.model.replace import replace
-from swarmd.model.spec import PortSpec, ServiceSpec, UpdateConfig
+from swarmd.model.spec import PortSpec, ServiceSpec, TaskTemplate, UpdateConfig
 from swarmd.store.core.transaction import Delete
 from tests.unit.test_control_bed import Bed, a_spec, a_task, ingress
 
@@ -69,7 +69,11 @@ async def test_an_update_takes_names_and_ids_alike(bed: Bed) -> None:
         (in_networks(to("none"), to("blue1")), 'network "none" excludes all others'),
         (
             in_networks(to("host"), ports=(ingress(80),)),
-            "cannot be used with ports published in ingress mode",
+            "cannot be used with published ports",
+        ),
+        (
+            in_networks(to("host"), ports=(replace(ingress(80), mode="host"),)),
+            "cannot be used with published ports",
         ),
         (in_networks(to("none"), ports=(ingress(80),)), "nothing reaches its tasks"),
         (in_networks(to("host", aliases=("a",))), "has no names and no addresses to choose"),
@@ -140,3 +144,31 @@ async def test_an_address_that_somebody_has_is_refused_and_ones_own_is_not(bed: 
     networks = (TaskNetwork(network_id=BLUE, addresses=("10.0.5.7",)),)
     await bed.put(a_task("t1", "n1", service_id=bed.service("web").id, networks=networks), row)
     assert await bed.change("web", replicas=2) == []
+
+
+async def test_slots_do_not_swap_addresses_that_each_waits_for_the_other_to_give_up(bed: Bed) -> None:
+    first, second = "10.0.5.7", "10.0.5.8"
+    await create(bed, in_networks(to("blue1", addresses=(first, second)), replicas=2))
+    service = bed.service("web")
+    for slot, address in ((1, first), (2, second)):
+        networks = (TaskNetwork(network_id=BLUE, addresses=(address,)),)
+        await bed.put(
+            a_task(f"t{slot}", "n1", service_id=service.id, slot=slot, networks=networks),
+            AddressAllocation(
+                id=f"{BLUE}/{address}",
+                network_id=BLUE,
+                address=address,
+                owner_kind="task",
+                owner_id=f"t{slot}",
+            ),
+        )
+
+    def changed(**fields: Any) -> TaskTemplate:
+        return replace(service.spec.template, networks=(to(BLUE, **fields),))
+
+    for fields in ({"addresses": (second, first)}, {"addresses": (second,)}, {"vip": second}):
+        with pytest.raises(Invalid, match=r"is that of slot 2 now, .* scale the service to 0 first"):
+            await bed.change("web", template=changed(**fields))
+    await bed.change("web", template=changed(addresses=(first, "10.0.5.10")))
+    await bed.change("web", template=changed(addresses=(second,)), replicas=1)
+    await bed.change("web", template=changed(addresses=(second, first)), replicas=0)

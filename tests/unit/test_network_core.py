@@ -21,7 +21,7 @@ from swarmd.node.network.core.addresses import (
     overlay_mac,
 )
 from swarmd.node.network.core.carrying import CarrierPeer
-from swarmd.node.network.core.peers import Hop, peers, secured
+from swarmd.node.network.core.peers import Hop, peers, secured, senders
 from swarmd.node.network.core.procnet import listens
 from swarmd.node.network.port import Endpoint, NetworkView, NodeView
 
@@ -135,4 +135,5 @@ def test_tasks_of_encrypted_networks_are_led_to_by_the_device_that_encrypts_and_
     assert entries.routes.keys() == {("10.22.0.2", 32), ("fd22::2", 128)}
     assert entries.neighbours == {"10.128.2.0": overlay_mac(2), "fe80::2": overlay_mac(2)}
     assert carried == (CarrierPeer("n2", 2, "172.30.0.2"),)
+    assert senders(entries) == {2: ("10.22.0.2", "fd22::2")}
     assert secured(nodes, "n1", networks, endpoints, ipv6=False)[0].routes.keys() == {("10.22.0.2", 32)}

@@ -7,8 +7,8 @@ import asyncio
 import grpc
 import pytest
 
-from swarmd.model.errors import NotFound, Unavailable
-from swarmd.rpc.errors import KIND_KEY, calling
+from swarmd.model.errors import NotFound, Refused, Unavailable
+from swarmd.rpc.errors import KIND_KEY, calling, was_told
 
 
 def failed(details: str, *trailing: tuple[str, str]) -> grpc.aio.AioRpcError:
@@ -22,6 +22,18 @@ async def test_what_a_call_fails_with_comes_as_the_error_it_was() -> None:
         raise failed("no such task", (KIND_KEY, "not_found"))
     with pytest.raises(Unavailable, match="connection refused"), calling():
         raise failed("connection refused")
+
+
+async def test_a_call_that_an_older_version_does_not_know_says_what_to_do() -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNIMPLEMENTED, grpc.aio.Metadata(), grpc.aio.Metadata(), details="Method not found!"
+    )
+    with (
+        pytest.raises(Refused, match="an older version of swarmd, which does not know this command"),
+        calling(),
+    ):
+        raise error
+    assert was_told(error), "it was not the connection that failed"
 
 
 async def test_a_channel_closed_under_a_call_is_not_a_cancellation_of_the_caller() -> None:

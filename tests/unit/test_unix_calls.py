@@ -15,6 +15,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamEnded
 
+from swarmd.cli.client import translate
+from swarmd.cli.errors import DaemonError
+from swarmd.model.errors import OLDER
 from swarmd.rpc.unix_calls import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -24,7 +27,7 @@ from swarmd.rpc.unix_calls import (
     Host,
     Service,
 )
-from swarmd.rpc.v1 import images_pb2, images_pb2_grpc, node_pb2, node_pb2_grpc
+from swarmd.rpc.v1 import images_pb2, images_pb2_grpc, networks_pb2, node_pb2, node_pb2_grpc
 
 PATIENCE = 30
 MANY_WINDOWS = 9 << 20
@@ -70,7 +73,8 @@ class Rig:
         node_pb2_grpc.add_NodeApiServicer_to_server(self.daemon, self.server)
         self.server.add_insecure_port(f"unix:{path}")
         self.server.start()
-        self.host = Host(str(path))
+        self.path = str(path)
+        self.host = Host(self.path)
 
     def call(self, name: str, request: Any, seconds: float | None = PATIENCE) -> Any:
         return service(self.host, "Images" if name == "SaveImages" else "NodeApi").call(
@@ -115,6 +119,15 @@ def test_an_error_has_its_code_its_words_and_its_kind(rig: Rig) -> None:
     assert failed.value.details == "größer als 1 %"
     assert failed.value.trailing["swarmd-kind"] == "refused"
     assert rig.call("TagImage", Tag()).single() is not None
+
+
+def test_a_command_that_an_older_daemon_does_not_know_is_answered_in_words(rig: Rig) -> None:
+    networks = Service(rig.host, networks_pb2.DESCRIPTOR.services_by_name["Networks"])
+    with pytest.raises(CallFailed) as failed:
+        networks.call("ListNetworks", networks_pb2.ListNetworksRequest(), PATIENCE).single()
+    said = translate(failed.value, "unix:///run/swarmd.sock")
+    assert isinstance(said, DaemonError)
+    assert (said.kind, said.message) == ("refused", OLDER)
 
 
 def test_a_deadline_ends_a_call(rig: Rig) -> None:
@@ -202,3 +215,26 @@ def test_a_connection_whose_daemon_said_goodbye_is_not_used_again(tmp_path: Path
     host.close()
     leaving.join(PATIENCE)
     leaving.close()
+
+
+def takes_calls(path: str) -> bool:
+    """Of a new connection."""
+    try:
+        service(Host(path), "NodeApi").call("TagImage", Tag(), PATIENCE).single()
+    except CallFailed:
+        return False
+    return True
+
+
+def test_a_daemon_that_stops_still_answers_what_it_was_asked_before(rig: Rig) -> None:
+    call = rig.call("SaveImages", Save(refs=["endless"]))
+    assert next(call).data == b"x"
+    stopped = rig.server.stop(PATIENCE)
+    while takes_calls(rig.path):
+        pass
+    rig.daemon.cancelled.set()
+    assert list(call) == []
+    stopped.wait(PATIENCE)
+    with pytest.raises(CallFailed) as left:
+        rig.call("TagImage", Tag()).single()
+    assert left.value.code == UNAVAILABLE

@@ -6,10 +6,12 @@ import pytest
 
 from swarmd.manager.orchestrator.core.rollback import rolled_back
 from swarmd.model.errors import Refused
-from swarmd.model.objects import Service, SpecVersion, UpdateStatus
+from swarmd.model.network import NetworkAttachment, SubnetSpec
+from swarmd.model.objects import Network, Row, Secret, Service, SpecVersion, UpdateStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec, RestartPolicy, ServiceSpec, UpdateConfig
 from swarmd.model.states import Availability, TaskState, UpdateState
+from swarmd.store.core.transaction import Delete
 from tests.scripts.sim import START, Sim, a_service, a_swarm
 
 
@@ -244,6 +246,32 @@ def test_without_a_previous_spec_a_failed_update_pauses_instead_of_rolling_back(
     sim.put(replace(service, previous_spec=None))
     sim.settle()
     assert status(sim).state == UpdateState.PAUSED
+
+
+@pytest.mark.parametrize("gone", ["network", "secret"])
+def test_an_update_that_fails_is_paused_in_words_when_what_it_came_from_was_removed(gone: str) -> None:
+    sim = a_swarm()
+    sim.broken.add("bad")
+    old = a_service(replicas=3)
+    if gone == "network":
+        sim.put(Network(id="gone", name="blue", subnets=(SubnetSpec(subnet="10.0.0.0/24"),)))
+        networks = (NetworkAttachment(target="gone"),)
+        old = replace(old, template=replace(old.template, networks=networks))
+    else:
+        sim.put(Secret(id="gone", name="cert"))
+        old = replace(old, ports=(PortSpec(target=80, published=443, path="/", tls="gone"),))
+    sim.create(old)
+    sim.settle()
+    sim.update("web", a_service(image="bad", replicas=3, update=UpdateConfig(failure_action="rollback")))
+    kind: type[Row] = Network if gone == "network" else Secret
+    row = sim.store.get(kind, "gone")
+    assert row is not None
+    assert not sim.commit([Delete(kind, "gone", row.version)]).error_kind
+    sim.advance(60)
+    assert status(sim).state == UpdateState.PAUSED
+    assert f"cannot be rolled back: {gone} gone, which the previous spec names" in status(sim).message
+    assert versions(sim) == [1, 1]
+    assert sim.service("web").spec.template.container.image == "bad"
 
 
 def test_a_rollback_follows_the_rollback_configuration() -> None:

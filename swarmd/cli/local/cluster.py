@@ -21,7 +21,7 @@ from swarmd.cli.local.waiting import side_by_side
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError, Unavailable
 
 DAEMON = (
-    *(sys.executable, "-m", "swarmd.daemon.main"),
+    *(sys.executable, "-P", "-m", "swarmd.daemon.main"),
     *("--data-dir", "{data}", "--run-dir", "{run}", "--log-file", "{log}"),
 )
 _API_SECONDS = 60.0

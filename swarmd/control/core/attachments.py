@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from swarmd.control.core import validate
 from swarmd.model import subnets
@@ -20,6 +20,8 @@ _MODES = ("", "vip", "dnsrr")
 
 Find = Callable[[str], Network]
 """A network by id, name or beginning of an id; raises NotFound."""
+Taken = Callable[[str, str], AddressAllocation | None]
+"""Who has (network id, address)."""
 
 
 def check(spec: ServiceSpec) -> None:
@@ -37,10 +39,11 @@ def check(spec: ServiceSpec) -> None:
     for lone in _LONE:
         if lone in targets and len(targets) > 1:
             raise Invalid(f'network "{lone}" excludes all others: leave them out, or leave {lone} out')
-    if "host" in targets and is_ingress:
+    if "host" in targets and spec.ports:
         raise Invalid(
-            'network "host" cannot be used with ports published in ingress mode: its tasks listen on their '
-            "nodes' own addresses; leave --publish out, or leave the network out"
+            'network "host" cannot be used with published ports: its tasks listen on their nodes\' own '
+            "addresses, where a published port would be in their way; leave --publish out, or leave the "
+            "network out"
         )
     if "none" in targets and spec.ports:
         raise Invalid('network "none" cannot be used with published ports: nothing reaches its tasks')
@@ -48,16 +51,14 @@ def check(spec: ServiceSpec) -> None:
         _attachment(one, spec)
 
 
-def resolved(
-    spec: ServiceSpec, find: Find, taken: Callable[[str, str], AddressAllocation | None], own: Iterable[str]
-) -> ServiceSpec:
+def resolved(spec: ServiceSpec, find: Find, taken: Taken, own: Mapping[str, int]) -> ServiceSpec:
     """The spec with ids for what it calls networks.
 
-    ``taken(network id, address)``: who has it.  ``own``: ids of the service and of its tasks.
+    ``own``: ids of the service and of its tasks.  A task that goes on until an update comes to its slot is
+    there with the slot's number, all others with 0: their addresses are free soon.
     """
-    owners = frozenset(own)
     networks = tuple(
-        one if one.target in PREDEFINED else _resolved(one, find(one.target), taken, owners)
+        one if one.target in PREDEFINED else _resolved(one, find(one.target), taken, own)
         for one in spec.template.networks
     )
     for target, times in Counter(one.target for one in networks).items():
@@ -98,15 +99,13 @@ def _per_slot(one: NetworkAttachment, spec: ServiceSpec) -> None:
 
 
 def _resolved(
-    one: NetworkAttachment,
-    network: Network,
-    taken: Callable[[str, str], AddressAllocation | None],
-    own: frozenset[str],
+    one: NetworkAttachment, network: Network, taken: Taken, own: Mapping[str, int]
 ) -> NetworkAttachment:
     if network.ingress:
         raise Invalid(f'Service cannot be explicitly attached to the ingress network "{network.name}"')
-    named = [address for address in (one.vip, *one.addresses) if address]
-    for address in named:
+    wanted = enumerate((one.vip, *one.addresses))
+    named = {slot: address for slot, address in wanted if address}
+    for slot, address in named.items():
         _inside(address, network)
         holder = taken(network.id, address)
         if holder is not None and holder.owner_id not in own:
@@ -114,7 +113,14 @@ def _resolved(
                 f"address {address} of network {network.name} is in use already: {holder.owner_kind} "
                 f"{holder.owner_id} has it"
             )
-    for address, times in Counter(named).items():
+        other = own[holder.owner_id] if holder is not None else 0
+        if other not in (0, slot):
+            raise Invalid(
+                f"address {address} of network {network.name} is that of slot {other} now, which keeps it "
+                "until the update comes to it, while the update waits for the address: scale the service "
+                "to 0 first, or go by way of an address that is free"
+            )
+    for address, times in Counter(named.values()).items():
         if times > 1:
             raise Invalid(f"address {address} of network {network.name} is asked for {times} times")
     return replace(one, target=network.id)

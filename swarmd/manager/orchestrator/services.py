@@ -8,7 +8,9 @@ from swarmd.manager.loop import node_matters
 from swarmd.manager.orchestrator.core.draft import View, plan_removed
 from swarmd.manager.orchestrator.core.service import plan_service
 from swarmd.manager.plan import Agenda, Plan, agenda
-from swarmd.model.objects import Node, Service, Task
+from swarmd.model.network import attachments
+from swarmd.model.objects import Network, Node, Secret, Service, Task
+from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState
 from swarmd.store.core.tables import Event
 from swarmd.store.store import Store
@@ -46,7 +48,13 @@ class ServicePlanner:
         if service is None:
             return plan_removed(tasks)
         versions = {version.number: version for version in self._store.spec_versions_of(service_id)}
-        view = View(service=service, tasks=tasks, nodes=self._nodes(service, tasks), versions=versions)
+        view = View(
+            service=service,
+            tasks=tasks,
+            nodes=self._nodes(service, tasks),
+            versions=versions,
+            no_way_back=self._lack(service.previous_spec),
+        )
         return plan_service(view, now=now, new_id=self._new_id)
 
     def _nodes(self, service: Service, tasks: Iterable[Task]) -> Mapping[str, Node]:
@@ -54,6 +62,18 @@ class ServicePlanner:
             return {node.id: node for node in self._store.all(Node)}
         found = (self._store.get(Node, node_id) for node_id in {task.node_id for task in tasks})
         return {node.id: node for node in found if node is not None}
+
+    def _lack(self, spec: ServiceSpec | None) -> str:
+        """What a spec names that was removed since: those in use are kept, and it is not in use."""
+        if spec is None:
+            return ""
+        for one in attachments(spec.template.networks):
+            if self._store.get(Network, one.target) is None:
+                return f"network {one.target}, which the previous spec names, was removed"
+        for port in spec.ports:
+            if port.tls and not (self._store.get(Secret, port.tls) or self._store.secret_by_name(port.tls)):
+                return f"secret {port.tls}, which the previous spec names, was removed"
+        return ""
 
     def _services_of_node(self, node_id: str) -> set[str]:
         here = {task.service_id for task in self._store.tasks_of_node(node_id)}

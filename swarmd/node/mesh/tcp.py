@@ -80,7 +80,7 @@ class Relay:
             self._epoll.unregister(number)
 
     def drop(self, node_ids: Collection[str]) -> int:
-        """Reset the connections to backends on these nodes, and say how many; who waits for one gets another."""
+        """Reset the connections to backends on these nodes, say how many; who waits gets another."""
         links = [link for link in self._links if link.backend and link.backend.node_id in node_ids]
         for link in links:
             link.lost()

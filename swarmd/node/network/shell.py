@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from swarmd.kit.clock import Clock
-from swarmd.kit.supervise import Nursery, Report, caught
+from swarmd.kit.supervise import Nursery, Report, caught, whole
 from swarmd.model.errors import Refused, SwarmError, Unavailable
 from swarmd.node.dns.resolver import Resolver
 from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
+from swarmd.node.network.core.fence import Fence
 from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.datapath import Counted, Datapath
 from swarmd.node.network.foreign import Foreign
@@ -72,6 +73,7 @@ class Network:
         self._sockets: tuple[Netlink, Netlink] | None = None
         self._containers = Containers(None)
         self._networks = Networks(node_id, clock)
+        self._fence = Fence()
         self._secure: SecureLink | None = None
         self._datapath: Datapath | None = None
         self._keeper: Keeper | None = None
@@ -115,7 +117,7 @@ class Network:
         block = block_of(self_node)
         async with self._lock:
             if self._datapath is not None:
-                inner = await self._datapath.configure(self_node, mtu)
+                inner = await whole(self._datapath.configure(self_node, mtu))
                 self._containers.use(block, inner, ipv6=self._datapath.ipv6)
                 if self._secure is not None:
                     self._secure.become(self_node, inner, ipv6=self._datapath.ipv6)
@@ -127,7 +129,7 @@ class Network:
         self._state = state
         async with self._lock:
             if self._done is not self._state:
-                await self._sync()
+                await whole(self._sync())
 
     def mask(self, node_ids: Iterable[str]) -> None:
         masked = frozenset(node_ids)
@@ -149,19 +151,11 @@ class Network:
         await self._networks.known(network_id for network_id, _ in networks)
         wanted = Attachment(task_id, pid, address or "", published, networks, names=names, servers=servers)
         async with self._lock:
-            made = await asyncio.to_thread(self._containers.attach, wanted, self._networks.views)
-            await self._write_local()
-            await self._resolver.open(task_id, pid, networks, names, servers)
-        return made.address
+            return await whole(self._attach(wanted))
 
     async def detach(self, task_id: str) -> None:
         async with self._lock:
-            await self._resolver.close(task_id)
-            found = await asyncio.to_thread(self._containers.detach, task_id)
-            if found and self._datapath:
-                await self._write_local()
-                if found.networks or any(protocol == "udp" for protocol, _ in found.published):
-                    await self._datapath.forget_flows((), addresses_of(found))
+            await whole(self._detach(task_id))
 
     def attachment(self, task_id: str) -> Attachment | None:
         return self._containers.get(task_id)
@@ -170,12 +164,8 @@ class Network:
         return self._containers.all()
 
     async def restore(self, attachments: Iterable[Attachment]) -> tuple[str, ...]:
-        wanted = tuple(attachments)
         async with self._lock:
-            lost = await asyncio.to_thread(self._containers.restore, wanted)
-            await self._resolver.restore(each for each in wanted if each.task_id not in lost)
-            await self._write_local()
-        return lost
+            return await whole(self._restore(tuple(attachments)))
 
     async def listening(self, pid: int, protocol: Transport, port: int) -> bool:
         return await listening(pid, protocol, port)
@@ -240,6 +230,26 @@ class Network:
         self._shown, self._nodes = (), ()
         self._trouble = ""
 
+    async def _attach(self, wanted: Attachment) -> str:
+        made = await asyncio.to_thread(self._containers.attach, wanted, self._networks.views)
+        await self._write_local()
+        await self._resolver.open(wanted.task_id, wanted.pid, wanted.networks, wanted.names, wanted.servers)
+        return made.address
+
+    async def _detach(self, task_id: str) -> None:
+        await self._resolver.close(task_id)
+        found = await asyncio.to_thread(self._containers.detach, task_id)
+        if found and self._datapath:
+            await self._write_local()
+            if found.networks or any(protocol == "udp" for protocol, _ in found.published):
+                await self._datapath.forget_flows((), addresses_of(found))
+
+    async def _restore(self, wanted: tuple[Attachment, ...]) -> tuple[str, ...]:
+        lost = await asyncio.to_thread(self._containers.restore, wanted)
+        await self._resolver.restore(each for each in wanted if each.task_id not in lost)
+        await self._write_local()
+        return lost
+
     async def _write_local(self) -> None:
         if self._datapath:
             places = self._containers.by_interface()
@@ -267,6 +277,8 @@ class Network:
         self._done, self._trouble = state, ""
 
     async def _write(self, state: NetworkState) -> None:
+        for task_id in self._fence.outside(self._containers.all(), state):
+            await self._detach(task_id)
         free = self._publishing.free()
         if self._datapath:
             inner, six = self._datapath.inner, self._datapath.ipv6
@@ -315,9 +327,9 @@ class Network:
                 if self._datapath is None or self._keeper is None:
                     return False
                 if await self._datapath.intact():
-                    await self._keeper.mend()
+                    await whole(self._keeper.mend())
                     return self._secure is not None and await self._secure.stale()
-                await self._datapath.rebuild()
+                await whole(self._datapath.rebuild())
                 await self._write_local()
             except (OSError, SwarmError) as error:
                 self._report("network keeper", error)
@@ -327,6 +339,6 @@ class Network:
         async with self._lock:
             if not self._ready or self._state is _NOTHING:
                 return
-            error = await caught(self._sync())
+            error = await caught(whole(self._sync()))
             if error is not None:
                 self._report(name, error)  # the keeper tries again

@@ -7,7 +7,8 @@ what the managers merely note is left out.  A transaction says which level it wa
 that does not know that level stops before it applies it.
 
 Level 0 is version 0.1.0; level 2 brought what a service can say about its containers,
-level 3 the swarm's registry and what images must be, level 4 networks of one's own and secrets.
+level 3 the swarm's registry and what images must be, level 4 networks of one's own and secrets, level 5
+claims of ports that exclude each other whatever address they are for (``store.core.tables``).
 What no list below names belongs to the newest level: a release that adds rows or fields after it appends a
 list of this level's, and raises ``model.objects.FEATURE_LEVEL``.
 """
@@ -106,6 +107,23 @@ KNOWN: Sequence[Mapping[str, str]] = (
         "TrustKey": "id version created_at updated_at pem added_by",
         "TrustRule": ("id version created_at updated_at action keys threshold max_severity max_scan_age"),
         "ImageScan": "id version created_at updated_at image scanned_at advisories counts",
+    },
+    {
+        "ServiceSpec": "endpoint_mode ingress_source",
+        "TaskTemplate": "networks drain_delay drain_timeout",
+        "PortSpec": "published_end host_ip allow sticky host path tls",
+        "NetworkAttachment": "target aliases vip addresses options",
+        "Service": "vips",
+        "VirtualIp": "network_id addresses",
+        "Task": "networks",
+        "TaskNetwork": "network_id addresses",
+        "TaskStatus": "address6",
+        "ClusterSpec": "address_pools subnet_size",
+        "Network": "spec subnets",
+        "NetworkSpec": "name labels driver attachable internal encrypted ipv6 subnets options",
+        "SubnetSpec": "subnet gateway ip_range reserved",
+        "AddressAllocation": "id version created_at updated_at network_id address owner_kind owner_id",
+        "Secret": "id version created_at updated_at name labels data",
     },
 )
 """For each level but the newest: kind → the fields it brought."""

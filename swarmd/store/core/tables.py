@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from swarmd.model.claims import SHARED
+from swarmd.model.claims import SHARED, exclude, is_of_a_route
 from swarmd.model.objects import (
     AddressAllocation,
     JoinToken,
@@ -24,10 +24,15 @@ from swarmd.model.objects import (
     SpecVersion,
     Task,
 )
+from swarmd.model.ports import number_of_row
 from swarmd.model.registry import RegistryManifest, RegistryTag
 from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Transaction
 
 R = TypeVar("R", bound=Row)
+
+CLASHES = 5
+"""The feature level from which claims of one port on different addresses are compared: all replicas have to
+agree on what is refused."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -94,6 +99,8 @@ class Tables:
         """Do all of it, or nothing.  Deterministic: the same on every replica."""
         self.index = index
         refusal = self._refusal(transaction.changes)
+        if refusal is None and transaction.level >= CLASHES:
+            refusal = self._clash(transaction.changes)
         if refusal is not None:
             return Outcome(index=index, error_kind=refusal[0], error=refusal[1])
         events = tuple(self._apply_one(index, transaction.at, change) for change in transaction.changes)
@@ -156,6 +163,21 @@ class Tables:
                     return "conflict", _exists(row)
         return None
 
+    def _clash(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
+        """Ports that nobody had, and of which some node could not open this one and another service's."""
+        ports = [one.row for one in changes if isinstance(one, Put) and isinstance(one.row, PortAllocation)]
+        put = [row for row in ports if not is_of_a_route(row)]
+        touched = {row.id for row in put} | {one.id for one in changes if isinstance(one, Delete)}
+        for row in put:
+            if row.version:
+                continue
+            number = number_of_row(row.id)
+            there = self.where(PortAllocation, "number", number)
+            for other in (*(one for one in there if one.id not in touched), *put):
+                if number_of_row(other.id) == number and exclude(row, other):
+                    return "conflict", _exists(other)
+        return None
+
     def _put(self, before: Row | None, row: Row) -> None:
         self._rows[type(row)][row.id] = row
         keys = _keys(row)
@@ -181,6 +203,8 @@ def _keys(row: Row) -> list[tuple[str, str]]:
         return [("SpecVersion.service", row.service_id)]
     if isinstance(row, RegistryTag):
         return [("RegistryTag.repository", row.repository)]
+    if isinstance(row, PortAllocation):
+        return [] if is_of_a_route(row) else [("PortAllocation.number", number_of_row(row.id))]
     if isinstance(row, AddressAllocation):
         return [("AddressAllocation.network", row.network_id), ("AddressAllocation.owner", row.owner_id)]
     if isinstance(row, RegistryManifest):

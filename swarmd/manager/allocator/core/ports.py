@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from swarmd.model.claims import number_of
+from swarmd.model.claims import exclude, is_of_a_route, number_of
 from swarmd.model.objects import PortAllocation, Service
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec
@@ -41,7 +41,7 @@ def grant_ports(service: Service, taken: Mapping[str, PortAllocation], shared: C
         if wanted.mode == "ingress":
             if wanted.dynamic:
                 port = _dynamic(service, wanted, taken, used)
-            holder = taken.get(port.key)
+            holder = taken.get(port.key) or _clashing(service, port, taken)
             if not port.published:
                 first, last = _numbers(wanted)[0], _numbers(wanted)[-1]
                 return Grant(error=f"no {port.protocol} port is free between {first} and {last}")
@@ -75,6 +75,12 @@ def _numbers(wanted: PortSpec) -> range:
 def _same(had: PortSpec, wanted: PortSpec) -> bool:
     """Whether one is the other with a number."""
     return replace(had, published=wanted.published, published_end=wanted.published_end) == wanted
+
+
+def _clashing(service: Service, port: PortSpec, taken: Mapping[str, PortAllocation]) -> PortAllocation | None:
+    """Another service's row of the same port, for an address that some node would have to open for both."""
+    row = _row(service, port, None)
+    return next((one for one in taken.values() if not is_of_a_route(one) and exclude(row, one)), None)
 
 
 def _row(service: Service, port: PortSpec, holder: PortAllocation | None) -> PortAllocation:

@@ -12,7 +12,7 @@ import msgspec
 from swarmd.manager.allocator.core.addresses import Given, Owner, Turn
 from swarmd.manager.orchestrator.core.health import is_dead, never_runs
 from swarmd.manager.plan import Step
-from swarmd.model.network import PREDEFINED, NetworkAttachment, TaskNetwork, VirtualIp
+from swarmd.model.network import NetworkAttachment, TaskNetwork, VirtualIp, attachments
 from swarmd.model.objects import AddressAllocation, Node, Service, Task
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
@@ -108,11 +108,6 @@ def is_over(task: Task | None, node: Node | None) -> bool:
         or never_runs(task)
         or (task.desired_state > TaskState.RUNNING and is_dead(node))
     )
-
-
-def attachments(networks: Iterable[NetworkAttachment]) -> tuple[NetworkAttachment, ...]:
-    """Those to networks of the swarm."""
-    return tuple(one for one in networks if one.target not in PREDEFINED)
 
 
 def _addressed(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from swarmd.manager.allocator.core.release import attachments
 from swarmd.model import subnets
+from swarmd.model.network import attachments
 from swarmd.model.objects import AddressAllocation, Service
 
 

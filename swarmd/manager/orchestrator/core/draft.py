@@ -30,12 +30,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     ``nodes``: at least those its tasks are on; all of the swarm for a global service.
     ``versions``: its spec versions by number, as far as the rows still exist.
+    ``no_way_back``: what its previous spec needs and the swarm has no more, a sentence; "" = nothing.
     """
 
     service: Service
     tasks: Collection[Task]
     nodes: Mapping[str, Node]
     versions: Mapping[int, SpecVersion] = {}
+    no_way_back: str = ""
 
 
 class Draft:
@@ -109,6 +111,11 @@ class Draft:
     def versions(self) -> Collection[SpecVersion]:
         """The spec versions there are."""
         return self._before.versions.values()
+
+    @property
+    def no_way_back(self) -> str:
+        """See :class:`View`."""
+        return self._before.no_way_back
 
     def wake(self, when: float) -> None:
         """Ask again at ``when``, if not before."""

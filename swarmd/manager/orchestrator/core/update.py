@@ -159,10 +159,12 @@ def _give_up(draft: Draft, task_id: str, config: UpdateConfig) -> None:
     if status is None or config.failure_action == "continue":
         return
     back = status.state == UpdateState.ROLLBACK_STARTED
-    if config.failure_action == "rollback" and not back and draft.service.previous_spec is not None:
-        draft.change_service(*rolled_back(draft.service, draft.versions, draft.now, failed_task=task_id))
-        return
     message = f"update paused due to failure or early termination of task {task_id}"
+    if config.failure_action == "rollback" and not back and draft.service.previous_spec is not None:
+        if not draft.no_way_back:
+            draft.change_service(*rolled_back(draft.service, draft.versions, draft.now, failed_task=task_id))
+            return
+        message += f"; it cannot be rolled back: {draft.no_way_back}"
     state = UpdateState.ROLLBACK_PAUSED if back else UpdateState.PAUSED
     _set_status(draft, replace(status, state=state, message=message))
 

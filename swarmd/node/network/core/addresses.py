@@ -57,6 +57,11 @@ def overlay_mac(number: int) -> bytes:
     return b"\x02\x77" + number.to_bytes(4, "big")
 
 
+def number_of(mac: bytes) -> int:
+    """The node's number in an overlay MAC."""
+    return int.from_bytes(mac[2:], "big")
+
+
 def container_mac(address: str) -> bytes:
     """02:42 and the container's address, so that nobody ever has to ask for it."""
     return b"\x02\x42" + packed(address)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from swarmd.model.addressing import block6_of
-from swarmd.node.network.core.addresses import block_of, gateway6_of, gateway_of, overlay_mac
+from swarmd.node.network.core.addresses import block_of, gateway6_of, gateway_of, number_of, overlay_mac
 from swarmd.node.network.core.carrying import CarrierPeer
 from swarmd.node.network.core.sources import IPV6_LEAST
 from swarmd.node.network.port import Endpoint, NetworkView, NodeView
@@ -102,6 +102,14 @@ def secured(
                 wanted.neighbours[hop.via] = overlay_mac(node.number)
     carried = (CarrierPeer(node.id, node.number, node.address) for node in met.values())
     return wanted, tuple(sorted(carried, key=lambda peer: peer.number))
+
+
+def senders(entries: Peers) -> dict[int, tuple[str, ...]]:
+    """By the numbers of nodes: the addresses that these entries lead to, which are heard from there alone."""
+    found: dict[int, list[str]] = {}
+    for (address, _), hop in entries.routes.items():
+        found.setdefault(number_of(entries.neighbours[hop.via]), []).append(address)
+    return {number: tuple(sorted(addresses)) for number, addresses in sorted(found.items())}
 
 
 def _add_networks(

@@ -13,6 +13,9 @@ from swarmd.kit.supervise import Nursery
 from swarmd.node.network.core.carrying import Orders, Said
 from swarmd.node.network.secure import tap
 
+COMMAND = (sys.executable, "-P", "-m", "swarmd.node.network.secure.carrier")
+"""-P: modules come from where Python is installed, not from the directory the daemon was started in."""
+
 _FIRST_RETRY, _LAST_RETRY = 0.2, 5.0
 _END_SECONDS = 2.0
 _LINE_BYTES = 1 << 20
@@ -73,7 +76,7 @@ class CarrierKeeper:
         """One life of the process."""
         await self._end()
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "swarmd.node.network.secure.carrier", self._device,
+            *COMMAND, self._device,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LINE_BYTES,
         )  # fmt: skip
         telling = self._nursery.start("orders of the carrier", self._tell(process))

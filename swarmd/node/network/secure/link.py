@@ -9,7 +9,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
 from swarmd.node.network.core.carrying import PORT, CarrierPeer, Orders
 from swarmd.node.network.core.papers import Papers
-from swarmd.node.network.core.peers import Peers
+from swarmd.node.network.core.peers import Peers, senders
 from swarmd.node.network.port import NodeView
 from swarmd.node.network.secure.device import SecureDevice
 from swarmd.node.network.secure.keeper import CarrierKeeper
@@ -26,6 +26,7 @@ class SecureLink:
         self._node: NodeView | None = None
         self._inner, self._ipv6 = 0, False
         self._peers: tuple[CarrierPeer, ...] = ()
+        self._sources: dict[int, tuple[str, ...]] = {}
         self._used = False
         self._trouble = ""
 
@@ -45,7 +46,7 @@ class SecureLink:
         """
         if self._node is None or not (used or self._used):
             return
-        self._used, self._peers = used, peers
+        self._used, self._peers, self._sources = used, peers, senders(entries)
         try:
             await asyncio.to_thread(self.device.ensure, self._node, self._inner, ipv6=self._ipv6)
             await asyncio.to_thread(self.device.write, entries)
@@ -62,7 +63,8 @@ class SecureLink:
         if self._node is None or self._papers is None or not self._used or self._trouble:
             return
         node, papers = self._node, self._papers()
-        self._keeper.order(Orders(node.id, node.number, node.address, PORT, papers, self._peers))
+        place = (node.id, node.number, node.address, PORT)
+        self._keeper.order(Orders(*place, papers, self._peers, self._sources))
 
     async def stale(self) -> bool:
         """Whether :meth:`write` might do better now: the device is not there, or could not be made."""

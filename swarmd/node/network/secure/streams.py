@@ -17,7 +17,16 @@ from typing import Any, cast
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Invalid
-from swarmd.node.network.core.carrying import CarrierPeer, Orders, Records, calls, is_between, record
+from swarmd.node.network.core.addresses import packed
+from swarmd.node.network.core.carrying import (
+    CarrierPeer,
+    Orders,
+    Records,
+    calls,
+    is_between,
+    is_from,
+    record,
+)
 from swarmd.rpc.peer import identity_of
 
 REKEY_SECONDS = 3600.0
@@ -91,6 +100,7 @@ class Streams:
         self._fraction = fraction
         self._orders: Orders | None = None
         self._numbers: dict[str, int] = {}
+        self._sources: dict[int, frozenset[bytes]] = {}
         self._open: dict[int, list[Stream]] = {}
         self._calling: dict[int, asyncio.Task[object]] = {}
 
@@ -98,6 +108,7 @@ class Streams:
         """Talk to exactly these peers, as this node."""
         before, self._orders = self._orders, orders
         self._numbers = {peer.node_id: peer.number for peer in orders.peers}
+        self._sources = {number: frozenset(map(packed, many)) for number, many in orders.sources.items()}
         moved = set(before.peers) - set(orders.peers) if before else set()
         for peer in moved:
             self._forget(peer.number)
@@ -125,8 +136,12 @@ class Streams:
             streams[-1].send(frames)
 
     def deliver(self, frame: bytes, sender: int) -> None:
-        """Give a frame to the kernel if the sender may send it and it is for this node."""
-        if self._orders is not None and is_between(frame, sender, self._orders.number):
+        """Give a frame to the kernel if the sender may send it and it is for this node.
+
+        A node that somebody has taken over must not speak as the containers of another.
+        """
+        known = self._sources.get(sender, frozenset())
+        if self._orders and is_between(frame, sender, self._orders.number) and is_from(frame, known):
             with contextlib.suppress(OSError):  # the device is full, or the frame is nonsense: it is lost
                 os.write(self._descriptor, frame)
 
