@@ -47,7 +47,7 @@ def test_a_dead_workers_tasks_run_elsewhere_and_nothing_runs_twice_when_it_is_ba
     _runs_without(lab, "node3")
     for node in ("node1", "node2"):
         eventually(f"{node} answers", lambda node=node: lab.answers(node, 80))  # type: ignore[misc]
-        assert {lab.get(node, 80).page for _ in range(10)} == {"node1", "node2"}
+        assert {lab.get(node, 80).page for _ in range(40)} == {"node1", "node2"}
     lab.local("start", "node3")
     lab.until_node("node3", "Ready")
     _nothing_runs_twice(lab)

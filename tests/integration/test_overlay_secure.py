@@ -27,7 +27,8 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlay]:
     root, root_key = ca.new_root(time.time())
-    with overlay(2, SAFE, PLAIN) as made:
+    # Nobody makes good what a test breaks, unless it is asked to.
+    with overlay(2, SAFE, PLAIN, environment={"SWARM_BED_KEEPER": "3600"}) as made:
         for node in made.nodes:
             key = ca.new_key()
             identity = ca.Identity(node.view.id, Role.WORKER, "swarm")
