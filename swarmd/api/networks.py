@@ -8,10 +8,13 @@ from typing import Any, TypeVar
 from swarmd.api.control import UseCases
 from swarmd.control.networks import Networks, Usage
 from swarmd.image.core.selection import Selection
+from swarmd.manager.allocator.attachments import Attachments
 from swarmd.model.answering import answers
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import SwarmError
 from swarmd.model.network import NetworkSpec
 from swarmd.model.objects import Network, Node, Service, Task
+from swarmd.model.states import NodeState
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import networks_pb2 as pb
 from swarmd.rpc.v1 import networks_pb2_grpc
@@ -35,7 +38,7 @@ class NetworksServer(networks_pb2_grpc.NetworksServicer):
     async def CreateNetwork(self, request: pb.CreateNetworkRequest, context: Any) -> pb.CreateNetworkResponse:
         async def answer() -> pb.CreateNetworkResponse:
             row = await self._cases().create(codec.from_proto(NetworkSpec, request.spec))
-            return pb.CreateNetworkResponse(id=row.id, warnings=self._cases().warnings(row))
+            return pb.CreateNetworkResponse(id=row.id)
 
         return await _answer(context, answer)
 
@@ -52,6 +55,9 @@ class NetworksServer(networks_pb2_grpc.NetworksServicer):
             row = cases.get(request.ref)
             usage = cases.usage(row)
             response = pb.GetNetworkResponse(network=_view(row, usage))
+            for one in usage.containers:
+                node = self._use_cases().store.get(Node, one.node_id)
+                response.containers.append(_container(one, node, row.id))
             if request.verbose:
                 _describe(response, row.id, usage, self._use_cases().store)
             return response
@@ -72,6 +78,18 @@ class NetworksServer(networks_pb2_grpc.NetworksServicer):
 
         return await _answer(context, answer)
 
+    async def ReleaseContainer(
+        self, request: pb.ReleaseContainerRequest, context: Any
+    ) -> pb.ReleaseContainerResponse:
+        async def answer() -> pb.ReleaseContainerResponse:
+            cases = self._cases()
+            network = cases.get(request.network)
+            found = cases.attached(network, request.container)
+            await Attachments(self._use_cases().store).release(found.id, network.id)
+            return pb.ReleaseContainerResponse(container_id=found.id)
+
+        return await _answer(context, answer)
+
 
 def serve(server: Any, cases: Callable[[], UseCases]) -> None:
     """Add the service to a gRPC server."""
@@ -80,7 +98,11 @@ def serve(server: Any, cases: Callable[[], UseCases]) -> None:
 
 def _view(row: Network, usage: Usage) -> pb.NetworkView:
     view = pb.NetworkView(
-        services=len(usage.services), tasks=len(usage.tasks), taken=usage.taken, addresses=usage.size
+        services=len(usage.services),
+        tasks=len(usage.tasks),
+        taken=usage.taken,
+        addresses=usage.size,
+        containers=len(usage.containers),
     )
     codec.fill(view.network, row)
     return view
@@ -100,7 +122,24 @@ def _describe(response: pb.GetNetworkResponse, network_id: str, usage: Usage, st
             _service(view, row, network_id)
         for task in tasks.get(service_id, ()):
             view.tasks.append(_task(task, store.get(Node, task.node_id), network_id))
-    _peers(response, {task.node_id for task in usage.tasks if task.node_id}, store)
+    on = {task.node_id for task in usage.tasks} | {one.node_id for one in usage.containers}
+    _peers(response, on, store)
+
+
+def _container(row: SingleContainer, node: Node | None, network_id: str) -> pb.NetworkContainer:
+    place = next(one for one in row.networks if one.network_id == network_id)
+    state = node.status.state if node is not None else NodeState.DOWN
+    return pb.NetworkContainer(
+        id=row.id,
+        name=row.name,
+        node_id=row.node_id,
+        hostname=node.description.hostname if node else "",
+        node_address=node.status.address if node else "",
+        addresses=place.addresses,
+        aliases=place.aliases,
+        up=row.up and state is not NodeState.DOWN,
+        state=state.value,
+    )
 
 
 def _service(view: pb.NetworkService, row: Service, network_id: str) -> None:

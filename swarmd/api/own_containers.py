@@ -10,10 +10,12 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import SwarmError
+from swarmd.model.network import NetworkAttachment
 from swarmd.model.spec import ContainerSpec, Resources
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
 from swarmd.node.containers.views import view
+from swarmd.node.solo.core import networks
 from swarmd.node.solo.core.record import Record, parse_restart
 from swarmd.node.solo.keeper import Keeper
 from swarmd.rpc import codec, errors
@@ -72,6 +74,7 @@ class OwnContainers(ContainerServer):
             limits=codec.from_proto(Resources, request.limits),
             runtime=request.runtime,
             network=request.network,
+            networks=networks.asked(codec.from_proto(NetworkAttachment, one) for one in request.networks),
             restart=parse_restart(request.restart),
             auto_remove=request.auto_remove,
             created_at=self._clock.now(),
@@ -97,6 +100,17 @@ class OwnContainers(ContainerServer):
             context,
             request.ref,
             lambda one: self._keeper.remove(one, force=request.force, volumes=request.volumes),
+        )
+
+    async def ConnectNetwork(self, request: pb.ConnectNetworkRequest, context: Any) -> pb.ContainerResponse:
+        wanted = codec.from_proto(NetworkAttachment, request.network)
+        return await self._changed(context, request.ref, lambda one: self._keeper.connect(one, wanted))
+
+    async def DisconnectNetwork(
+        self, request: pb.DisconnectNetworkRequest, context: Any
+    ) -> pb.ContainerResponse:
+        return await self._changed(
+            context, request.ref, lambda one: self._keeper.disconnect(one, request.network)
         )
 
     async def _changed(
@@ -135,6 +149,8 @@ def _complete(view: pb.ContainerView, keeper: Keeper) -> None:
         view.created_at, view.address, view.restarts = record.created_at, record.address, record.restarts
         view.status = "restarting" if keeper.waits(view.id) else view.status
         view.restart_policy = record.restart.policy
+        for one in record.networks:
+            view.networks.add(name=one.name, id=one.id, addresses=one.addresses, aliases=one.aliases)
 
 
 def _unmade(record: Record) -> pb.ContainerView:

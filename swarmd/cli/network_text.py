@@ -12,6 +12,7 @@ from typing import NamedTuple
 from swarmd.cli.spec_text import fields_of
 
 _FIELDS = ("name", "alias", "vip", "ip", "driver-opt")
+_MODES = ("host", "none")
 ENCRYPTED = ("encrypted", "com.docker.network.driver.encrypted")
 
 
@@ -57,6 +58,42 @@ def parse_network(text: str) -> Attachment:
         tuple(_address("ip", one) for value in given.get("ip", ()) for one in value.split(";")),
         tuple(_pair("driver-opt", one) for one in given.get("driver-opt", ())),
     )
+
+
+def parse_membership(text: str) -> Attachment:
+    """``--network`` of a single container: ``web`` or ``name=web,alias=db,ip=10.0.5.9,ip6=fd00::9``."""
+    parts = [f"ip={part[4:]}" if part.startswith("ip6=") else part for part in text.split(",")]
+    found = parse_network(",".join(parts))
+    if found.vip:
+        raise ValueError("a single container has no vip: write ip=")
+    if found.options:
+        raise ValueError("there is no driver-opt for a single container")
+    return found
+
+
+def memberships(
+    named: Sequence[Attachment], aliases: Sequence[str], addresses: Sequence[str]
+) -> tuple[str, list[Attachment]]:
+    """(``host``, ``none`` or empty, networks of the swarm) that a single container is to be in.
+
+    What is said of no network in particular is of the first.
+    """
+    modes = [one.target for one in named if one.target in _MODES]
+    joined = [one for one in named if one.target not in _MODES]
+    if modes and len(named) > 1:
+        raise ValueError(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+        )
+    if joined:
+        first = joined[0]
+        joined[0] = first._replace(
+            aliases=(*first.aliases, *aliases), addresses=(*first.addresses, *addresses)
+        )
+    elif addresses:
+        raise ValueError("user specified IP address is supported on user defined networks only")
+    elif aliases:
+        raise ValueError("network-scoped alias is supported only for containers in user defined networks")
+    return "".join(modes), joined
 
 
 def parse_options(texts: Sequence[str]) -> tuple[dict[str, str], bool]:

@@ -35,6 +35,7 @@ NETWORKS = Layout(
         "Type": "TYPE",
         "Services": "SERVICES",
         "Tasks": "TASKS",
+        "Containers": "CONTAINERS",
         "Taken": "TAKEN",
     },
 )
@@ -64,6 +65,7 @@ def network(answer: networks_pb2.GetNetworkResponse, *, verbose: bool) -> Json:
         "Options": options or None,
         "Labels": dict(spec.labels) or None,
         "Addresses": {"Taken": answer.network.taken, "Total": answer.network.addresses},
+        "Containers": {one.id: _container(one, own) for one in answer.containers} or None,
     }
     if verbose:
         out["Peers"] = [
@@ -118,6 +120,21 @@ def prefixes(it: types_pb2.Network) -> list[str]:
     return [one.subnet for one in it.subnets] or [one for one in (it.subnet,) if one]
 
 
+def _container(one: networks_pb2.NetworkContainer, own: list[str]) -> Json:
+    """A single container; its node is what Docker, which shows those of one node, does not say."""
+    addresses = [address_with_length(address, own) for address in one.addresses]
+    return {
+        "Name": one.name,
+        "EndpointID": one.id,
+        "MacAddress": "",
+        "IPv4Address": next((each for each in addresses if ":" not in each), ""),
+        "IPv6Address": next((each for each in addresses if ":" in each), ""),
+        **filled(Aliases=list(one.aliases)),
+        "Up": one.up,
+        "Node": {"Hostname": one.hostname, "State": one.state, "IP": one.node_address},
+    }
+
+
 def _service(one: networks_pb2.NetworkService, own: list[str]) -> Json:
     return {
         "VIP": one.addresses[0] if one.addresses else "",
@@ -156,6 +173,7 @@ def _row(view: networks_pb2.NetworkView) -> Row:
         "Type": "builtin" if it.ingress else "custom",
         "Services": str(view.services),
         "Tasks": str(view.tasks),
+        "Containers": str(view.containers),
         "Taken": f"{view.taken}/{view.addresses}",
     }
 

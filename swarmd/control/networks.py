@@ -16,11 +16,13 @@ from swarmd.control.core import networks as rules
 from swarmd.image.core.selection import Selection
 from swarmd.kit.ids import NewId
 from swarmd.model import subnets
-from swarmd.model.errors import Conflict, NotFound, OutOfSequence, Refused
+from swarmd.model.containers import SingleContainer
+from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused
 from swarmd.model.network import NetworkSpec, attachments
 from swarmd.model.objects import Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec, ServiceSpec
+from swarmd.model.states import NodeState
 from swarmd.store.core.transaction import Change, Delete, Put
 from swarmd.store.store import Store
 
@@ -32,6 +34,7 @@ class Usage(msgspec.Struct, frozen=True):
     tasks: tuple[Task, ...]
     taken: int
     size: int
+    containers: tuple[SingleContainer, ...] = ()
 
 
 class Networks:
@@ -66,10 +69,6 @@ class Networks:
             raise Conflict(f"network with name {spec.name} already exists") from None
         return self._store.get(Network, row.id) or row
 
-    def warnings(self, network: Network) -> list[str]:
-        """To show to whoever made it."""
-        return rules.warnings(network.spec)
-
     def all(self) -> list[Network]:
         """By name; the ingress network, too."""
         return sorted(self._store.all(Network), key=lambda row: row.name)
@@ -79,15 +78,18 @@ class Networks:
         return lookup.network(self._store, ref)
 
     def usage(self, network: Network) -> Usage:
-        """Services whose spec names it, tasks with an address there that have not ended, addresses."""
+        """Services whose spec names it, tasks with an address there that have not ended, single containers,
+        addresses."""
         owners = {row.owner_id for row in self._store.addresses_in(network.id)}
         tasks = [task for owner in owners if (task := self._store.get(Task, owner)) is not None]
+        singles = [one for key in owners if (one := self._store.get(SingleContainer, key)) is not None]
         spans = [subnets.span(one) for one in network.subnets]
         return Usage(
             services=tuple(row for row in self._store.all(Service) if _names(row, network.id)),
             tasks=tuple(task for task in tasks if not task.state.is_terminal),
             taken=sum(1 for row in self._store.addresses_in(network.id) if ":" not in row.address),
             size=sum(one.size for one in spans if one.version == 4),
+            containers=tuple(sorted(singles, key=lambda row: (row.name, row.id))),
         )
 
     async def remove(self, ref: str) -> Network:
@@ -99,10 +101,34 @@ class Networks:
         usage = self.usage(network)
         tasks = {task.id: task for task in (*usage.tasks, *self._coming(network))}
         rules.removable(
-            network, [row.spec.name for row in usage.services], [_called(task) for task in tasks.values()]
+            network,
+            [row.spec.name for row in usage.services],
+            [_called(task) for task in tasks.values()],
+            [(row.name, row.id) for row in usage.containers],
         )
         await self._store.commit([Delete(Network, network.id, network.version)])
         return network
+
+    def attached(self, network: Network, ref: str) -> SingleContainer:
+        """A single container that can be let go of, by name, id or beginning of one.
+
+        Raises NotFound, Invalid; Refused while its node is there to do it itself.
+        """
+        there = self.usage(network).containers
+        found = [row for row in there if row.id == ref] or [row for row in there if row.name == ref]
+        found = found or [row for row in there if ref and row.id.startswith(ref)]
+        if not found:
+            raise NotFound(f"container {ref} is not connected to network {network.name}")
+        if len(found) > 1:
+            on = ", ".join(row.id[:12] for row in found)
+            raise Invalid(f"several containers in network {network.name} are called {ref}: use an id ({on})")
+        node = self._store.get(Node, found[0].node_id)
+        if node is not None and node.status.state is not NodeState.DOWN:
+            raise Refused(
+                f"container {found[0].name} is on node {node.description.hostname}, which is not down: "
+                "disconnect it there"
+            )
+        return found[0]
 
     async def prune(self, selection: Selection) -> list[str]:
         """Remove those that nobody uses; answers their names."""

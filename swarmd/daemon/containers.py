@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from swarmd import __version__
 from swarmd.api.containers import ContainersHandlers, Metadata
 from swarmd.api.images import Cache, ImagesServer
@@ -17,7 +19,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report, caught
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound
+from swarmd.model.errors import Invalid, NotFound, Refused
 from swarmd.model.spec import ContainerSpec
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.agent.core.mounts import images as mounted_images
@@ -28,6 +30,7 @@ from swarmd.node.network.port import NetworkPort
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.solo.keeper import Keeper
 from swarmd.node.solo.maker import Maker
+from swarmd.node.solo.managers import Leader
 from swarmd.node.solo.shelf import Shelf
 from swarmd.node.volume.volumes import Volumes
 
@@ -54,8 +57,10 @@ class Containers:
         self._report = report
         self._about = describe(__version__, {})
         self._nursery = Nursery(report)
-        maker = Maker(runtime, images, volumes, network, self._facts, self._admit)
-        self.keeper = Keeper(runtime, maker, Shelf(config.data), clock, self._nursery)
+        shelf = Shelf(config.data)
+        maker = Maker(runtime, images, volumes, network, self._facts, self._admit, shelf.rewrite)
+        leader = Leader(self._leader, clock)
+        self.keeper = Keeper(runtime, maker, shelf, clock, self._nursery, leader)
         self._committer = Committer(
             runtime,
             runtime.archives,
@@ -166,6 +171,13 @@ class Containers:
     def _health_of(self, container_id: str) -> str:
         member = self._member()
         return member.working.worker.health_of(container_id) if member is not None else ""
+
+    def _leader(self) -> grpc.aio.Channel:
+        """Raises Refused in no swarm, Unavailable without a leader."""
+        member = self._member()
+        if member is None:
+            raise Refused("this node is in no swarm, and only a swarm has networks to join")
+        return member.working.session.leader_channel()
 
     def _facts(self) -> NodeFacts:
         member = self._member()

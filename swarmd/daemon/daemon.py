@@ -204,6 +204,7 @@ class Daemon:
             trail=self._trail,
             containers=self._containers.local,
             others=self._containers.keeper.others,
+            opened=self._containers.keeper.places.report,
             origin=self._outside.origin,
             ask=self._outside.digest,
             signatures=self._outside.signatures,
@@ -290,9 +291,7 @@ class Daemon:
         return self._swarm.member
 
     def _use_cases(self) -> UseCases:
-        if self._swarm.member is None:
-            raise self._swarm.absence()  # it left a moment ago
-        return self._swarm.member.use_cases()
+        return self._member().use_cases()
 
     def _report(self, name: str, error: BaseException) -> None:
         self._log.error("background_failed", what=name, reason=str(error), exc_info=error)

@@ -9,6 +9,7 @@ import grpc
 import msgspec
 
 from swarmd.api import networks
+from swarmd.api.attachments import AttachmentsServer
 from swarmd.api.audit import Auditing, Trail
 from swarmd.api.control import ControlServer, UseCases
 from swarmd.api.forward import Find, Forwarding
@@ -23,10 +24,12 @@ from swarmd.control.registry import Registry
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery
+from swarmd.manager.allocator.attachments import Attachments
 from swarmd.manager.authority import Authority
 from swarmd.manager.authority_server import AuthorityServer
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.server import DispatcherServer
+from swarmd.model.errors import Unavailable
 from swarmd.node.containers.local import LocalContainers
 from swarmd.node.containers.server import ContainerServer
 from swarmd.node.peer import Keep, NodePeerServer, TaskLogs
@@ -101,11 +104,27 @@ def node_port_server(parts: NodePortParts) -> tuple[grpc.aio.Server, OpenCalls]:
         nursery=parts.nursery,
     )
     agent_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
-    names = RegistryNamesServer(parts.cluster_id, parts.registry)
-    agent_pb2_grpc.add_RegistryNamesServicer_to_server(names, server)
+    _serve_nodes(server, parts)
     netdiag_pb2_grpc.add_NodeNetworkServicer_to_server(NodeNetworkServer(parts.examine), server)
     agent_pb2_grpc.add_AuthorityServicer_to_server(AuthorityServer(parts.cluster_id, parts.authority), server)
     return server, calls
+
+
+def _serve_nodes(server: grpc.aio.Server, parts: NodePortParts) -> None:
+    """What nodes ask of the leader beside their sessions."""
+    names = RegistryNamesServer(parts.cluster_id, parts.registry)
+    agent_pb2_grpc.add_RegistryNamesServicer_to_server(names, server)
+    attachments = AttachmentsServer(parts.cluster_id, lambda: _attachments(parts))
+    agent_pb2_grpc.add_AttachmentsServicer_to_server(attachments, server)
+
+
+async def _attachments(parts: NodePortParts) -> Attachments:
+    """Raises Unavailable while this manager does not lead."""
+    await parts.registry()  # which leads, and has applied all that was acknowledged
+    store = parts.store()
+    if store is None:
+        raise Unavailable("this node is no manager any more")
+    return Attachments(store)
 
 
 def _serve_users(server: grpc.aio.Server, cases: Callable[[], UseCases]) -> None:

@@ -60,6 +60,7 @@ class Machine(msgspec.Struct, frozen=True):
     trail: Trail
     containers: LocalContainers
     others: Others = dict
+    opened: Callable[[], None] = lambda: None
     origin: Origin | None = None
     ask: Ask = nobody_knows
     signatures: Outside = nothing_outside
@@ -120,6 +121,7 @@ class Working:
                 certificate=lambda: codec.to_proto(self._certificate()),
                 blobs=self._imaging.held,
                 preload=self._imaging.preload,
+                opened=machine.opened,
             ),
             machine.clock,
             nursery,
@@ -288,12 +290,6 @@ class Working:
         self._machine.network.mask([one for one, state in self.gossip_view().items() if state == "dead"])
 
     def _facts(self) -> NodeFacts:
-        about = describe(__version__, {})
-        return NodeFacts(
-            node_id=self._memory().node_id,
-            hostname=about.hostname,
-            resolv_conf=resolver_settings(),
-            address=self._memory().address,
-            os=about.os,
-            arch=about.arch,
-        )
+        about, memory = describe(__version__, {}), self._memory()
+        settings = resolver_settings()
+        return NodeFacts(memory.node_id, about.hostname, settings, memory.address, about.os, about.arch)

@@ -77,3 +77,11 @@ class TaskNetwork(msgspec.Struct, frozen=True, kw_only=True):
 
     network_id: str
     addresses: tuple[str, ...] = ()
+
+
+class ContainerNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """A single container's addresses in a network, and its further names there."""
+
+    network_id: str
+    addresses: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()

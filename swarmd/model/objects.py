@@ -245,7 +245,7 @@ class Network(Row, frozen=True, kw_only=True):
 class AddressAllocation(Row, frozen=True, kw_only=True):
     """An address of a network that is taken (id = ``network id/address``): nobody else can have it.
 
-    ``owner_kind`` is task or service, ``owner_id`` its id.
+    ``owner_kind`` is task, service or container, ``owner_id`` its id.
     """
 
     network_id: str

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from swarmd.model import health, network, objects, registry, spec
+from swarmd.model import containers, health, network, objects, registry, spec
 from swarmd.rpc.v1 import types_pb2
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -34,13 +34,13 @@ STRUCTS: tuple[type[msgspec.Struct], ...] = (
     spec.ContainerSpec, spec.Resources, spec.RestartPolicy, spec.Placement,
     health.HealthSpec, health.ProbeSpec,
     network.SubnetSpec, network.NetworkSpec, network.NetworkAttachment,
-    network.VirtualIp, network.TaskNetwork,
+    network.VirtualIp, network.TaskNetwork, network.ContainerNetwork,
     spec.TaskTemplate, spec.UpdateConfig, spec.ServiceSpec, spec.NodeSpec, spec.ClusterSpec,
     objects.UpdateStatus, objects.Service, objects.SpecVersion, objects.TaskStatus, objects.Task,
     objects.NodeDescription, objects.NodeCertificate, objects.NodeStatus, objects.Node,
     objects.CaRotation, objects.GossipChange, objects.Cluster, objects.Network,
     objects.PortAllocation, objects.RemovedNode, objects.JoinToken,
-    objects.AddressAllocation, objects.Secret,
+    objects.AddressAllocation, containers.SingleContainer, objects.Secret,
     registry.RegistryManifest, registry.RegistryTag, registry.RegistryCredential,
     registry.TrustKey, registry.TrustRule, registry.ImageScan,
 )  # fmt: skip

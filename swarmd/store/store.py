@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import DecodeError
 
 from swarmd.kit.clock import Clock
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import KINDS as ERROR_KINDS
 from swarmd.model.objects import (
     FEATURE_LEVEL,
@@ -129,8 +130,11 @@ class Store:
         return self._state.tables.where(AddressAllocation, "network", network_id)
 
     def addresses_of(self, owner_id: str) -> Collection[AddressAllocation]:
-        """By the id of the task or service that has them."""
+        """By the id of the task, service or container that has them."""
         return self._state.tables.where(AddressAllocation, "owner", owner_id)
+
+    def containers_of_node(self, node_id: str) -> Collection[SingleContainer]:
+        return self._state.tables.where(SingleContainer, "node", node_id)
 
     def secret_by_name(self, name: str) -> Secret | None:
         return next(iter(self._state.tables.where(Secret, "name", name.lower())), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from swarmd.rpc.v1 import control_pb2, netdiag_pb2, networks_pb2, types_pb2
+from swarmd.rpc.v1 import containers_pb2, control_pb2, netdiag_pb2, networks_pb2, node_pb2, types_pb2
 from tests.unit.test_cli_fake import Cli, FakeDaemon, Refusal, command_line, fake_daemon
 
 MISSING = Refusal("network nosuch not found", "not_found", grpc.StatusCode.NOT_FOUND)
@@ -279,3 +279,98 @@ def test_trace_prints_its_steps_and_fails_when_the_packet_is_refused(
     assert out.splitlines()[:3] == ["  source   api.1 runs on n1", "x network  they are apart", ""]
     assert out.splitlines()[3].endswith(": web.1 it is.")
     assert json.loads(cli("network", "trace", "--json", "api.1", "web")[1])["Verdict"] == verdict
+
+
+# -- single containers -----------------------------------------------------------------------------
+
+
+def test_connect_says_where_and_as_what(daemon: FakeDaemon, cli: Cli) -> None:
+    daemon.answers["ConnectNetwork"] = containers_pb2.ContainerResponse(container_id="c1")
+    flags = ("--alias", "db", "--alias", "sql", "--ip", "10.0.5.9", "--ip6", "fd00::9")
+    assert cli("network", "connect", *flags, "net1", "box") == (0, "", "")
+    (asked,) = daemon.asked("ConnectNetwork")
+    assert (asked.ref, asked.network.target) == ("box", "net1")
+    assert (list(asked.network.aliases), list(asked.network.addresses)) == (
+        ["db", "sql"], ["10.0.5.9", "fd00::9"],
+    )  # fmt: skip
+
+
+def test_disconnect_asks_a_manager_only_when_it_is_to_and_the_node_does_not_have_it(
+    daemon: FakeDaemon, cli: Cli
+) -> None:
+    missing = Refusal("No such container: box", "not_found", grpc.StatusCode.NOT_FOUND)
+    daemon.answers["DisconnectNetwork"] = missing
+    daemon.answers["ReleaseContainer"] = networks_pb2.ReleaseContainerResponse()
+    code, _, err = cli("network", "disconnect", "net1", "box")
+    assert (code, err) == (1, "Error response from daemon: No such container: box\n")
+    assert cli("network", "disconnect", "-f", "net1", "box") == (0, "", "")
+    (asked,) = daemon.asked("ReleaseContainer")
+    assert (asked.network, asked.container) == ("net1", "box")
+    daemon.answers["DisconnectNetwork"] = containers_pb2.ContainerResponse()
+    assert cli("network", "disconnect", "-f", "net1", "box") == (0, "", "")
+    assert len(daemon.asked("ReleaseContainer")) == 1
+
+
+def test_inspect_shows_containers_with_their_nodes(daemon: FakeDaemon, cli: Cli) -> None:
+    answer = networks_pb2.GetNetworkResponse(network=network(attachable=True))
+    answer.containers.add(
+        id="c1", name="box", hostname="n1", node_address="172.30.0.1", addresses=["10.0.5.3", "fd00::3"],
+        aliases=["db"], up=False, state="down",
+    )  # fmt: skip
+    daemon.answers["GetNetwork"] = answer
+    (shown,) = json.loads(cli("network", "inspect", "net1")[1])
+    assert shown["Containers"] == {
+        "c1": {
+            "Name": "box",
+            "EndpointID": "c1",
+            "MacAddress": "",
+            "IPv4Address": "10.0.5.3/24",
+            "IPv6Address": "fd00::3",
+            "Aliases": ["db"],
+            "Up": False,
+            "Node": {"Hostname": "n1", "State": "down", "IP": "172.30.0.1"},
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode", "networks"),
+    [
+        ((), "", []),
+        (("--network", "host"), "host", []),
+        (("--network", "blue", "--network", "red"), "", [("blue", [], []), ("red", [], [])]),
+        (
+            ("--network", "name=blue,alias=a,ip=10.0.5.9,ip6=fd00::9", "--network-alias", "b"),
+            "",
+            [("blue", ["a", "b"], ["10.0.5.9", "fd00::9"])],
+        ),
+        (("--network", "blue", "--ip", "10.0.5.9"), "", [("blue", [], ["10.0.5.9"])]),
+    ],
+)
+def test_run_sends_the_networks_of_a_container(
+    daemon: FakeDaemon, cli: Cli, flags: tuple[str, ...], mode: str, networks: list[object]
+) -> None:
+    daemon.answers["GetImage"] = node_pb2.GetImageResponse()
+    daemon.answers["CreateContainer"] = containers_pb2.CreateContainerResponse(id="c1")
+    assert cli("create", *flags, "busybox")[0] == 0
+    (asked,) = daemon.asked("CreateContainer")
+    assert asked.network == mode
+    assert [(one.target, list(one.aliases), list(one.addresses)) for one in asked.networks] == networks
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--network", "host", "--network", "blue"), "cannot attach both user-defined and non-user-defined"),
+        (("--ip", "10.0.5.9"), "user specified IP address is supported on user defined networks only"),
+        (("--network", "none", "--network-alias", "a"), "network-scoped alias is supported only for"),
+        (("--network", "name=blue,vip=10.0.5.9"), "a single container has no vip"),
+        (("--network", "name=blue,driver-opt=a=b"), "no driver-opt for a single container"),
+    ],
+)
+def test_run_refuses_what_no_container_can_be(
+    daemon: FakeDaemon, cli: Cli, flags: tuple[str, ...], complaint: str
+) -> None:
+    code, _, err = cli("run", *flags, "busybox")
+    assert (code, complaint in err) == (125, True), err
+    assert not daemon.asked("CreateContainer")

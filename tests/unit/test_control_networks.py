@@ -11,8 +11,16 @@ from swarmd.api.networks import NetworksServer
 from swarmd.control.cluster import check_spec
 from swarmd.control.core.events import describe
 from swarmd.image.core.selection import Selection
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, SwarmError
-from swarmd.model.network import NetworkAttachment, NetworkSpec, SubnetSpec, TaskNetwork, VirtualIp
+from swarmd.model.network import (
+    ContainerNetwork,
+    NetworkAttachment,
+    NetworkSpec,
+    SubnetSpec,
+    TaskNetwork,
+    VirtualIp,
+)
 from swarmd.model.objects import (
     AddressAllocation,
     Cluster,
@@ -25,7 +33,7 @@ from swarmd.model.objects import (
 )
 from swarmd.model.replace import replace
 from swarmd.model.spec import ClusterSpec
-from swarmd.model.states import TaskState
+from swarmd.model.states import NodeState, TaskState
 from swarmd.rpc.v1 import networks_pb2 as pb
 from swarmd.store.core.tables import Event
 from tests.unit.test_control_bed import Bed, a_spec, a_task
@@ -51,6 +59,13 @@ async def rig() -> Rig:
     ingress = Network(id="ing", name="ingress", ingress=True, subnet="10.128.0.0/10")
     await rig.put(Cluster(id="c"), node, ingress)
     return rig
+
+
+class Cases:
+    """The part of a manager's use cases that the service needs."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.networks, self.store = rig.networks, rig.store
 
 
 def subnets(network: Network) -> list[str]:
@@ -258,12 +273,7 @@ async def test_prune_removes_what_nothing_uses_and_what_the_filters_mean(rig: Ri
 async def test_a_verbose_look_names_services_tasks_and_peers(rig: Rig) -> None:
     network = await rig.create("blue")
     await in_use(rig, network)
-
-    class Cases:
-        networks = rig.networks
-        store = rig.store
-
-    server = NetworksServer(lambda: Cases())  # type: ignore[arg-type, return-value]
+    server = NetworksServer(lambda: Cases(rig))  # type: ignore[arg-type, return-value]
     answer = await server.GetNetwork(pb.GetNetworkRequest(ref=network.id[:5], verbose=True), None)
     view = answer.network
     assert (view.services, view.tasks, view.taken, view.addresses) == (1, 1, 2, 253)
@@ -277,10 +287,41 @@ async def test_a_verbose_look_names_services_tasks_and_peers(rig: Rig) -> None:
     assert not plain.services
 
 
-async def test_what_is_asked_for_in_vain_is_said(rig: Rig) -> None:
-    (warning,) = rig.networks.warnings(await rig.create("blue", attachable=True))
-    assert "single containers cannot be attached" in warning
-    assert rig.networks.warnings(await rig.create("red")) == []
+async def test_single_containers_are_shown_and_keep_their_network(rig: Rig) -> None:
+    network = await rig.create("blue", attachable=True)
+    place = ContainerNetwork(network_id=network.id, addresses=("10.0.0.2",), aliases=("tool",))
+    box = SingleContainer(id="c1", name="box", node_id="n1", networks=(place,), up=True)
+    held = AddressAllocation(
+        id=f"{network.id}/10.0.0.2",
+        network_id=network.id,
+        address="10.0.0.2",
+        owner_kind="container",
+        owner_id="c1",
+    )
+    await rig.put(box, held)
+    with pytest.raises(Refused, match='network blue has active endpoints \\(name:"box" id:"c1"\\)'):
+        await rig.networks.remove("blue")
+    server = NetworksServer(lambda: Cases(rig))  # type: ignore[arg-type, return-value]
+    answer = await server.GetNetwork(pb.GetNetworkRequest(ref="blue", verbose=True), None)
+    (shown,) = answer.containers
+    assert (shown.name, shown.hostname, list(shown.addresses), list(shown.aliases)) == (
+        "box", "alpha", ["10.0.0.2"], ["tool"],
+    )  # fmt: skip
+    assert (shown.up, answer.network.containers, [peer.node_id for peer in answer.peers]) == (True, 1, ["n1"])
+    with pytest.raises(Refused, match="container box is on node alpha, which is not down"):
+        rig.networks.attached(network, "box")
+    with pytest.raises(NotFound, match="container other is not connected to network blue"):
+        rig.networks.attached(network, "other")
+    node = rig.store.get(Node, "n1")
+    assert node is not None
+    await rig.put(replace(node, status=replace(node.status, state=NodeState.DOWN)))
+    answer = await server.GetNetwork(pb.GetNetworkRequest(ref="blue"), None)
+    assert [(one.up, one.state) for one in answer.containers] == [(False, "down")]
+    released = await server.ReleaseContainer(
+        pb.ReleaseContainerRequest(network="blue", container="box"), None
+    )
+    assert released.container_id == "c1"
+    await rig.networks.remove("blue")
 
 
 async def test_events_tell_of_networks_and_not_of_the_row_that_keeps_the_order(rig: Rig) -> None:

@@ -7,8 +7,25 @@ from typing import Any
 import pytest
 
 from swarmd.manager.dispatcher.networks import NOTHING, NetworkBoard
-from swarmd.model.network import NetworkAttachment, NetworkSpec, SubnetSpec, TaskNetwork, VirtualIp
-from swarmd.model.objects import AddressAllocation, Network, Node, NodeStatus, Row, Service, Task, TaskStatus
+from swarmd.model.containers import SingleContainer
+from swarmd.model.network import (
+    ContainerNetwork,
+    NetworkAttachment,
+    NetworkSpec,
+    SubnetSpec,
+    TaskNetwork,
+    VirtualIp,
+)
+from swarmd.model.objects import (
+    AddressAllocation,
+    Network,
+    Node,
+    NodeStatus,
+    Row,
+    Service,
+    Task,
+    TaskStatus,
+)
 from swarmd.model.replace import replace
 from swarmd.model.states import NodeState, TaskState
 from swarmd.rpc.v1 import agent_pb2
@@ -192,3 +209,22 @@ async def test_a_network_that_grows_or_goes_is_told_to_its_nodes(rig: Rig) -> No
 async def test_a_service_whose_names_lead_to_its_tasks_is_told_without_an_address(rig: Rig) -> None:
     assert await rig.change(replace(service("b5", "b6"), vips=())) == {"n1", "n2"}
     assert [list(one.addresses) for one in rig.of("n1").services] == [[], []]
+
+
+async def test_a_single_container_is_told_with_its_names_to_all_while_it_is_up(rig: Rig) -> None:
+    place = ContainerNetwork(network_id="b5", addresses=("10.5.0.30",), aliases=("tool",))
+    box = SingleContainer(id="c1", name="box", node_id="n3", networks=(place,), up=True)
+    held = AddressAllocation(
+        id="b5/10.5.0.30", network_id="b5", address="10.5.0.30", owner_kind="container", owner_id="c1"
+    )
+    assert await rig.change(held, box) == {"n1", "n2", "n3"}
+    assert [one.id for one in rig.of("n3").networks] == ["b5"], "its node is told of the network at once"
+    (told,) = [one for one in rig.of("n1").endpoints if one.task_id == "c1"]
+    assert (told.name, list(told.aliases), list(told.addresses)) == ("box", ["tool"], ["10.5.0.30"])
+    assert (told.node_id, told.service_id, told.up) == ("n3", "", True)
+    node = Node(id="n3", number=3, status=NodeStatus(state=NodeState.DOWN, address="192.0.2.3"))
+    await rig.change(node)
+    assert [one.up for one in rig.of("n1").endpoints if one.task_id == "c1"] == [False]
+    assert await rig.change(replace(box, up=False)) == {"n1", "n2", "n3"}
+    assert "c1" not in {one.task_id for one in rig.of("n1").endpoints}
+    assert not rig.of("n3").networks

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from swarmd.model.network import TaskNetwork, VirtualIp
+from swarmd.model.containers import SingleContainer
+from swarmd.model.network import ContainerNetwork, TaskNetwork, VirtualIp
 from swarmd.model.objects import (
     AddressAllocation,
     Cluster,
@@ -34,6 +35,10 @@ TASK = Task(
 ADDRESS = AddressAllocation(
     id="n/10.0.5.3", version=2, network_id="n", address="10.0.5.3", owner_kind="task", owner_id="t"
 )
+CONTAINER = SingleContainer(
+    id="c", version=2, name="box", node_id="n",
+    networks=(ContainerNetwork(network_id="n", addresses=("10.0.5.9",)),),
+)  # fmt: skip
 SOUND: tuple[Row, ...] = (
     Cluster(id="c", version=1), Node(id="n", version=1, number=1), SERVICE, VERSION, TASK,
     PortAllocation(id="tcp/8080", version=1, service_id="s", service_name="web"), ADDRESS,
@@ -68,6 +73,14 @@ def test_a_sound_store_breaks_no_rule() -> None:
             "address n/10.0.5.4 is of task t, which has",
         ),
         ([replace(SERVICE, vips=(VirtualIp(network_id="n", addresses=("10.0.5.2",)),))], "of s is nobody's"),
+        ([CONTAINER], "address n/10.0.5.9 of c is nobody's"),
+        (
+            [
+                replace(ADDRESS, id="n/10.0.5.8", address="10.0.5.8", owner_kind="container", owner_id="c"),
+                CONTAINER,
+            ],
+            "address n/10.0.5.8 is of container c, which has another",
+        ),
         ([replace(TASK, id="u")], "slot 1 of service web has 2 live tasks"),
     ],
 )

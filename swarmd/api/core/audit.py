@@ -88,6 +88,8 @@ SHOWN: Mapping[str, Shown] = {
     "Containers/StopContainer": Shown("ref", ("signal", "grace")),
     "Containers/RestartContainer": Shown("ref", ("signal", "grace")),
     "Containers/RemoveContainer": Shown("ref", ("force", "volumes")),
+    "Containers/ConnectNetwork": Shown("ref", ("network.target", "network.aliases", "network.addresses")),
+    "Containers/DisconnectNetwork": Shown("ref", ("network",)),
     "NodeApi/InitSwarm": Shown(
         more=(*_ADDRESSES, "autolock", "force_new_cluster", "force"), answer=("node_id",)
     ),
@@ -127,6 +129,9 @@ SHOWN: Mapping[str, Shown] = {
     ),
     "Networks/RemoveNetwork": Shown("ref", answer=("id",)),
     "Networks/PruneNetworks": Shown(more=("labels", "without", "until"), answer=("deleted",)),
+    "Networks/ReleaseContainer": Shown("network", ("container",), ("container_id",)),
+    "Attachments/AttachContainer": Shown("container_id", ("name", "up")),
+    "Attachments/ReportContainers": Shown(answer=("stale",)),
     "Secrets/CreateSecret": Shown("name", ("labels",), ("id",)),
     "Secrets/RemoveSecret": Shown("ref", answer=("id",)),
     "Authority/Join": Shown("address", answer=("node_id", "role")),

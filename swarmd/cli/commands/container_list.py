@@ -104,8 +104,20 @@ def document(answer: pb.GetContainerResponse) -> Json:
         "RestartCount": each.restarts,
         "HostConfig": {"RestartPolicy": {"Name": each.restart_policy or "no"}},
         "Config": {"Labels": dict(each.labels), "Tty": answer.tty, "OpenStdin": answer.stdin},
-        "NetworkSettings": {"IPAddress": each.address},
+        "NetworkSettings": {
+            "IPAddress": each.address,
+            **({"Networks": {one.name: _place(one) for one in each.networks}} if each.networks else {}),
+        },
         "Task": each.task_id,
+    }
+
+
+def _place(one: pb.ContainerPlace) -> dict[str, object]:
+    return {
+        "NetworkID": one.id,
+        "IPAddress": next((each for each in one.addresses if ":" not in each), ""),
+        "GlobalIPv6Address": next((each for each in one.addresses if ":" in each), ""),
+        "Aliases": list(one.aliases) or None,
     }
 
 

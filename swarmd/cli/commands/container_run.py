@@ -15,6 +15,7 @@ from swarmd.cli.commands.registry import have_image
 from swarmd.cli.commands.service_create import new_spec
 from swarmd.cli.errors import BAD_USAGE, CliError, DaemonError
 from swarmd.cli.grammar import Command, F, Parsed, switch
+from swarmd.cli.network_text import memberships, parse_membership
 from swarmd.cli.run_flags import apply_run, run_options
 from swarmd.cli.spec_text import env_file_lines
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from swarmd.rpc.v1 import containers_pb2 as pb
 
 _KEYS = Parsed("string", keys.parse_keys)
+_NETWORK = Parsed("network", parse_membership)
 
 
 class RunFailed(CliError):
@@ -44,8 +46,15 @@ def _making(command: F) -> F:
         switch("--rm", text="Remove the container and its anonymous volumes when it ends"),
         click.option("--restart", default="no", help="no, on-failure[:N], always or unless-stopped"),
         click.option(
-            "--network", default="", help="host, none, or an address of the swarm's network (default)"
+            "--network",
+            "networks",
+            type=_NETWORK,
+            multiple=True,
+            help="Network to join (NAME, or name=…,alias=…,ip=…), host, or none",
         ),
+        click.option("--network-alias", metavar="list", multiple=True, help="Further name in the network"),
+        click.option("--ip", default="", help="Address in the network"),
+        click.option("--ip6", default="", help="IPv6 address in the network"),
         click.option(
             "-p", "--publish", multiple=True, metavar="list", help="Refused: services publish ports"
         ),
@@ -165,6 +174,9 @@ def _make(client: Client, given: dict[str, Any], *, auto_remove: bool) -> pb.Cre
     given["env"] = (*(line for path in given["env_files"] for line in _lines(path)), *given["env"])
     try:
         apply_run(spec, given)
+        mode, joined = memberships(
+            given["networks"], given["network_alias"], [one for one in (given["ip"], given["ip6"]) if one]
+        )
     except ValueError as error:
         raise RunFailed(str(error)) from None
     have_image(client, given["image"], given["policy"], given["platform"])
@@ -174,10 +186,12 @@ def _make(client: Client, given: dict[str, Any], *, auto_remove: bool) -> pb.Cre
         spec=template.container,
         limits=template.limits,
         runtime=template.runtime,
-        network=given["network"],
+        network=mode,
         restart=given["restart"],
         auto_remove=auto_remove,
     )
+    for one in joined:
+        request.networks.add(target=one.target, aliases=one.aliases, addresses=one.addresses)
     try:
         return client.containers.CreateContainer(request)
     except DaemonError as error:

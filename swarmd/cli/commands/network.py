@@ -29,6 +29,8 @@ _REFUSED = {
     "network",
     cls=Group,
     lazy={
+        "connect": f"{_HERE}.network_connect:connect",
+        "disconnect": f"{_HERE}.network_connect:disconnect",
         "doctor": f"{_HERE}.network_doctor:doctor",
         "trace": f"{_HERE}.network_trace:trace",
     },

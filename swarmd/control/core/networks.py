@@ -45,15 +45,6 @@ def checked(spec: NetworkSpec) -> NetworkSpec:
     return replace(spec, driver="overlay")
 
 
-def warnings(spec: NetworkSpec) -> list[str]:
-    """What its user should know, although the network can be had."""
-    if spec.attachable:
-        return [
-            f"network {spec.name} is for services only so far: single containers cannot be attached to it yet"
-        ]
-    return []
-
-
 def prefixes(
     spec: NetworkSpec, taken: Mapping[str, str], nodes: Mapping[str, str], cluster: ClusterSpec
 ) -> tuple[SubnetSpec, ...]:
@@ -96,14 +87,25 @@ def pools(spec: ClusterSpec) -> None:
             raise Invalid(f"default-addr-pool {pool} overlaps {other}")
 
 
-def removable(network: Network, services: Iterable[str], tasks: Iterable[str]) -> None:
-    """Raises Refused naming who uses it.  ``services``, ``tasks``: names."""
+def removable(
+    network: Network,
+    services: Iterable[str],
+    tasks: Iterable[str],
+    containers: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Raises Refused naming who uses it.  ``services``, ``tasks``: names; ``containers``: (name, id)."""
     if network.ingress:
         raise Refused("the ingress network cannot be removed: published ports go through it")
     for kind, names in (("service", sorted(services)), ("task", sorted(tasks))):
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise Refused(f"network {network.name} is in use by {kind} {', '.join(names[:5])}{more}")
+    if attached := [f'name:"{name}" id:"{row_id[:12]}"' for name, row_id in containers]:
+        more = f", and {len(attached) - 5} more" if len(attached) > 5 else ""
+        raise Refused(
+            f"error while removing network: network {network.name} has active endpoints "
+            f"({', '.join(attached[:5])}{more})"
+        )
 
 
 def _options(spec: NetworkSpec) -> None:

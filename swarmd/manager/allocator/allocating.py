@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from swarmd.manager.allocator.core import routes
+from swarmd.manager.allocator.core import attaching, routes
 from swarmd.manager.allocator.core.addresses import Turn, View
 from swarmd.manager.allocator.core.ports import Grant
 from swarmd.manager.allocator.core.release import grant_vips, is_over, release
 from swarmd.manager.allocator.core.standing import Standing
 from swarmd.manager.orchestrator.core.health import is_dead
 from swarmd.manager.plan import Agenda, Step
+from swarmd.model.containers import SingleContainer
 from swarmd.model.network import NetworkAttachment
-from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, PortAllocation, Service, Task
+from swarmd.model.objects import (
+    AddressAllocation,
+    Cluster,
+    Network,
+    Node,
+    PortAllocation,
+    Service,
+    Task,
+)
 from swarmd.model.replace import replace
 from swarmd.model.states import TaskState
 from swarmd.store.core.tables import Event
@@ -40,6 +49,7 @@ class AllocatorPlanner:
             *(service.id for service in self._store.all(Service)),
             *(row.service_id for row in self._store.all(PortAllocation)),
             *(row.owner_id for row in allocations),
+            *(row.id for row in self._store.all(SingleContainer)),
         }
 
     def touched(self, event: Event) -> Iterable[str]:
@@ -57,9 +67,16 @@ class AllocatorPlanner:
             self._standing.was_given(row)
         if isinstance(row, Network | Cluster):
             return tuple(self._waiting)
+        if isinstance(row, SingleContainer):
+            return (row.id,)
+        if isinstance(row, Node) and event.new is None:
+            return [row.id for row in (*self._networked(row.id), *self._store.containers_of_node(row.id))]
         if isinstance(row, Node) and is_dead(event.new if isinstance(event.new, Node) else None):
-            return [task.id for task in self._store.tasks_of_node(row.id) if task.networks]
+            return [task.id for task in self._networked(row.id)]
         return ()
+
+    def _networked(self, node_id: str) -> list[Task]:
+        return [task for task in self._store.tasks_of_node(node_id) if task.networks]
 
     def plan(self, keys: Collection[str], now: float) -> Agenda:
         ports = _Ports(self._store.all(PortAllocation))
@@ -102,7 +119,13 @@ class AllocatorPlanner:
         )
 
     def _freed(self, owner_id: str) -> Iterable[Step]:
-        """Addresses of a task that needs none, or of an owner that is gone."""
+        """Addresses of a task that needs none, of a container of a node that was removed, or of an owner that
+        is gone."""
+        container = self._store.get(SingleContainer, owner_id)
+        if container is not None:
+            if self._store.get(Node, container.node_id) is None:
+                yield attaching.released(container, self._store.addresses_of(owner_id))
+            return
         task = self._store.get(Task, owner_id)
         node = self._store.get(Node, task.node_id) if task is not None else None
         if self._store.get(Service, owner_id) is None and is_over(task, node):

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from swarmd.manager.dispatcher.core.networks import NetworkView, concerned, is_dead, view
+from swarmd.manager.dispatcher.core.networks import Member, NetworkView, concerned, is_dead, view
+from swarmd.model.containers import SingleContainer
 from swarmd.model.objects import AddressAllocation, Network, Node, Service, Task
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.core.tables import Event
@@ -49,10 +50,10 @@ class NetworkBoard:
         networks: set[str] = set()
         for event in events:
             old, new = event.old, event.new
-            if isinstance(old or new, Task | Service):
+            if isinstance(old or new, Member):
                 networks |= concerned(
-                    old if isinstance(old, Task | Service) else None,
-                    new if isinstance(new, Task | Service) else None,
+                    old if isinstance(old, Member) else None,
+                    new if isinstance(new, Member) else None,
                 )
             elif isinstance(row := old or new, Network):
                 networks.add(row.id)
@@ -89,9 +90,11 @@ class NetworkBoard:
         tasks = [task for one in owners if (task := self._store.get(Task, one)) is not None]
         named = {task.service_id for task in tasks} | owners
         services = [row for one in named if (row := self._store.get(Service, one)) is not None]
-        on = {task.node_id for task in tasks if task.node_id}
+        singles = [one for key in owners if (one := self._store.get(SingleContainer, key)) is not None]
+        containers = [one for one in singles if any(n.network_id == network_id for n in one.networks)]
+        on = {task.node_id for task in tasks if task.node_id} | {one.node_id for one in containers}
         dead = {one for one in on if is_dead(self._store.get(Node, one))}
-        return view(network, services, tasks, dead)
+        return view(network, services, tasks, dead, containers)
 
     def _keep(self, network_id: str, after: NetworkView | None) -> None:
         if after is None:
@@ -136,5 +139,6 @@ def _part(network: NetworkView) -> agent_pb2.NetworkSnapshot:
             network_id=network.id,
             addresses=one.addresses,
             up=one.up,
+            aliases=one.aliases,
         )
     return part

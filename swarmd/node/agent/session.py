@@ -45,6 +45,8 @@ class Handlers(msgspec.Struct, frozen=True):
     """Of all blobs this node holds, the plain bytes of their digests."""
     preload: Callable[[agent_pb2.Preload], None] = lambda order: None
     """An image is to be fetched ahead; answers come by :meth:`SessionClient.say`."""
+    opened: Callable[[], None] = lambda: None
+    """A session began."""
 
 
 class SessionClient:
@@ -178,6 +180,7 @@ class SessionClient:
         self._remotes.leads(remote)
         self._log.info("session_opened", manager=remote.address)
         self._news.set()  # what was held back until somebody listens goes out now
+        self._handlers.opened()
 
     def _follow(self, redirect: agent_pb2.Redirect) -> None:
         managers = [remote_of(peer) for peer in redirect.managers]

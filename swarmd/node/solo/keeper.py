@@ -16,15 +16,18 @@ import structlog
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, until
 from swarmd.model.errors import NotFound, Refused, SwarmError
+from swarmd.model.network import NetworkAttachment
 from swarmd.node.containers.core import naming
 from swarmd.node.containers.core.naming import Named
 from swarmd.node.network.port import Attachment
 from swarmd.node.runtime.core.signals import signal_number
 from swarmd.node.runtime.port import ContainerState, Runtime
-from swarmd.node.solo.core import policy
+from swarmd.node.solo.core import networks, policy
 from swarmd.node.solo.core import record as rules
 from swarmd.node.solo.core.record import Record
 from swarmd.node.solo.maker import Maker
+from swarmd.node.solo.managers import Managers, Nobody
+from swarmd.node.solo.places import Held, Places
 from swarmd.node.solo.shelf import Shelf
 
 LINGER = 5.0
@@ -33,45 +36,52 @@ LINGER = 5.0
 _SIGKILL = 9
 
 
-class _Held:
-    """One container: its record, who changes it, what was waited last, and what ends a wait."""
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.change = asyncio.Lock()
-        self.waited = 0.0
-        self.is_waiting = False
-        self.changed = asyncio.Event()
-        self.is_watched = False
-
-
 class Keeper:
     """:meth:`open` before the swarm is resumed, :meth:`begin` after it."""
 
-    def __init__(self, runtime: Runtime, maker: Maker, shelf: Shelf, clock: Clock, nursery: Nursery) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        maker: Maker,
+        shelf: Shelf,
+        clock: Clock,
+        nursery: Nursery,
+        managers: Managers | None = None,
+    ) -> None:
         self._runtime = runtime
         self._maker = maker
         self._shelf = shelf
         self._clock = clock
         self._nursery = nursery
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._log = structlog.get_logger()
+        self.places = Places(
+            managers or Nobody(),
+            maker,
+            clock,
+            held=lambda: self._held.values(),
+            save=lambda held, joined: self._save(held, networks=joined),
+            lives=self._is_there,
+        )
 
     # -- life ------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Read what there is."""
-        self._held = {record.id: _Held(record) for record in self._shelf.load()}
+        self._held = {record.id: Held(record) for record in self._shelf.load()}
 
     async def begin(self) -> None:
         """Take over what runs, start what is to run."""
+        self._nursery.start("networks of containers", self.places.run())
         for held in self._held.values():
             state = self._runtime.inspect(held.record.id)
+            held.up = self._is_there(held.record.id)
             if state is not None and state.status == "running":
                 self._watch(held)
             elif held.record.auto_remove:
                 self._nursery.start("removal", self._remove_soon(held))
             elif policy.starts_with_daemon(held.record, (state and state.exit_code) or 0):
+                held.up = True
                 self._save(held, wanted=True, by_user=False)
                 self._nursery.start(f"start of {held.record.name}", self._again(held))
 
@@ -104,26 +114,26 @@ class Keeper:
 
     def others(self) -> dict[str, Attachment | None]:
         """By id; with the place of those that are on the network."""
-        found: dict[str, Attachment | None] = {}
-        for record in self.all():
-            state = self._runtime.inspect(record.id)
-            is_there = record.address and state is not None and state.status != "exited"
-            pid = state.pid if state is not None else 0
-            found[record.id] = Attachment(record.id, pid, record.address) if is_there else None
-        return found
+        return {record.id: self._place(record) for record in self.all()}
+
+    def _place(self, record: Record) -> Attachment | None:
+        state = self._runtime.inspect(record.id)
+        is_there = record.address and state is not None and state.status != "exited"
+        return networks.place(record, state.pid) if state is not None and is_there else None
 
     # -- what users do ---------------------------------------------------------------------------
 
     async def create(self, record: Record) -> Record:
         """Make it, without starting it.  Raises Invalid, Conflict, and what making it fails with."""
         rules.check(record, self.all())
-        held = _Held(record)
+        held = Held(record)
         self._held[record.id] = held  # its name is taken from now on
         try:
             async with held.change:
                 self._shelf.save(record)
                 await self._make(held)
         except BaseException:
+            await self.places.leave(held)
             del self._held[record.id]
             await asyncio.to_thread(self._shelf.remove, record.id)
             raise
@@ -179,17 +189,35 @@ class Keeper:
             await self._maker.unmake(container_id)
             if volumes or held.record.auto_remove:
                 await self._maker.forget_volumes(container_id)
+            await self.places.leave(held)
             await asyncio.to_thread(self._shelf.remove, container_id)
             self._held.pop(container_id, None)
 
+    async def connect(self, container_id: str, wanted: NetworkAttachment) -> None:
+        """It joins a network of the swarm."""
+        held = self._of(container_id)
+        async with held.change:
+            await self.places.connect(held, *networks.asked((wanted,)))
+
+    async def disconnect(self, container_id: str, ref: str) -> None:
+        """It leaves a network of the swarm."""
+        held = self._of(container_id)
+        async with held.change:
+            await self.places.disconnect(held, ref)
+
     # -- what happens ----------------------------------------------------------------------------
 
-    async def _make(self, held: _Held) -> None:
+    async def _make(self, held: Held) -> None:
         self._shelf.lay_out(held.record.id)
-        address = await self._maker.make(held.record)
+        await self.places.take(held)
+        try:
+            address = await self._maker.make(held.record)
+        except BaseException:
+            await self.places.rest(held)
+            raise
         self._save(held, address=address)
 
-    async def _launch(self, held: _Held) -> None:
+    async def _launch(self, held: Held) -> None:
         container_id = held.record.id
         state = self._runtime.inspect(container_id)
         if state is None or state.status != "created":
@@ -198,22 +226,25 @@ class Keeper:
         await self._runtime.start(container_id)
         self._watch(held)
 
-    def _watch(self, held: _Held) -> None:
+    def _watch(self, held: Held) -> None:
         self._nursery.start(f"end of {held.record.name}", self._to_the_end(held))
 
-    async def _to_the_end(self, held: _Held) -> None:
+    async def _to_the_end(self, held: Held) -> None:
         state = await self._runtime.wait(held.record.id)
         async with held.change:
             now = self._runtime.inspect(held.record.id)
             if now is None or (now.status, now.finished_at) != ("exited", state.finished_at):
                 return  # removed, or started again by a user
             await self._maker.disconnect(held.record.id)
-        if policy.starts_again(held.record, state.exit_code or 0):
+            again = policy.starts_again(held.record, state.exit_code or 0)
+            if not again:
+                await self.places.rest(held)
+        if again:
             await self._again(held, ran=_ran(state))
         elif held.record.auto_remove:
             await self._remove_soon(held)
 
-    async def _again(self, held: _Held, *, ran: float = 0.0) -> None:
+    async def _again(self, held: Held, *, ran: float = 0.0) -> None:
         """Wait and start, until that works or nobody wants it any more."""
         while True:
             held.waited = policy.wait_before(held.waited, ran)
@@ -237,24 +268,28 @@ class Keeper:
                 if not policy.starts_again(held.record, 1):
                     return
 
-    async def _remove_soon(self, held: _Held) -> None:
+    async def _remove_soon(self, held: Held) -> None:
         await self._clock.sleep(LINGER)
         if held.record.id in self._held and not self._runs(held.record.id):
             await self.remove(held.record.id, force=True, volumes=True)
 
-    def _save(self, held: _Held, **changes: object) -> None:
+    def _save(self, held: Held, **changes: object) -> None:
         fresh = msgspec.structs.replace(held.record, **changes)
         if fresh != held.record:
             self._shelf.save(fresh)
             held.record = fresh
 
-    def _of(self, container_id: str) -> _Held:
+    def _of(self, container_id: str) -> Held:
         held = self._held.get(container_id)
         if held is None:
             raise Refused(
                 f"container {container_id} is a task of the swarm: change its service, or look at it with ps"
             )
         return held
+
+    def _is_there(self, container_id: str) -> bool:
+        state = self._runtime.inspect(container_id)
+        return state is not None and state.status != "exited"
 
     def _runs(self, container_id: str) -> bool:
         state = self._runtime.inspect(container_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -10,9 +11,11 @@ from swarmd.image.store import ImageStore
 from swarmd.model.errors import Refused, SwarmError
 from swarmd.node.agent.core import container, mounts
 from swarmd.node.agent.core.container import Asked, NodeFacts
+from swarmd.node.agent.core.etc_files import files
 from swarmd.node.agent.mounting import Mounting
-from swarmd.node.network.port import NetworkPort
+from swarmd.node.network.port import Attachment, NetworkPort
 from swarmd.node.runtime.port import Runtime
+from swarmd.node.solo.core import networks
 from swarmd.node.solo.core.record import Record
 from swarmd.node.volume.volumes import Volumes
 
@@ -24,6 +27,10 @@ NO_NETWORK = (
 
 Admit = Callable[[str, str], Awaitable[None]]
 """(name or id, digest if it is known): raises Refused for an image that the swarm's rules do not let run."""
+
+
+Rewrite = Callable[[str, str, str, str], None]
+"""(container, name of a generated file, its text, another text): see :meth:`Shelf.rewrite`."""
 
 
 class OwnImages:
@@ -50,10 +57,12 @@ class Maker:
         network: Callable[[], NetworkPort | None],
         facts: Callable[[], NodeFacts],
         admit: Admit,
+        rewrite: Rewrite,
     ) -> None:
         self._runtime = runtime
         self._images = images
         self._admit = admit
+        self._rewrite = rewrite
         self._mounting = Mounting(images, OwnImages(images, admit), volumes)
         self._network = network
         self._facts = facts
@@ -77,6 +86,7 @@ class Maker:
             runtime=record.runtime,
             hostname=facts.hostname if record.network == "host" else record.id[:12],
             labels=spec.labels,
+            addresses=networks.addresses(record),
         )
         try:
             sources = await self._mounting.sources(record.id, wanted)
@@ -89,10 +99,27 @@ class Maker:
         if record.network or network is None:
             return ""
         try:
-            return await network.attach(record.id, pid)
+            return await _attach(network, networks.place(msgspec.structs.replace(record, address=""), pid))
         except SwarmError:
             await self.unmake(record.id)
             raise
+
+    async def renew(self, before: Record, after: Record) -> None:
+        """It runs, and its networks are others now: addresses, routes and names follow.
+
+        Raises Unavailable, Refused.
+        """
+        network, state = self._network(), self._runtime.inspect(after.id)
+        if network is None or state is None or after.network:
+            return
+        await _attach(network, networks.place(after, state.pid))
+        old, new = (self._resolv_conf(one) for one in (before, after))
+        if old != new:
+            await asyncio.to_thread(self._rewrite, after.id, "resolv.conf", old, new)
+
+    def _resolv_conf(self, record: Record) -> str:
+        settings = self._facts().resolv_conf
+        return files(record.spec, record.id[:12], settings, networks.addresses(record)).resolv_conf
 
     async def unmake(self, container_id: str) -> None:
         """The container goes, whatever it does; its layer and log stay."""
@@ -112,3 +139,14 @@ class Maker:
     async def forget_volumes(self, container_id: str) -> None:
         """Volumes without a name go with their container."""
         await self._mounting.gone(container_id)
+
+
+async def _attach(network: NetworkPort, place: Attachment) -> str:
+    return await network.attach(
+        place.task_id,
+        place.pid,
+        address=place.address or None,
+        networks=place.networks,
+        names=place.names,
+        servers=place.servers,
+    )

@@ -62,6 +62,16 @@ class Shelf:
         except OSError as error:
             raise Unavailable(f"container {container_id} cannot be prepared: {error}") from error
 
+    def rewrite(self, container_id: str, name: str, old: str, new: str) -> None:
+        """A file that was generated for a container becomes another, if nobody has changed it.  Where it is
+        mounted in the container it is the same file.  Raises Unavailable."""
+        path = self._containers / container_id / "files" / name
+        try:
+            if path.read_text() == old:
+                path.write_text(new)
+        except OSError as error:
+            raise Unavailable(f"{name} of container {container_id} cannot be written: {error}") from error
+
     def remove(self, container_id: str) -> None:
         """Nothing of it is left."""
         shutil.rmtree(self._root / container_id, ignore_errors=True)

@@ -972,3 +972,123 @@ class RegistryNames:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AttachmentsStub:
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.AttachContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Attachments/AttachContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerResponse.FromString,
+                _registered_method=True)
+        self.ReportContainers = channel.unary_unary(
+                '/swarmd.rpc.v1.Attachments/ReportContainers',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersResponse.FromString,
+                _registered_method=True)
+
+
+class AttachmentsServicer:
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's.
+    """
+
+    def AttachContainer(self, request, context):
+        """The networks a container is in from now on, all of them; those it had and are not here are let go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportContainers(self, request, context):
+        """All that this node has: what others the swarm knew of it are let go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AttachmentsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'AttachContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerResponse.SerializeToString,
+            ),
+            'ReportContainers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportContainers,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'swarmd.rpc.v1.Attachments', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('swarmd.rpc.v1.Attachments', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Attachments:
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's.
+    """
+
+    @staticmethod
+    def AttachContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Attachments/AttachContainer',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.AttachContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportContainers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Attachments/ReportContainers',
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_agent__pb2.ReportContainersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

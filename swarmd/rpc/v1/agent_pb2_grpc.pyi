@@ -284,3 +284,46 @@ class RegistryNamesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_pb2.HoldsBlobResponse, _abc.Awaitable[_agent_pb2.HoldsBlobResponse]]: ...
 
 def add_RegistryNamesServicer_to_server(servicer: RegistryNamesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class AttachmentsStub:
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AttachmentsAsyncStub: ...
+    AttachContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.AttachContainerRequest, _agent_pb2.AttachContainerResponse]
+    """The networks a container is in from now on, all of them; those it had and are not here are let go."""
+    ReportContainers: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReportContainersRequest, _agent_pb2.ReportContainersResponse]
+    """All that this node has: what others the swarm knew of it are let go."""
+
+@_typing.type_check_only
+class AttachmentsAsyncStub(AttachmentsStub):
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    AttachContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.AttachContainerRequest, _agent_pb2.AttachContainerResponse]  # type: ignore[assignment]
+    """The networks a container is in from now on, all of them; those it had and are not here are let go."""
+    ReportContainers: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReportContainersRequest, _agent_pb2.ReportContainersResponse]  # type: ignore[assignment]
+    """All that this node has: what others the swarm knew of it are let go."""
+
+class AttachmentsServicer(metaclass=_abc_1.ABCMeta):
+    """Leader: single containers of the calling node in networks of the swarm.  The rows are its node's."""
+
+    @_abc_1.abstractmethod
+    def AttachContainer(
+        self,
+        request: _agent_pb2.AttachContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AttachContainerResponse, _abc.Awaitable[_agent_pb2.AttachContainerResponse]]:
+        """The networks a container is in from now on, all of them; those it had and are not here are let go."""
+
+    @_abc_1.abstractmethod
+    def ReportContainers(
+        self,
+        request: _agent_pb2.ReportContainersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ReportContainersResponse, _abc.Awaitable[_agent_pb2.ReportContainersResponse]]:
+        """All that this node has: what others the swarm knew of it are let go."""
+
+def add_AttachmentsServicer_to_server(servicer: AttachmentsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

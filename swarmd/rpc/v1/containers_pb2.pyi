@@ -997,6 +997,7 @@ class ContainerView(_message.Message):
     RESTART_POLICY_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     IMAGE_SIZE_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     image: _builtins.str
@@ -1021,6 +1022,10 @@ class ContainerView(_message.Message):
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerPlace]:
+        """Of a single container, by name of the network."""
+
     def __init__(
         self,
         *,
@@ -1043,10 +1048,11 @@ class ContainerView(_message.Message):
         restart_policy: _builtins.str = ...,
         size: _builtins.int | None = ...,
         image_size: _builtins.int | None = ...,
+        networks: _abc.Iterable[Global___ContainerPlace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image_size", b"_image_size", "_size", b"_size", "image_size", b"image_size", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_size", b"_image_size", "_size", b"_size", "address", b"address", "command", b"command", "created_at", b"created_at", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "id", b"id", "image", b"image", "image_size", b"image_size", "labels", b"labels", "name", b"name", "pid", b"pid", "restart_policy", b"restart_policy", "restarts", b"restarts", "size", b"size", "started_at", b"started_at", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_size", b"_image_size", "_size", b"_size", "address", b"address", "command", b"command", "created_at", b"created_at", "error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "id", b"id", "image", b"image", "image_size", b"image_size", "labels", b"labels", "name", b"name", "networks", b"networks", "pid", b"pid", "restart_policy", b"restart_policy", "restarts", b"restarts", "size", b"size", "started_at", b"started_at", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_size: _TypeAlias = _typing.Literal["image_size"]  # noqa: Y015
     _WhichOneofArgType__image_size: _TypeAlias = _typing.Literal["_image_size", b"_image_size"]  # noqa: Y015
@@ -1060,8 +1066,40 @@ class ContainerView(_message.Message):
 Global___ContainerView: _TypeAlias = ContainerView  # noqa: Y015
 
 @_typing.final
+class ContainerPlace(_message.Message):
+    """What a single container has in a network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    id: _builtins.str
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "aliases", b"aliases", "id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerPlace: _TypeAlias = ContainerPlace  # noqa: Y015
+
+@_typing.final
 class CreateContainerRequest(_message.Message):
-    """network: empty (an address of the swarm's network), host or none.  restart: "no", "on-failure[:N]", "always" or
+    """network: empty (an address of the swarm's network), host or none; networks: those of the swarm, beside it.  restart: "no", "on-failure[:N]", "always" or
     "unless-stopped".
     """
 
@@ -1074,6 +1112,7 @@ class CreateContainerRequest(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
     AUTO_REMOVE_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     runtime: _builtins.str
     network: _builtins.str
@@ -1083,6 +1122,8 @@ class CreateContainerRequest(_message.Message):
     def spec(self) -> _types_pb2.ContainerSpec: ...
     @_builtins.property
     def limits(self) -> _types_pb2.Resources: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NetworkAttachment]: ...
     def __init__(
         self,
         *,
@@ -1093,10 +1134,11 @@ class CreateContainerRequest(_message.Message):
         network: _builtins.str = ...,
         restart: _builtins.str = ...,
         auto_remove: _builtins.bool = ...,
+        networks: _abc.Iterable[_types_pb2.NetworkAttachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_remove", b"auto_remove", "limits", b"limits", "name", b"name", "network", b"network", "restart", b"restart", "runtime", b"runtime", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_remove", b"auto_remove", "limits", b"limits", "name", b"name", "network", b"network", "networks", b"networks", "restart", b"restart", "runtime", b"runtime", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1177,3 +1219,50 @@ class RemoveContainerRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveContainerRequest: _TypeAlias = RemoveContainerRequest  # noqa: Y015
+
+@_typing.final
+class ConnectNetworkRequest(_message.Message):
+    """ref: of a single container of this node.  network: target by name or id, aliases, and addresses if not any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    @_builtins.property
+    def network(self) -> _types_pb2.NetworkAttachment: ...
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        network: _types_pb2.NetworkAttachment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectNetworkRequest: _TypeAlias = ConnectNetworkRequest  # noqa: Y015
+
+@_typing.final
+class DisconnectNetworkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    network: _builtins.str
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        network: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisconnectNetworkRequest: _TypeAlias = DisconnectNetworkRequest  # noqa: Y015

@@ -147,6 +147,16 @@ class ContainersStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
                 _registered_method=True)
+        self.ConnectNetwork = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/ConnectNetwork',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ConnectNetworkRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
+        self.DisconnectNetwork = channel.unary_unary(
+                '/swarmd.rpc.v1.Containers/DisconnectNetwork',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DisconnectNetworkRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+                _registered_method=True)
 
 
 class ContainersServicer:
@@ -290,6 +300,19 @@ class ContainersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConnectNetwork(self, request, context):
+        """Networks of the swarm that single containers may join; one that runs is in it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisconnectNetwork(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContainersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -401,6 +424,16 @@ def add_ContainersServicer_to_server(servicer, server):
             'RemoveContainer': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveContainer,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
+            ),
+            'ConnectNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConnectNetwork,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ConnectNetworkRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
+            ),
+            'DisconnectNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisconnectNetwork,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.DisconnectNetworkRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.SerializeToString,
             ),
     }
@@ -1000,6 +1033,60 @@ class Containers:
             target,
             '/swarmd.rpc.v1.Containers/RemoveContainer',
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.RemoveContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConnectNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/ConnectNetwork',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ConnectNetworkRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisconnectNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Containers/DisconnectNetwork',
+            swarmd_dot_rpc_dot_v1_dot_containers__pb2.DisconnectNetworkRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_containers__pb2.ContainerResponse.FromString,
             options,
             channel_credentials,

@@ -61,6 +61,9 @@ class ContainersStub:
     StopContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]
     RestartContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.ContainerResponse]
+    ConnectNetwork: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ConnectNetworkRequest, _containers_pb2.ContainerResponse]
+    """Networks of the swarm that single containers may join; one that runs is in it at once."""
+    DisconnectNetwork: _grpc.UnaryUnaryMultiCallable[_containers_pb2.DisconnectNetworkRequest, _containers_pb2.ContainerResponse]
 
 @_typing.type_check_only
 class ContainersAsyncStub(ContainersStub):
@@ -95,6 +98,9 @@ class ContainersAsyncStub(ContainersStub):
     StopContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
     RestartContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
     RemoveContainer: _aio.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
+    ConnectNetwork: _aio.UnaryUnaryMultiCallable[_containers_pb2.ConnectNetworkRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
+    """Networks of the swarm that single containers may join; one that runs is in it at once."""
+    DisconnectNetwork: _aio.UnaryUnaryMultiCallable[_containers_pb2.DisconnectNetworkRequest, _containers_pb2.ContainerResponse]  # type: ignore[assignment]
 
 class ContainersServicer(metaclass=_abc_1.ABCMeta):
     """On the unix socket: the containers of this node, and on a manager the tasks of every node.
@@ -256,6 +262,21 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
     def RemoveContainer(
         self,
         request: _containers_pb2.RemoveContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ConnectNetwork(
+        self,
+        request: _containers_pb2.ConnectNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]:
+        """Networks of the swarm that single containers may join; one that runs is in it at once."""
+
+    @_abc_1.abstractmethod
+    def DisconnectNetwork(
+        self,
+        request: _containers_pb2.DisconnectNetworkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_containers_pb2.ContainerResponse, _abc.Awaitable[_containers_pb2.ContainerResponse]]: ...
 

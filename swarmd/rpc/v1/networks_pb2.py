@@ -26,7 +26,7 @@ from swarmd.rpc.v1 import options_pb2 as swarmd_dot_rpc_dot_v1_dot_options__pb2
 from swarmd.rpc.v1 import types_pb2 as swarmd_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarmd/rpc/v1/networks.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\x1a\x19swarmd/rpc/v1/types.proto\"@\n\x14\x43reateNetworkRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x1a.swarmd.rpc.v1.NetworkSpec\"5\n\x15\x43reateNetworkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08warnings\x18\x02 \x03(\t\"y\n\x0bNetworkView\x12\'\n\x07network\x18\x01 \x01(\x0b\x32\x16.swarmd.rpc.v1.Network\x12\x10\n\x08services\x18\x02 \x01(\x03\x12\r\n\x05tasks\x18\x03 \x01(\x03\x12\r\n\x05taken\x18\x04 \x01(\x03\x12\x11\n\taddresses\x18\x05 \x01(\x03\"\x15\n\x13ListNetworksRequest\"D\n\x14ListNetworksResponse\x12,\n\x08networks\x18\x01 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkView\"1\n\x11GetNetworkRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\x9d\x01\n\x12GetNetworkResponse\x12+\n\x07network\x18\x01 \x01(\x0b\x32\x1a.swarmd.rpc.v1.NetworkView\x12/\n\x08services\x18\x02 \x03(\x0b\x32\x1d.swarmd.rpc.v1.NetworkService\x12)\n\x05peers\x18\x03 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkPeer\"\xa1\x01\n\x0eNetworkService\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12&\n\x05ports\x18\x05 \x03(\x0b\x32\x17.swarmd.rpc.v1.PortSpec\x12)\n\x05tasks\x18\x06 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkTask\"\x9c\x01\n\x0bNetworkTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\x03\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x14\n\x0cnode_address\x18\x06 \x01(\t\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\r\n\x05state\x18\x08 \x01(\x03\x12\n\n\x02up\x18\t \x01(\x08\"A\n\x0bNetworkPeer\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"#\n\x14RemoveNetworkRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"1\n\x15RemoveNetworkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"F\n\x14PruneNetworksRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x0f\n\x07without\x18\x02 \x03(\t\x12\r\n\x05until\x18\x03 \x01(\x01\"(\n\x15PruneNetworksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t2\xd0\x03\n\x08Networks\x12Z\n\rCreateNetwork\x12#.swarmd.rpc.v1.CreateNetworkRequest\x1a$.swarmd.rpc.v1.CreateNetworkResponse\x12W\n\x0cListNetworks\x12\".swarmd.rpc.v1.ListNetworksRequest\x1a#.swarmd.rpc.v1.ListNetworksResponse\x12Q\n\nGetNetwork\x12 .swarmd.rpc.v1.GetNetworkRequest\x1a!.swarmd.rpc.v1.GetNetworkResponse\x12Z\n\rRemoveNetwork\x12#.swarmd.rpc.v1.RemoveNetworkRequest\x1a$.swarmd.rpc.v1.RemoveNetworkResponse\x12Z\n\rPruneNetworks\x12#.swarmd.rpc.v1.PruneNetworksRequest\x1a$.swarmd.rpc.v1.PruneNetworksResponse\x1a\x04\xa8\xbb\x18\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarmd/rpc/v1/networks.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\x1a\x19swarmd/rpc/v1/types.proto\"@\n\x14\x43reateNetworkRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x1a.swarmd.rpc.v1.NetworkSpec\"5\n\x15\x43reateNetworkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x8d\x01\n\x0bNetworkView\x12\'\n\x07network\x18\x01 \x01(\x0b\x32\x16.swarmd.rpc.v1.Network\x12\x10\n\x08services\x18\x02 \x01(\x03\x12\r\n\x05tasks\x18\x03 \x01(\x03\x12\r\n\x05taken\x18\x04 \x01(\x03\x12\x11\n\taddresses\x18\x05 \x01(\x03\x12\x12\n\ncontainers\x18\x06 \x01(\x03\"\x15\n\x13ListNetworksRequest\"D\n\x14ListNetworksResponse\x12,\n\x08networks\x18\x01 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkView\"1\n\x11GetNetworkRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\xd2\x01\n\x12GetNetworkResponse\x12+\n\x07network\x18\x01 \x01(\x0b\x32\x1a.swarmd.rpc.v1.NetworkView\x12/\n\x08services\x18\x02 \x03(\x0b\x32\x1d.swarmd.rpc.v1.NetworkService\x12)\n\x05peers\x18\x03 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkPeer\x12\x33\n\ncontainers\x18\x04 \x03(\x0b\x32\x1f.swarmd.rpc.v1.NetworkContainer\"\xa4\x01\n\x10NetworkContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\n\n\x02up\x18\x07 \x01(\x08\x12\r\n\x05state\x18\x08 \x01(\t\x12\x14\n\x0cnode_address\x18\t \x01(\t\"\xa1\x01\n\x0eNetworkService\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12&\n\x05ports\x18\x05 \x03(\x0b\x32\x17.swarmd.rpc.v1.PortSpec\x12)\n\x05tasks\x18\x06 \x03(\x0b\x32\x1a.swarmd.rpc.v1.NetworkTask\"\x9c\x01\n\x0bNetworkTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\x03\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x14\n\x0cnode_address\x18\x06 \x01(\t\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\r\n\x05state\x18\x08 \x01(\x03\x12\n\n\x02up\x18\t \x01(\x08\"A\n\x0bNetworkPeer\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"#\n\x14RemoveNetworkRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\"1\n\x15RemoveNetworkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"F\n\x14PruneNetworksRequest\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x0f\n\x07without\x18\x02 \x03(\t\x12\r\n\x05until\x18\x03 \x01(\x01\"(\n\x15PruneNetworksResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\"=\n\x17ReleaseContainerRequest\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x11\n\tcontainer\x18\x02 \x01(\t\"0\n\x18ReleaseContainerResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t2\xb5\x04\n\x08Networks\x12Z\n\rCreateNetwork\x12#.swarmd.rpc.v1.CreateNetworkRequest\x1a$.swarmd.rpc.v1.CreateNetworkResponse\x12W\n\x0cListNetworks\x12\".swarmd.rpc.v1.ListNetworksRequest\x1a#.swarmd.rpc.v1.ListNetworksResponse\x12Q\n\nGetNetwork\x12 .swarmd.rpc.v1.GetNetworkRequest\x1a!.swarmd.rpc.v1.GetNetworkResponse\x12Z\n\rRemoveNetwork\x12#.swarmd.rpc.v1.RemoveNetworkRequest\x1a$.swarmd.rpc.v1.RemoveNetworkResponse\x12Z\n\rPruneNetworks\x12#.swarmd.rpc.v1.PruneNetworksRequest\x1a$.swarmd.rpc.v1.PruneNetworksResponse\x12\x63\n\x10ReleaseContainer\x12&.swarmd.rpc.v1.ReleaseContainerRequest\x1a\'.swarmd.rpc.v1.ReleaseContainerResponse\x1a\x04\xa8\xbb\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,30 +39,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATENETWORKREQUEST']._serialized_end=167
   _globals['_CREATENETWORKRESPONSE']._serialized_start=169
   _globals['_CREATENETWORKRESPONSE']._serialized_end=222
-  _globals['_NETWORKVIEW']._serialized_start=224
-  _globals['_NETWORKVIEW']._serialized_end=345
-  _globals['_LISTNETWORKSREQUEST']._serialized_start=347
-  _globals['_LISTNETWORKSREQUEST']._serialized_end=368
-  _globals['_LISTNETWORKSRESPONSE']._serialized_start=370
-  _globals['_LISTNETWORKSRESPONSE']._serialized_end=438
-  _globals['_GETNETWORKREQUEST']._serialized_start=440
-  _globals['_GETNETWORKREQUEST']._serialized_end=489
-  _globals['_GETNETWORKRESPONSE']._serialized_start=492
-  _globals['_GETNETWORKRESPONSE']._serialized_end=649
-  _globals['_NETWORKSERVICE']._serialized_start=652
-  _globals['_NETWORKSERVICE']._serialized_end=813
-  _globals['_NETWORKTASK']._serialized_start=816
-  _globals['_NETWORKTASK']._serialized_end=972
-  _globals['_NETWORKPEER']._serialized_start=974
-  _globals['_NETWORKPEER']._serialized_end=1039
-  _globals['_REMOVENETWORKREQUEST']._serialized_start=1041
-  _globals['_REMOVENETWORKREQUEST']._serialized_end=1076
-  _globals['_REMOVENETWORKRESPONSE']._serialized_start=1078
-  _globals['_REMOVENETWORKRESPONSE']._serialized_end=1127
-  _globals['_PRUNENETWORKSREQUEST']._serialized_start=1129
-  _globals['_PRUNENETWORKSREQUEST']._serialized_end=1199
-  _globals['_PRUNENETWORKSRESPONSE']._serialized_start=1201
-  _globals['_PRUNENETWORKSRESPONSE']._serialized_end=1241
-  _globals['_NETWORKS']._serialized_start=1244
-  _globals['_NETWORKS']._serialized_end=1708
+  _globals['_NETWORKVIEW']._serialized_start=225
+  _globals['_NETWORKVIEW']._serialized_end=366
+  _globals['_LISTNETWORKSREQUEST']._serialized_start=368
+  _globals['_LISTNETWORKSREQUEST']._serialized_end=389
+  _globals['_LISTNETWORKSRESPONSE']._serialized_start=391
+  _globals['_LISTNETWORKSRESPONSE']._serialized_end=459
+  _globals['_GETNETWORKREQUEST']._serialized_start=461
+  _globals['_GETNETWORKREQUEST']._serialized_end=510
+  _globals['_GETNETWORKRESPONSE']._serialized_start=513
+  _globals['_GETNETWORKRESPONSE']._serialized_end=723
+  _globals['_NETWORKCONTAINER']._serialized_start=726
+  _globals['_NETWORKCONTAINER']._serialized_end=890
+  _globals['_NETWORKSERVICE']._serialized_start=893
+  _globals['_NETWORKSERVICE']._serialized_end=1054
+  _globals['_NETWORKTASK']._serialized_start=1057
+  _globals['_NETWORKTASK']._serialized_end=1213
+  _globals['_NETWORKPEER']._serialized_start=1215
+  _globals['_NETWORKPEER']._serialized_end=1280
+  _globals['_REMOVENETWORKREQUEST']._serialized_start=1282
+  _globals['_REMOVENETWORKREQUEST']._serialized_end=1317
+  _globals['_REMOVENETWORKRESPONSE']._serialized_start=1319
+  _globals['_REMOVENETWORKRESPONSE']._serialized_end=1368
+  _globals['_PRUNENETWORKSREQUEST']._serialized_start=1370
+  _globals['_PRUNENETWORKSREQUEST']._serialized_end=1440
+  _globals['_PRUNENETWORKSRESPONSE']._serialized_start=1442
+  _globals['_PRUNENETWORKSRESPONSE']._serialized_end=1482
+  _globals['_RELEASECONTAINERREQUEST']._serialized_start=1484
+  _globals['_RELEASECONTAINERREQUEST']._serialized_end=1545
+  _globals['_RELEASECONTAINERRESPONSE']._serialized_start=1547
+  _globals['_RELEASECONTAINERRESPONSE']._serialized_end=1595
+  _globals['_NETWORKS']._serialized_start=1598
+  _globals['_NETWORKS']._serialized_end=2163
 # @@protoc_insertion_point(module_scope)

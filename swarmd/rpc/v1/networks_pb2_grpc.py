@@ -61,6 +61,11 @@ class NetworksStub:
                 request_serializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksRequest.SerializeToString,
                 response_deserializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksResponse.FromString,
                 _registered_method=True)
+        self.ReleaseContainer = channel.unary_unary(
+                '/swarmd.rpc.v1.Networks/ReleaseContainer',
+                request_serializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerRequest.SerializeToString,
+                response_deserializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerResponse.FromString,
+                _registered_method=True)
 
 
 class NetworksServicer:
@@ -99,6 +104,13 @@ class NetworksServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseContainer(self, request, context):
+        """Lets go of what a single container has in a network, wherever it is; for those of nodes that are down.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NetworksServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_NetworksServicer_to_server(servicer, server):
                     servicer.PruneNetworks,
                     request_deserializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksRequest.FromString,
                     response_serializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksResponse.SerializeToString,
+            ),
+            'ReleaseContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseContainer,
+                    request_deserializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerRequest.FromString,
+                    response_serializer=swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +282,33 @@ class Networks:
             '/swarmd.rpc.v1.Networks/PruneNetworks',
             swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksRequest.SerializeToString,
             swarmd_dot_rpc_dot_v1_dot_networks__pb2.PruneNetworksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmd.rpc.v1.Networks/ReleaseContainer',
+            swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerRequest.SerializeToString,
+            swarmd_dot_rpc_dot_v1_dot_networks__pb2.ReleaseContainerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class NetworksStub:
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_networks_pb2.RemoveNetworkRequest, _networks_pb2.RemoveNetworkResponse]
     PruneNetworks: _grpc.UnaryUnaryMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]
     """Removes those that nothing uses."""
+    ReleaseContainer: _grpc.UnaryUnaryMultiCallable[_networks_pb2.ReleaseContainerRequest, _networks_pb2.ReleaseContainerResponse]
+    """Lets go of what a single container has in a network, wherever it is; for those of nodes that are down."""
 
 @_typing.type_check_only
 class NetworksAsyncStub(NetworksStub):
@@ -55,6 +57,8 @@ class NetworksAsyncStub(NetworksStub):
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_networks_pb2.RemoveNetworkRequest, _networks_pb2.RemoveNetworkResponse]  # type: ignore[assignment]
     PruneNetworks: _aio.UnaryUnaryMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]  # type: ignore[assignment]
     """Removes those that nothing uses."""
+    ReleaseContainer: _aio.UnaryUnaryMultiCallable[_networks_pb2.ReleaseContainerRequest, _networks_pb2.ReleaseContainerResponse]  # type: ignore[assignment]
+    """Lets go of what a single container has in a network, wherever it is; for those of nodes that are down."""
 
 class NetworksServicer(metaclass=_abc_1.ABCMeta):
     """Passed to the leader like the calls of Control.  What every node has of its own ("bridge", "host", "none")
@@ -96,5 +100,13 @@ class NetworksServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_networks_pb2.PruneNetworksResponse, _abc.Awaitable[_networks_pb2.PruneNetworksResponse]]:
         """Removes those that nothing uses."""
+
+    @_abc_1.abstractmethod
+    def ReleaseContainer(
+        self,
+        request: _networks_pb2.ReleaseContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_networks_pb2.ReleaseContainerResponse, _abc.Awaitable[_networks_pb2.ReleaseContainerResponse]]:
+        """Lets go of what a single container has in a network, wherever it is; for those of nodes that are down."""
 
 def add_NetworksServicer_to_server(servicer: NetworksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,8 +8,10 @@ those afterwards (tasks and port claims of a removed service, tasks of a removed
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
-from swarmd.model.network import TaskNetwork, VirtualIp
+from swarmd.model.containers import SingleContainer
+from swarmd.model.network import ContainerNetwork, TaskNetwork, VirtualIp
 from swarmd.model.objects import (
     AddressAllocation,
     Cluster,
@@ -85,6 +87,9 @@ def _addresses(tables: Tables) -> list[str]:
         kept[task.id] = ids = _ids(task.networks)
         if task.is_live:
             wanted.update(dict.fromkeys(ids, task.id))
+    for container in tables.all(SingleContainer):
+        kept[container.id] = ids = _ids(container.networks)
+        wanted.update(dict.fromkeys(ids, container.id))
     rows = {row.id: row for row in tables.all(AddressAllocation)}
     broken = [
         f"{_called(row)} is of {row.owner_kind} {row.owner_id}, which has another"
@@ -98,7 +103,7 @@ def _addresses(tables: Tables) -> list[str]:
     return broken
 
 
-def _ids(networks: tuple[VirtualIp, ...] | tuple[TaskNetwork, ...]) -> frozenset[str]:
+def _ids(networks: Iterable[VirtualIp | TaskNetwork | ContainerNetwork]) -> frozenset[str]:
     return frozenset(f"{one.network_id}/{address}" for one in networks for address in one.addresses)
 
 

@@ -8,7 +8,8 @@ that does not know that level stops before it applies it.
 
 Level 0 is version 0.1.0; level 2 brought what a service can say about its containers,
 level 3 the swarm's registry and what images must be, level 4 networks of one's own and secrets, level 5
-claims of ports that exclude each other whatever address they are for (``store.core.tables``).
+single containers in networks, and claims of ports that exclude each other whatever address they are for
+(``store.core.tables``).
 What no list below names belongs to the newest level: a release that adds rows or fields after it appends a
 list of this level's, and raises ``model.objects.FEATURE_LEVEL``.
 """
@@ -152,7 +153,7 @@ def fit(row: Row, level: int) -> Row:
     if level >= FEATURE_LEVEL:
         return row
     if not any(type(row).__name__ in known for known in KNOWN[: level + 1]):
-        raise _too_new(f"a {type(row).__name__}", level)
+        raise _too_new(f"a {type(row).__name__}", _brought(type(row).__name__, "id"), level)
     return _fit(row, level)
 
 
@@ -180,7 +181,7 @@ def _fit(struct: S, level: int) -> S:
                 changes[field.name] = fitting
         elif (kind, field.name) not in _ABOUT_LEVELS and value != _default(field):
             if kind not in _NOTED:
-                raise _too_new(f"{field.name} of a {kind}", level)
+                raise _too_new(f"{field.name} of a {kind}", _brought(kind, field.name), level)
             changes[field.name] = _default(field)
     return msgspec.structs.replace(struct, **changes) if changes else struct
 
@@ -189,7 +190,8 @@ def _fit_value(value: object, level: int) -> object:
     if isinstance(value, msgspec.Struct):
         return _fit(value, level)
     if isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
-        return tuple(_fit(one, level) for one in value)
+        fitting = tuple(_fit(one, level) for one in value)
+        return value if all(one is was for one, was in zip(fitting, value, strict=True)) else fitting
     return value
 
 
@@ -199,9 +201,15 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
     return field.default
 
 
-def _too_new(what: str, level: int) -> Unavailable:
+def _brought(kind: str, field: str) -> int:
+    """The level that brought a field."""
+    levels = (level for level, known in enumerate(KNOWN) if field in known.get(kind, "").split())
+    return next(levels, FEATURE_LEVEL)
+
+
+def _too_new(what: str, brought: int, level: int) -> Unavailable:
     return Unavailable(
-        f"{what} needs managers of feature level {FEATURE_LEVEL}, and this swarm is at level {level}: "
+        f"{what} needs managers of feature level {brought}, and this swarm is at level {level}: "
         "upgrade every manager (`swarmctl node ls` shows their versions), then try again"
     )
 

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 import msgspec
 
 from swarmd.model.claims import SHARED, exclude, is_of_a_route
+from swarmd.model.containers import SingleContainer
 from swarmd.model.objects import (
     AddressAllocation,
     JoinToken,
@@ -207,6 +208,8 @@ def _keys(row: Row) -> list[tuple[str, str]]:
         return [] if is_of_a_route(row) else [("PortAllocation.number", number_of_row(row.id))]
     if isinstance(row, AddressAllocation):
         return [("AddressAllocation.network", row.network_id), ("AddressAllocation.owner", row.owner_id)]
+    if isinstance(row, SingleContainer):
+        return [("SingleContainer.node", row.node_id)]
     if isinstance(row, RegistryManifest):
         subject = [("RegistryManifest.subject", f"{row.repository}@{row.subject}")] if row.subject else []
         return [

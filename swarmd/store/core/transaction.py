@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from swarmd.model import objects, registry
+from swarmd.model import containers, objects, registry
 from swarmd.model.errors import NotUnderstood
 from swarmd.model.objects import FEATURE_LEVEL, Row
 from swarmd.rpc import codec
@@ -34,6 +34,7 @@ KINDS: dict[str, type[Row]] = {
     "trust_rule": registry.TrustRule,
     "image_scan": registry.ImageScan,
     "address": objects.AddressAllocation,
+    "container": containers.SingleContainer,
     "secret": objects.Secret,
 }
 NAMES: dict[type[Row], str] = {kind: name for name, kind in KINDS.items()}

@@ -12,13 +12,17 @@ import msgspec
 
 from swarmd.manager.dispatcher.core.assignments import belongs
 from swarmd.model.answering import answers
+from swarmd.model.containers import SingleContainer
 from swarmd.model.network import MTU
 from swarmd.model.objects import Network, Node, Service, Task
 from swarmd.model.states import NodeState
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A task in a network.  ``name``: ``SERVICE.SLOT.TASK``."""
+    """A task in a network.  ``name``: ``SERVICE.SLOT.TASK``.
+
+    A single container has no service, its own name, and ``aliases``.
+    """
 
     task_id: str
     name: str
@@ -27,6 +31,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     node_id: str
     addresses: tuple[str, ...]
     up: bool
+    aliases: tuple[str, ...] = ()
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -57,10 +62,15 @@ class NetworkView(msgspec.Struct, frozen=True):
 
 
 def view(
-    network: Network, services: Iterable[Service], tasks: Iterable[Task], dead: Collection[str]
+    network: Network,
+    services: Iterable[Service],
+    tasks: Iterable[Task],
+    dead: Collection[str],
+    containers: Iterable[SingleContainer] = (),
 ) -> NetworkView:
-    """``tasks``: those whose addresses there are theirs.  ``dead``: nodes that are down."""
+    """``tasks``, ``containers``: those whose addresses there are theirs.  ``dead``: nodes that are down."""
     endpoints = [_endpoint(task, network.id, dead) for task in tasks if _is_told(task)]
+    endpoints += [_single(one, network.id, dead) for one in containers if one.up]
     mtu = network.spec.options.get(MTU, "0")
     return NetworkView(
         id=network.id,
@@ -74,13 +84,17 @@ def view(
     )
 
 
-def concerned(old: Service | Task | None, new: Service | Task | None) -> set[str]:
+Member = Service | Task | SingleContainer
+"""Whoever may be told of in a network."""
+
+
+def concerned(old: Member | None, new: Member | None) -> set[str]:
     """Networks of which something may be told otherwise, now that a row became another."""
     if isinstance(old, Task) and isinstance(new, Task) and _same_in_networks(old, new):
         return set()
     found: set[str] = set()
     for row in (old, new):
-        if isinstance(row, Task):
+        if isinstance(row, Task | SingleContainer):
             found.update(one.network_id for one in row.networks)
         elif row is not None:
             found.update(one.target for one in row.spec.template.networks)
@@ -111,6 +125,20 @@ def _endpoint(task: Task, network_id: str, dead: Collection[str]) -> Endpoint:
         node_id=task.node_id,
         addresses=next((one.addresses for one in task.networks if one.network_id == network_id), ()),
         up=answers(task) and task.node_id not in dead,
+    )
+
+
+def _single(row: SingleContainer, network_id: str, dead: Collection[str]) -> Endpoint:
+    place = next(one for one in row.networks if one.network_id == network_id)
+    return Endpoint(
+        task_id=row.id,
+        name=row.name,
+        service_id="",
+        slot=0,
+        node_id=row.node_id,
+        addresses=place.addresses,
+        up=row.node_id not in dead,
+        aliases=place.aliases,
     )
 
 

@@ -24,12 +24,31 @@ class Restart(msgspec.Struct, frozen=True):
     most: int = 0
 
 
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A network of the swarm that a container is in.
+
+    ``id`` empty: it was asked for by ``name``, and no manager has answered yet.  ``asked``: the addresses its
+    user wants; ``addresses``: those it has, which stay its own until it leaves.
+    """
+
+    name: str
+    id: str = ""
+    aliases: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.id and self.addresses)
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """``image`` as it was named, ``digest`` what that was then.
 
     ``network`` is empty (an address of the swarm's network), ``host`` or ``none``.  ``wanted``: whether it is
     to run; ``by_user``: somebody stopped it.  ``restarts`` counts starts that nobody asked for, since the
-    last that somebody did.  ``address`` is the one it has on the network.
+    last that somebody did.  ``address`` is the one it has on the network.  ``networks``: those of the swarm
+    that it is in, in the order it joined them.
     """
 
     id: str
@@ -47,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     by_user: bool = False
     restarts: int = 0
     address: str = ""
+    networks: tuple[Joined, ...] = ()
 
 
 def parse_restart(text: str) -> Restart:
@@ -72,6 +92,10 @@ def check(record: Record, others: Iterable[Record]) -> None:
     if record.network not in NETWORKS:
         raise Invalid(
             f'invalid network "{record.network}": a single container has the swarm\'s network, host or none'
+        )
+    if record.network and record.networks:
+        raise Invalid(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
         )
     if record.auto_remove and record.restart.policy != "no":
         raise Invalid("Conflicting options: a restart policy and removal at the end exclude each other")
