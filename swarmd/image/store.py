@@ -53,18 +53,21 @@ class ImageStore:
     """The store in ``root``.  :meth:`open` it before anything else.
 
     ``in_use`` arguments are functions from a manifest digest to the names of containers using it; register
-    a container there before :meth:`prepare` is asked for its image.
+    a container there before :meth:`prepare` is asked for its image.  ``reserve``: as ``room`` has it.
     """
 
-    def __init__(self, root: Path, clock: Clock, limits: Limits | None = None) -> None:
+    def __init__(
+        self, root: Path, clock: Clock, limits: Limits | None = None, reserve: int | None = 0
+    ) -> None:
         self._disk = Disk(root, limits or Limits())
         self._clock = clock
-        self._keeper = Keeper(self._disk, clock)
+        self._keeper = Keeper(self._disk, clock, reserve)
         self._trees = Trees(self._keeper)
         self._receiving = Receiving(self._keeper)
         content = BlobContent(self._keeper)
         self._composing = Composing(self._keeper, content, self._trees)
         self.content: Content = content
+        self.room = self._keeper.room
         self.warnings: tuple[str, ...] = ()
 
     async def open(self) -> None:
@@ -76,8 +79,7 @@ class ImageStore:
         await asyncio.to_thread(self._disk.close)
 
     def protect(self, roots: Roots) -> None:
-        """Collect nothing of what ``roots()`` answers: digests of blobs, of manifests and indexes with all
-        they need.
+        """Collect nothing that ``roots()`` names: blobs, manifests and indexes with all that they need.
 
         Asked at each collection; while it raises a SwarmError nothing is collected at all.
         """
@@ -290,6 +292,7 @@ class ImageStore:
 
     @contextlib.asynccontextmanager
     async def _work(self) -> AsyncIterator[Path]:
+        await self.room.make()
         work = await asyncio.to_thread(self._disk.temp_dir)
         try:
             yield work

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.image.build.cache import Cache, Outcome, Pruned
+from swarmd.image.build.cache import Cache, Pruned
 from swarmd.image.build.core.graph import Base, Plan, Stage, Warned
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.parse import Dockerfile, parse
@@ -30,11 +30,12 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.trees import remove_tree
-from swarmd.node.building.bases import Bases, Images, Logins
+from swarmd.node.building.bases import Bases, Documents, Images, Logins
 from swarmd.node.building.carrying import export_cache, import_cache
 from swarmd.node.building.context import Context
 from swarmd.node.building.hands import BuildHands, Means
 from swarmd.node.building.mounting import CacheMounts, Secrets
+from swarmd.node.building.remembering import Remembering
 from swarmd.node.building.running import Runner
 from swarmd.node.building.spool import Spool
 
@@ -97,15 +98,17 @@ class Builder:
         self._processors = processors
         self._lock = threading.Lock()
         self._used: set[str] = set()
+        self._documents: Documents = {}
         self._running = 0
 
     async def open(self) -> None:
         """Read what there is; what a build left that did not end is removed."""
         await asyncio.to_thread(self._open)
         await self._runner.clear()
+        self._store.room.frees.append(self._give_up)
         self._store.protect(lambda: (*self.cache.roots(), *self._used))
         self._solver = Solver(
-            _Remembering(self.cache, self._clock, self._used.add),
+            Remembering(self.cache, self._clock, self._used.add),
             self._clock,
             Limits(copies=max(2, self._processors)),
         )
@@ -133,6 +136,7 @@ class Builder:
 
     async def close(self) -> None:
         """Let go of the files."""
+        await asyncio.to_thread(self.cache.settle)
         await asyncio.to_thread(self._database.close)
 
     async def check(self, request: Request) -> tuple[Warned, ...]:
@@ -147,7 +151,8 @@ class Builder:
         watch: Watch,
         warn: Callable[[Sequence[Warned]], None] = lambda warnings: None,
     ) -> Built:
-        """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image."""
+        """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image, Unavailable."""
+        await self._store.room.make()
         dockerfile = parse(request.dockerfile)
         options = request.options
         images = self._images(request, watch.progress)
@@ -167,9 +172,18 @@ class Builder:
             async with hands:
                 staged = await self._solver.solve(made, hands, watch, wish)
             built = await self._export(staged, images, request, clamp)
-        await asyncio.to_thread(self.cache.prune, keep=KEEP)
-        await asyncio.to_thread(self.spool.prune, before=0.0, keep=KEEP)
+        if self.cache.has_grown or self.spool.has_grown:
+            await asyncio.to_thread(self._tidy)
         return built
+
+    async def _give_up(self) -> None:
+        """The disk is nearly full: what can be built again goes, unless it is needed just now."""
+        if not self._running:
+            await self.prune(before=self._clock.now(), keep=-1, everything=True)
+
+    def _tidy(self) -> None:
+        self.cache.prune(keep=KEEP)
+        self.spool.prune(before=0.0, keep=KEEP)
 
     @contextlib.contextmanager
     def _keeping(self, bases: Iterable[str]) -> Iterator[None]:
@@ -191,6 +205,7 @@ class Builder:
             pull=request.pull,
             logins=request.logins,
             progress=progress,
+            documents=self._documents,
         )
 
     async def usage(self) -> Usage:
@@ -277,24 +292,3 @@ def _silent(item: str, state: str, current: int = 0, total: int = 0) -> None:
 
 def _is_fresh(stage: Stage, request: Request) -> bool:
     return request.fresh_all or (bool(request.fresh) and stage.name in request.fresh)
-
-
-class _Remembering:
-    """The cache, out of the event loop's way.  ``used`` is told of each layer."""
-
-    def __init__(self, cache: Cache, clock: Clock, used: Callable[[str], None]) -> None:
-        self._cache = cache
-        self._clock = clock
-        self._used = used
-
-    async def get(self, key: str) -> Outcome | None:
-        return self._noted(await asyncio.to_thread(self._cache.get, key, self._clock.now()))
-
-    def _noted(self, outcome: Outcome | None) -> Outcome | None:
-        if outcome is not None and outcome.layer is not None:
-            self._used(outcome.layer.digest)
-        return outcome
-
-    async def put(self, key: str, outcome: Outcome, text: str) -> None:
-        self._noted(outcome)
-        await asyncio.to_thread(self._cache.put, key, outcome, text, self._clock.now())
