@@ -362,7 +362,7 @@ def test_connections_to_a_dead_node_are_reset(swarm: Bed) -> None:
     swarm.publish(92, swarm.container(2, "doomed"), swarm.container(3, "alive"))
 
     def hold() -> list[socket.socket]:
-        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=10) for _ in range(12)]
+        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=10) for _ in range(32)]
 
     held = inside(swarm.hub, hold)
     swarm.dead = {"node2"}
