@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SWARMCTL = str(Path(sys.executable).parent / "swarmctl")
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 
 
 class Done(NamedTuple):

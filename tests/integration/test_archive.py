@@ -213,7 +213,7 @@ async def test_a_sender_that_goes_away_leaves_nobody_waiting(rig: Rig, runtime: 
 
     for _ in range(20):  # more than there are threads
         copying = asyncio.ensure_future(runtime.archives.write(config.id, "/tmp", stalls()))
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 30)
         begun.clear()
         copying.cancel()
         with pytest.raises(asyncio.CancelledError):

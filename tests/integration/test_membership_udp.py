@@ -60,14 +60,14 @@ class Cluster:
         gossip.join([self.gossips[seed].address for seed in seeds])
         return gossip
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not holds():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def counted(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not holds():  # noqa: ASYNC110 - a counter tells nobody that it grew
                 await asyncio.sleep(0.02)
 

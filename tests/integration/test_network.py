@@ -6,7 +6,6 @@ import errno
 import itertools
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -139,10 +138,10 @@ def test_localhost_is_served_by_the_proxy(swarm: Bed) -> None:
         assert ask(node.namespace, "127.0.0.1", 84)[0] == "local-far"
 
 
-def refused(namespace: str, address: str, port: int) -> bool:
+def refused(namespace: str, address: str, port: int, *, seconds: float = 10.0) -> bool:
     def attempt() -> bool:
         with socket.socket() as sock:
-            sock.settimeout(10)
+            sock.settimeout(seconds)
             return sock.connect_ex((address, port)) == errno.ECONNREFUSED
 
     return inside(namespace, attempt)
@@ -150,11 +149,11 @@ def refused(namespace: str, address: str, port: int) -> bool:
 
 def test_a_port_without_backends_is_refused_at_once(swarm: Bed) -> None:
     swarm.publish(85)
-    started = time.monotonic()
-    assert refused(swarm.hub, swarm.nodes[0].address, 85)
-    assert refused(swarm.nodes[0].namespace, swarm.nodes[0].address, 85)
-    assert refused(swarm.nodes[0].namespace, "127.0.0.1", 85)
-    assert time.monotonic() - started < 1
+    one = swarm.nodes[0]
+    for namespace, address in (
+        (swarm.hub, one.address), (one.namespace, one.address), (one.namespace, "127.0.0.1"),
+    ):  # fmt: skip
+        assert refused(namespace, address, 85, seconds=0.9), "before the kernel asks a second time"
     back = swarm.container(3, "back")
     swarm.publish(85, back)
     assert ask(swarm.hub, swarm.nodes[0].address, 85)[0] == "back"
@@ -362,7 +361,7 @@ def test_connections_to_a_dead_node_are_reset(swarm: Bed) -> None:
     swarm.publish(92, swarm.container(2, "doomed"), swarm.container(3, "alive"))
 
     def hold() -> list[socket.socket]:
-        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=10) for _ in range(12)]
+        return [socket.create_connection((swarm.nodes[0].address, 92), timeout=10) for _ in range(32)]
 
     held = inside(swarm.hub, hold)
     swarm.dead = {"node2"}

@@ -331,7 +331,7 @@ def test_a_foreign_firewall_that_drops_is_said_with_a_cure_that_works() -> None:
             ask(small.hub, front.address, 80, timeout=0.5)
         for rule in sentence.partition("nft '")[2].rstrip("'").split("; "):
             front.nft(*rule.split())
-        found = {ask(small.hub, front.address, 80) for _ in range(12)}
+        found = {ask(small.hub, front.address, 80) for _ in range(40)}
         assert found == {("behind", CLIENT), ("beside", CLIENT)}
         eventually(lambda: front.call("problems") == [], "the rules are seen")
 

@@ -29,7 +29,7 @@ async def test_the_keeper_of_the_network_outlives_what_it_did_not_expect(
     network._ready = True
     network._state = network._done = NetworkState(version=1, nodes=(), ports=())
     network._nursery.start("network keeper", network._keep())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await looked.wait()
     assert [str(error) for error in reported] == ["an address that is none"]
     await network.stop(clean=False)
