@@ -50,6 +50,9 @@ NODE = Metric(
 IS_MANAGER = Metric("swarm_node_manager", "gauge", "1 on managers, 0 on workers.")
 CONNECTED = Metric("swarmd_node_connected", "gauge", "1 while the node has a session with the leader.")
 TASKS_HERE = Metric("swarmd_node_tasks", "gauge", "Tasks of this node by state.", ("state",))
+STOPPING = Metric(
+    "swarmd_node_tasks_stopping", "gauge", "Tasks that run and are to end: draining, or told to stop."
+)
 REACHED = Metric(
     "swarmd_node_task_transitions_total", "counter",
     "Tasks of this node that came into a state: running ones were started, failed and rejected ones were not "
@@ -96,6 +99,11 @@ MENDED = Metric(
 MOVED = Metric(
     "swarmd_network_udp_flows_moved_total", "counter",
     "UDP flows that were ended because their task left, so that clients come to another one.",
+)  # fmt: skip
+LOOKUPS = Metric(
+    "swarmd_dns_forwarded_total", "counter",
+    "Names of elsewhere that containers asked for: answered, failed, or refused, being too many at once.",
+    ("outcome",),
 )  # fmt: skip
 CONNTRACK = Metric("swarmd_conntrack_entries", "gauge", "Flows the kernel tracks.")
 CONNTRACK_LIMIT = Metric("swarmd_conntrack_entries_limit", "gauge", "How many of them it can.")
@@ -172,6 +180,10 @@ UPDATING = Metric(
 TASKS = Metric("swarm_manager_tasks_total", "gauge", "Tasks of the swarm by state.", ("state",))
 NETWORKS = Metric("swarm_manager_networks_total", "gauge", "Networks of the swarm.")
 SECRETS = Metric("swarm_manager_secrets_total", "gauge", "Secrets of the swarm.")
+STARTS = Metric(
+    "swarm_dispatcher_scheduling_delay_seconds", "histogram",
+    "From a task's making to its running, since this leader's term began.", unit="seconds",
+)  # fmt: skip
 SESSIONS = Metric("swarmd_dispatcher_sessions", "gauge", "Nodes that have a session with this leader.")
 
 PARTS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
@@ -179,12 +191,12 @@ PARTS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
         "every daemon",
         (ENGINE, CPUS, MEMORY, STATES, DISK_SIZE, DISK_FREE, IMAGES, BLOBS, BLOB_BYTES, CALLS, ERRORS, COST),
     ),
-    ("nodes of a swarm", (NODE, IS_MANAGER, CONNECTED, TASKS_HERE, REACHED, GOSSIP, CERTIFICATE)),
+    ("nodes of a swarm", (NODE, IS_MANAGER, CONNECTED, TASKS_HERE, STOPPING, REACHED, GOSSIP, CERTIFICATE)),
     (
         "nodes: network",
         (
             PORTS, PROXIED, RESETS, HTTP_CLIENTS, HTTP_REQUESTS, HTTP_BYTES, HTTP_SECONDS, SNAPSHOT, APPLIED,
-            PROBLEMS, ATTACHED, MENDED, MOVED, CONNTRACK, CONNTRACK_LIMIT,
+            PROBLEMS, ATTACHED, MENDED, MOVED, LOOKUPS, CONNTRACK, CONNTRACK_LIMIT,
         ),
     ),
     (
@@ -200,6 +212,6 @@ PARTS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             LEADS, TERM, EPOCH, INDEX, MEMBERS, REACHABLE, QUORUM, AGE, LEADERS, LOG, PROPOSING, SYNCING,
         ),
     ),
-    ("the leader", (NODES, SERVICES, SHORT, UPDATING, TASKS, NETWORKS, SECRETS, SESSIONS)),
+    ("the leader", (NODES, SERVICES, SHORT, UPDATING, TASKS, NETWORKS, SECRETS, SESSIONS, STARTS)),
 )  # fmt: skip
 """Who tells which."""

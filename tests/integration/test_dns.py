@@ -114,8 +114,10 @@ def test_other_names_are_asked_of_the_nodes_servers_even_where_only_the_node_rea
     bed: Bed, box: Guest
 ) -> None:
     bed.outside.script["example.com"] = say(("A", 60, "192.0.2.7"))
+    before = bed.resolver.forwarded.counts().get(("answered",), 0)
     assert box.dig("example.com") == ["192.0.2.7"]
     assert "status: NXDOMAIN" in box.run("dig", "@127.0.0.11", "nobody.example")
+    assert bed.resolver.forwarded.counts()["answered",] == before + 2
 
 
 def test_a_reply_is_remembered(bed: Bed, box: Guest) -> None:

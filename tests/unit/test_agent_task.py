@@ -56,7 +56,7 @@ async def test_a_task_goes_through_all_its_states_in_order(daemon: Daemon) -> No
     assert (status.pid, status.address, status.container_id) == (100, "10.128.1.10", "t1")
     assert daemon.disk.record().status == status, "durable before it is reported"
     assert daemon.worker.running() == 1
-    assert daemon.worker.states() == [RUNNING]
+    assert (daemon.worker.states(), daemon.worker.stopping()) == ([RUNNING], 0)
     assert daemon.worker.reached.counts() == {(name.lower(),): 1.0 for name in names[1:]}
 
 

@@ -290,6 +290,7 @@ async def test_statuses_are_stored_once_and_acknowledged(term: Term) -> None:
     term.say(agent, 3, ("t1", TaskState.RUNNING))
     await eventually(lambda: agent.acked == 3)
     assert term.proposer.count == commits + 1, "what is known is not written again"
+    assert [spread.below[-1] for spread in term.dispatcher.starts.spreads().values()] == [1]
 
 
 async def test_stale_and_foreign_reports_are_acknowledged_and_change_nothing(term: Term) -> None:

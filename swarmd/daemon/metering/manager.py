@@ -45,8 +45,11 @@ class Swarm:
             )
             self._counted = (store, store.index)
             self._readings = await asyncio.to_thread(swarm, rows)
-        sessions = len(managing.term.dispatcher.connected()) if managing.term is not None else 0
-        return (*self._readings, one(names.SESSIONS, sessions))
+        if managing.term is None:
+            return self._readings
+        dispatcher = managing.term.dispatcher
+        sessions = one(names.SESSIONS, len(dispatcher.connected()))
+        return (*self._readings, sessions, dispatcher.starts.of(names.STARTS))
 
 
 class Rows(msgspec.Struct, frozen=True):

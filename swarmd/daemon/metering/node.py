@@ -29,6 +29,7 @@ async def membership(sources: Sources) -> Sequence[Reading]:
         one(names.IS_MANAGER, member.managing is not None),
         one(names.CONNECTED, working.session.connected),
         counted(names.TASKS_HERE, states, (state.name.lower() for state in TaskState)),
+        one(names.STOPPING, working.worker.stopping()),
         working.worker.reached.of(names.REACHED),
         counted(names.GOSSIP, working.gossip_view().values(), _GOSSIP),
         one(names.CERTIFICATE, member.certificate.valid_until),
@@ -70,6 +71,7 @@ def traffic(found: Traffic) -> list[Reading]:
         one(names.RESETS, found.reset),
         one(names.MENDED, found.mended),
         one(names.MOVED, found.moved),
+        Reading(names.LOOKUPS, found.names),
         *_http(found.http),
     ]
 

@@ -40,6 +40,7 @@ from swarmd.store.core.tables import Event
 from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
 from swarmd.store.watch import Overrun, Watch
+from swarmd.telemetry.tally import Timings
 
 
 class Dispatcher:
@@ -62,7 +63,7 @@ class Dispatcher:
         self.holdings = Holdings(store, clock, self._tell_preload, registered)
         self._sessions: dict[str, Session] = {}
         self._judging = Judging(store, clock, gossip)
-        self._reporting = Reporting(store)
+        self._reporting = Reporting(store, clock)
         self._certificates = Certificates(store)
         self._over = False
         # Sessions may open before the loops run.
@@ -165,6 +166,11 @@ class Dispatcher:
         for node_id in nodes:
             if node_id in self._sessions:
                 self._sessions[node_id].wake()
+
+    @property
+    def starts(self) -> Timings:
+        """Seconds from a task's making to its running, of this term."""
+        return self._reporting.starts
 
     def connected(self) -> Collection[str]:
         """Nodes with a live session."""

@@ -8,15 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from swarmd.kit.clock import Clock
 from swarmd.manager.dispatcher.core import assignments
 from swarmd.manager.dispatcher.session import Session
 from swarmd.model.errors import Invalid, OutOfSequence
 from swarmd.model.objects import Task, TaskStatus
 from swarmd.model.replace import replace
+from swarmd.model.states import TaskState
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
 from swarmd.store.core.transaction import Change, Put
 from swarmd.store.store import Store
+from swarmd.telemetry.tally import Timings
+
+BOUNDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Of buckets, seconds."""
 
 BATCH = 100
 """Statuses in one transaction."""
@@ -26,10 +32,12 @@ TEXT = 1000
 
 
 class Reporting:
-    """Statuses of all sessions, for one term."""
+    """Statuses of all sessions, for one term.  ``starts``: from a task's making to its running."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
+        self.starts = Timings(BOUNDS)
         self._reports: dict[str, TaskStatus] = {}
         self._acks: list[tuple[Session, int]] = []
         self._reported = asyncio.Event()
@@ -65,14 +73,19 @@ class Reporting:
     async def _store_batch(self, reports: Mapping[str, TaskStatus]) -> None:
         while True:
             changes: list[Change] = []
+            made: list[float] = []
             for task_id, status in reports.items():
                 task = self._store.get(Task, task_id)
                 if task is not None and assignments.newer(task, status.state) and task.status != status:
                     changes.append(Put(replace(task, status=status)))
+                    if status.state is TaskState.RUNNING and task.state < TaskState.RUNNING:
+                        made.append(task.created_at)
             try:
                 await self._store.commit(changes)
             except OutOfSequence:
                 continue  # an orchestrator changed one of them meanwhile: read again
+            for at in made:
+                self.starts.add(max(0.0, self._clock.now() - at))
             return
 
 

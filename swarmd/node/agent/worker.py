@@ -101,6 +101,12 @@ class Worker:
         """Of each task."""
         return [runner.record.status.state for runner in self._runners.values()]
 
+    def stopping(self) -> int:
+        """How many run and are to end: they drain, or have been told to stop."""
+        records = (runner.record for runner in self._runners.values())
+        running, end = TaskState.RUNNING, TaskState.SHUTDOWN
+        return sum(one.status.state is running and one.desired >= end for one in records)
+
     async def stop_all(self) -> None:
         """The node leaves its swarm: every task ends and nothing of it is left."""
         for runner in self._runners.values():

@@ -25,6 +25,7 @@ from swarmd.node.dns.door import Door, Send
 from swarmd.node.dns.sockets import mended, open_for
 from swarmd.node.dns.upstream import Asker, Upstream
 from swarmd.node.network.port import Attachment, NetworkState
+from swarmd.telemetry.tally import Tally
 
 Networks = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -45,7 +46,11 @@ class _Place(Struct, frozen=True):
 
 
 class Resolver:
-    """Calls for one container are serialised by the caller."""
+    """Calls for one container are serialised by the caller.
+
+    ``forwarded`` counts names of elsewhere by what came of them: answered, failed (no server did), or refused
+    (too many at once).
+    """
 
     def __init__(
         self, clock: Clock, report: Report, *, settings: Callable[[], str] = resolver_settings
@@ -61,6 +66,7 @@ class Resolver:
         self._open: dict[str, int] = {}
         self._servers: tuple[str, ...] = ()
         self._servers_until = 0.0
+        self.forwarded = Tally()
 
     def update(self, state: NetworkState, unreachable: Collection[str] = ()) -> None:
         """Answer out of this snapshot from now on; tasks on ``unreachable`` nodes (ids) are not up."""
@@ -143,6 +149,7 @@ class Resolver:
         def ask(query: Query, send: Send, by_udp: bool) -> None:
             waiting = self._open.get(task_id, 0)
             if waiting >= _MOST_OPEN or sum(self._open.values()) >= _MOST_OPEN_IN_ALL:
+                self.forwarded.add("refused")
                 send(answer.failed(query))
                 return
             self._open[task_id] = waiting + 1
@@ -160,6 +167,7 @@ class Resolver:
             self._open[task_id] -= 1
             if not self._open[task_id]:
                 del self._open[task_id]
+            self.forwarded.add("answered" if message else "failed")
             send(message or answer.failed(query))
 
     def _asker(self, task_id: str) -> Asker | None:

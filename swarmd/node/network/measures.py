@@ -41,7 +41,8 @@ class Traffic(Struct, frozen=True):
     """``proxied``: connections and flows that the user-space proxy has open; ``mended``: how many differences
     were found that others had made in the kernel's tables; ``moved``: UDP flows that were ended so that their
     clients come to another task, ``reset``: connections of the proxy to nodes that were lost.
-    ``cannot``: why the kernel's counts are missing, if they are.
+    ``names``: those of elsewhere that containers asked for, by outcome.  ``cannot``: why the kernel's counts
+    are missing, if they are.
     """
 
     ports: tuple[PortCount, ...] = ()
@@ -50,4 +51,5 @@ class Traffic(Struct, frozen=True):
     mended: int = 0
     moved: int = 0
     reset: int = 0
+    names: Mapping[Labels, float] = {}
     cannot: str = ""

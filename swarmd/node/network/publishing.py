@@ -63,22 +63,11 @@ class Publishing:
         free = self.free()
         return masked(free), self._ingress.changes(free)
 
-    def traffic(self, kernel: Counts) -> Traffic:
+    async def traffic(self, kernel: Counts) -> Traffic:
         """What came to each port; ``kernel``: maps from encoded keys to numbers of connections."""
-        proxy = self._proxy.served()
-        ports = tuple(
-            PortCount(
-                service_id=port.service_id,
-                service_name=port.service_name,
-                protocol=port.protocol,
-                port=port.port,
-                host_ip=port.host_ip,
-                kernel=sum(found.get(published.head_of(port), 0) for found in kernel),
-                proxy=proxy.get(published.key_of(port), 0),
-            )
-            for port in self._opened.ports
-        )
-        return Traffic(ports, self._router.counts(), proxied=self._proxy.open_now(), reset=self._proxy.resets)
+        ports, proxy = self._opened.ports, self._proxy.served()
+        counts = await asyncio.to_thread(_counts, ports, proxy, kernel)
+        return Traffic(counts, self._router.counts(), self._proxy.open_now(), reset=self._proxy.resets)
 
     async def stale(self) -> bool:
         """Whether :meth:`open` might do better now: a port was taken, or addresses have changed."""
@@ -114,6 +103,24 @@ class Publishing:
 
 def _particular(ports: tuple[PublishedPort, ...]) -> bool:
     return any(port.host_ip for port in ports)
+
+
+def _counts(
+    ports: tuple[PublishedPort, ...], proxy: Mapping[PortKey, int], kernel: Counts
+) -> tuple[PortCount, ...]:
+    """Some microseconds for each port."""
+    return tuple(
+        PortCount(
+            service_id=port.service_id,
+            service_name=port.service_name,
+            protocol=port.protocol,
+            port=port.port,
+            host_ip=port.host_ip,
+            kernel=sum(found.get(published.head_of(port), 0) for found in kernel),
+            proxy=proxy.get(published.key_of(port), 0),
+        )
+        for port in ports
+    )
 
 
 def _addresses() -> Addresses:

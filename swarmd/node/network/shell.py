@@ -195,9 +195,10 @@ class Network:
     async def traffic(self) -> Traffic:
         async with self._lock:
             counted = await self._datapath.counted() if self._datapath else Counted()
-            found = self._publishing.traffic(counted.ports)
+            found = await self._publishing.traffic(counted.ports)
             mended = self._keeper.mended if self._keeper else 0
-            return replace(found, mended=mended, moved=counted.moved, cannot=counted.cannot)
+            names = self._resolver.forwarded.counts()
+            return replace(found, mended=mended, moved=counted.moved, names=names, cannot=counted.cannot)
 
     def limits(self) -> tuple[str, ...]:
         return self._limits
