@@ -25,6 +25,8 @@ from swarmd.node.network.port import Capabilities, NodeView
 from swarmd.node.network.tables import Tables
 from swarmd.node.network.wire import Netlink
 
+_TRIES = 3
+
 
 class Counted(Struct, frozen=True):
     """Connections by the keys of published ports, one map for each set; UDP flows that were ended.
@@ -150,11 +152,18 @@ class Datapath:
             return Counted(moved=self._moved, cannot=why)
 
     def _counts(self) -> list[Mapping[bytes, int]]:
-        return [
-            nfread.counts(self._netfilter, family, ruleset.TABLE, name)
-            for family in self.families
-            for name in ("counted", "counted_at")
-        ]
+        """What the kernel lists while somebody changes its rules may lack elements; a port that was missing
+        once would seem to have had all its connections anew."""
+        for _ in range(_TRIES):
+            before = nfread.generation(self._netfilter)
+            found: list[Mapping[bytes, int]] = [
+                nfread.counts(self._netfilter, family, ruleset.TABLE, name)
+                for family in self.families
+                for name in ("counted", "counted_at")
+            ]
+            if nfread.generation(self._netfilter) == before:
+                return found
+        raise OSError(errno.EAGAIN, "others keep changing its rules")
 
     async def rebuild(self) -> None:
         """Set device and tables up again; the next :meth:`write` fills them."""
