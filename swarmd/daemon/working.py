@@ -124,7 +124,7 @@ class Working:
             machine.clock,
             nursery,
         )
-        self._prober = Prober(machine.runtime, machine.clock)
+        self.prober = Prober(machine.runtime, machine.clock)
         self._devices = DeviceList(machine.config.device_allow, keeps=("/", machine.config.data_dir))
         executor = Executor(
             runtime=machine.runtime,
@@ -134,7 +134,7 @@ class Working:
             mounting=Mounting(machine.images, self.fetcher, machine.volumes),
             devices=self._devices,
             facts=self._facts,
-            prober=self._prober,
+            prober=self.prober,
             clock=machine.clock,
             others=machine.others,
         )
@@ -179,7 +179,7 @@ class Working:
         if self._gossip is not None:
             await self._gossip.stop(leave=leave)
         await self._database.close()
-        self._prober.close()
+        self.prober.close()
 
     def restart_session(self) -> None:
         """What the hello says has changed (a role, an address)."""

@@ -58,6 +58,10 @@ REACHED = Metric(
     "Tasks of this node that came into a state: running ones were started, failed and rejected ones were not "
     "well.", ("state",),
 )  # fmt: skip
+CHECKS = Metric(
+    "engine_daemon_health_checks_total", "counter", "Probes of tasks: health checks, readiness and liveness."
+)
+CHECKS_FAILED = Metric("engine_daemon_health_checks_failed_total", "counter", "Those of them that failed.")
 GOSSIP = Metric("swarmd_gossip_members", "gauge", "Nodes as gossip sees them from here.", ("state",))
 CERTIFICATE = Metric(
     "swarmd_node_certificate_expiry_timestamp_seconds", "gauge", "When this node's certificate ends.",
@@ -191,7 +195,13 @@ PARTS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
         "every daemon",
         (ENGINE, CPUS, MEMORY, STATES, DISK_SIZE, DISK_FREE, IMAGES, BLOBS, BLOB_BYTES, CALLS, ERRORS, COST),
     ),
-    ("nodes of a swarm", (NODE, IS_MANAGER, CONNECTED, TASKS_HERE, STOPPING, REACHED, GOSSIP, CERTIFICATE)),
+    (
+        "nodes of a swarm",
+        (
+            NODE, IS_MANAGER, CONNECTED, TASKS_HERE, STOPPING, REACHED, CHECKS, CHECKS_FAILED, GOSSIP,
+            CERTIFICATE,
+        ),
+    ),
     (
         "nodes: network",
         (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from swarmd.telemetry.metrics import Labels, Metric, Reading, Spread
 
@@ -23,6 +23,11 @@ class Tally:
         """From any thread."""
         with self._lock:
             self._counts[labels] = self._counts.get(labels, 0.0) + by
+
+    def keep(self, wanted: Callable[[Labels], bool]) -> None:
+        """Forget the others."""
+        with self._lock:
+            self._counts = {labels: count for labels, count in self._counts.items() if wanted(labels)}
 
     def counts(self) -> Mapping[Labels, float]:
         """A copy."""
@@ -50,6 +55,11 @@ class Timings:
                 found = self._found[labels] = [0.0] * (len(self.bounds) + 2)
             found[bisect_left(self.bounds, seconds)] += 1
             found[-1] += seconds
+
+    def keep(self, wanted: Callable[[Labels], bool]) -> None:
+        """Forget the others."""
+        with self._lock:
+            self._found = {labels: values for labels, values in self._found.items() if wanted(labels)}
 
     def spreads(self) -> Mapping[Labels, Spread]:
         """A copy."""

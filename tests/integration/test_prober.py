@@ -33,6 +33,7 @@ class Asked:
 
     def __init__(self, target: Target, prober: Prober) -> None:
         self._target, self._prober = target, prober
+        self.checks = prober.checks
 
     async def ask(self, probe: ProbeSpec) -> Result:
         return await self._prober.probe(self._target, probe_check(probe))
@@ -93,6 +94,7 @@ async def test_a_container_that_has_ended_is_no_success(tmp_path: Path) -> None:
     result = await asked.ask(TCP)
     assert result.code == 1
     assert "not there any more" in result.output
+    assert asked.checks.counts()["failed",] == 1
 
 
 def command(*args: str, timeout: float = 20.0) -> ProbeSpec:

@@ -267,6 +267,10 @@ def test_requests_on_shared_ports_are_counted_by_class_of_status() -> None:
     }  # fmt: skip
     assert dict(found.bytes) == {("shop", "80"): 400, ("", "80"): 9}
     assert found.seconds["shop", "80"].below[-1] == 4
+    counting.note("left", 80, 200, 1, 0.01)
+    counting.keep_only({("shop", "80")})
+    kept = counting.counts(0)
+    assert (kept.requests, kept.bytes, kept.seconds) == (found.requests, found.bytes, found.seconds)
 
 
 def test_containers_are_measured_in_the_units_their_names_say() -> None:

@@ -23,6 +23,7 @@ async def membership(sources: Sources) -> Sequence[Reading]:
     if member is None:
         return ()
     working = member.working
+    checks = working.prober.checks.counts()
     states = (state.name.lower() for state in working.worker.states())
     return (
         one(names.NODE, 1, member.memory.cluster_id, member.memory.node_id),
@@ -31,6 +32,8 @@ async def membership(sources: Sources) -> Sequence[Reading]:
         counted(names.TASKS_HERE, states, (state.name.lower() for state in TaskState)),
         one(names.STOPPING, working.worker.stopping()),
         working.worker.reached.of(names.REACHED),
+        one(names.CHECKS, sum(checks.values())),
+        one(names.CHECKS_FAILED, checks.get(("failed",), 0)),
         counted(names.GOSSIP, working.gossip_view().values(), _GOSSIP),
         one(names.CERTIFICATE, member.certificate.valid_until),
     )

@@ -16,6 +16,7 @@ from swarmd.model.health import ProbeSpec
 from swarmd.node.agent.core.health import OUTPUT_LIMIT, Check, Result, timed_out
 from swarmd.node.network.namespace import Dialer
 from swarmd.node.runtime.sessions import ExecConfig, Executing, run
+from swarmd.telemetry.tally import Tally
 
 _LOOPBACK = "127.0.0.1"
 _MAX_HEAD = 16 * 1024
@@ -32,12 +33,13 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Prober:
-    """One per node.  Every probe ends within its time limit."""
+    """One per node.  Every probe ends within its time limit.  ``checks`` counts them: ok, or failed."""
 
     def __init__(self, runtime: Executing, clock: Clock) -> None:
         self._runtime = runtime
         self._clock = clock
         self._dialer = Dialer()
+        self.checks = Tally()
 
     def close(self) -> None:
         """Nothing is probed any more."""
@@ -45,6 +47,11 @@ class Prober:
 
     async def probe(self, target: Target, check: Check) -> Result:
         """One answer, whatever happens."""
+        result = await self._result(target, check)
+        self.checks.add("ok" if result.code == 0 else "failed")
+        return result
+
+    async def _result(self, target: Target, check: Check) -> Result:
         began = self._clock.now()
         try:
             code, output = await self._ask(target, check)

@@ -58,6 +58,7 @@ class Router:
         self.release(routes)
         pems = {one.id: one.pem for one in certificates}
         self._pool.keep_only(key_of(backend) for route in routes for backend in route.backends)
+        self._parts.counting.keep_only({(route.service_name, str(route.port)) for route in routes})
         by_port: dict[int, list[HttpRoute]] = {}
         for route in routes:
             by_port.setdefault(route.port, []).append(route)
