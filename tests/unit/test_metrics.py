@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -20,7 +21,10 @@ from swarmd.model.errors import Invalid, Unavailable
 from swarmd.model.objects import Node, NodeStatus, Service, Task, TaskStatus
 from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import NodeState, TaskState
+from swarmd.node.network import nfread
+from swarmd.node.network.core.family import IP
 from swarmd.node.network.measures import PortCount, Traffic
+from swarmd.node.network.wire import Message, Netlink, attr, nest, text
 from swarmd.node.router.counting import Counting
 from swarmd.node.runtime.port import BlockUse, ContainerStats, InterfaceUse
 from swarmd.store.raft.files import SystemDisk
@@ -254,6 +258,29 @@ def test_published_ports_are_counted_by_the_way_their_connections_went() -> None
         f'{name}{{host_ip="192.0.2.1",path="kernel",port="53",protocol="udp",service="dns"}}': 7,
     }
     assert (found["swarmd_proxy_open"], found["swarmd_network_mended_total"]) == (1, 3)
+
+
+def _element(key: bytes, packets: int, *, seen: bool = False) -> bytes:
+    """As the kernel lists it; ``seen``: with one more expression before the counter's."""
+    number = packets.to_bytes(8, "big")
+    counter = nest(7, attr(1, text("counter")), nest(2, attr(1, bytes(8)), attr(2, number)))
+    return nest(1, nest(1, attr(1, key)), *((attr(9, bytes(4)),) if seen else ()), counter)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_counts_are_read_from_elements_that_are_alike_and_from_others(odd: bool) -> None:
+    elements = [_element(f"port{number:04}".encode(), number * 7) for number in range(1, 300)]
+    if odd:
+        elements.insert(5, _element(b"10.0.0.1port0099", 3, seen=True))
+    pieces = (b"".join(elements[:100]), b"".join(elements[100:]), b"")
+
+    class Kernel:
+        def ask(self, message: Message) -> list[tuple[int, bytes]]:
+            return [(0, bytes(4) + nest(3, piece)) for piece in pieces]
+
+    found = nfread.counts(cast("Netlink", Kernel()), IP, "swarmd", "counted")
+    wanted = {f"port{number:04}".encode(): number * 7 for number in range(1, 300)}
+    assert found == (wanted | {b"10.0.0.1port0099": 3} if odd else wanted)
 
 
 def test_requests_on_shared_ports_are_counted_by_class_of_status() -> None:

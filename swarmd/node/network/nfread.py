@@ -27,6 +27,8 @@ _INTERVAL_END = 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _NAME, _BODY = 1, 2
 _COUNTER_PACKETS = 2
+_ELEMENT_HEAD = 12
+"""Headers of an element, of its key, and of that one's value."""
 _COUNTS = frozenset({b"counter\0", b"quota\0", b"last\0"})
 """Expressions whose state changes with every packet."""
 
@@ -78,11 +80,48 @@ def counts(netlink: Netlink, family: Family, table: str, name: str) -> dict[byte
         raise
     found: dict[bytes, int] = {}
     for _, reply in replies:
-        for one in _each(wire.attrs(reply[4:]).get(_SET_ELEMENTS, b"")):
-            parts = wire.attrs(one)
-            counter = wire.attrs(wire.attrs(parts.get(_EXPRESSION, b"")).get(_BODY, b""))
-            found[_value(parts[_KEY])] = int.from_bytes(counter.get(_COUNTER_PACKETS, b""), "big")
+        block = wire.attrs(reply[4:]).get(_SET_ELEMENTS, b"")
+        if not _counted_alike(block, found):
+            found.update(_counted(one) for one in _each(block))
     return found
+
+
+def _counted(element: bytes) -> tuple[bytes, int]:
+    parts = wire.attrs(element)
+    counter = wire.attrs(wire.attrs(parts.get(_EXPRESSION, b"")).get(_BODY, b""))
+    return _value(parts[_KEY]), int.from_bytes(counter.get(_COUNTER_PACKETS, b""), "big")
+
+
+def _counted_alike(block: bytes, found: dict[bytes, int]) -> bool:
+    """Take a block apart whose elements have all the same layout: a key first, and packets somewhere."""
+    if len(block) < _ELEMENT_HEAD:
+        return True
+    size = int.from_bytes(block[:2], sys.byteorder)
+    key = _value(wire.attrs(block[4:size]).get(_KEY, b""))
+    place = _place(block[:size], (_EXPRESSION, _BODY, _COUNTER_PACKETS))
+    if not size or len(block) % size or not key or not place or block[_ELEMENT_HEAD:][: len(key)] != key:
+        return False
+    layout = f"!{_ELEMENT_HEAD}s{len(key)}s{place - _ELEMENT_HEAD - len(key)}sQ{size - place - 8}x"
+    read = list(struct.iter_unpack(layout, block))
+    if any(one[0] != read[0][0] or one[2][-4:] != read[0][2][-4:] for one in read):
+        return False
+    found.update((one[1], one[3]) for one in read)
+    return True
+
+
+def _place(element: bytes, path: tuple[int, ...]) -> int:
+    """Where in an element's attribute the value of a nested one begins; 0: nowhere."""
+    begin, end = 4, len(element)
+    for wanted in path:
+        while begin + 4 <= end:
+            size, kind = struct.unpack_from("=HH", element, begin)
+            if kind & 0x3FFF == wanted:
+                begin, end = begin + 4, begin + size
+                break
+            begin += (max(size, 4) + 3) & ~3
+        else:
+            return 0
+    return begin if end - begin == 8 else 0
 
 
 def _uniform(block: bytes, found: Elements) -> bool:
