@@ -81,9 +81,13 @@ def test_what_comes_in_the_clear_for_an_encrypted_network_is_dropped(swarm: Over
     ip = ("ip", "-n", one.node.namespace, "route")
     before = run(*ip, "show", address).split()
     assert before[before.index("dev") + 1] == "sx0"
-    run(*ip, "replace", f"{address}/32", "via", "10.128.2.0", "dev", "vx0", "onlink")
     try:
-        assert refusal(one, address) != 0
+        for _ in range(20):
+            run(*ip, "replace", f"{address}/32", "via", "10.128.2.0", "dev", "vx0", "onlink")
+            refused = refusal(one, address)
+            if refused or "sx0" not in run(*ip, "show", address).split():
+                break  # else the keeper had mended the route before anything went by it
+        assert refused != 0
     finally:
         run(*ip, "replace", f"{address}/32", "via", "10.128.2.0", "dev", "sx0", "onlink", "proto", "83")
     assert ask(one.namespace, address, 8000)[0] == "two"

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from swarmd.manager.allocator.core.ports import grant_ports
-from swarmd.model.errors import Conflict, Invalid, NotFound, Refused
+from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused
 from swarmd.model.network import NetworkAttachment, NetworkSpec
-from swarmd.model.objects import Cluster, Network, PortAllocation, Service, Task
+from swarmd.model.objects import AddressAllocation, Cluster, Network, PortAllocation, Service, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec, ServiceSpec
+from swarmd.store.core.transaction import Delete
 from swarmd.store.store import Store, StoreState
 from tests.unit.test_control_bed import Bed, Interposing, a_spec
 
@@ -165,3 +166,35 @@ async def test_a_network_stays_while_a_task_that_no_update_has_replaced_waits_fo
     await bed.change("web", template=a_spec("web").template)
     with pytest.raises(Refused, match=r"network blue is in use by task web\.1\.t1"):
         await bed.networks.remove("blue")
+
+
+def an_address(network_id: str, owner_kind: str = "task") -> AddressAllocation:
+    address = "10.0.0.9"
+    return AddressAllocation(
+        id=f"{network_id}/{address}",
+        network_id=network_id,
+        address=address,
+        owner_kind=owner_kind,
+        owner_id="o",
+    )
+
+
+async def test_nobody_gets_an_address_in_a_network_that_went_meanwhile(bed: Bed) -> None:
+    network = bed.networks.get("blue")
+    await bed.networks.remove("blue")
+    with pytest.raises(OutOfSequence):
+        await bed.put(an_address(network.id))
+    assert not bed.store.all(AddressAllocation)
+
+
+async def test_a_network_is_not_removed_under_a_single_container_that_joins_meanwhile(bed: Bed) -> None:
+    network = bed.networks.get("blue")
+    bed.proposer.first = [lambda: bed.put(an_address(network.id, "container"))]
+    with pytest.raises(OutOfSequence):
+        await bed.store.commit([Delete(Network, network.id, network.version)])
+    assert bed.store.get(Network, network.id) is not None
+
+
+async def test_an_address_that_a_task_has_left_keeps_no_network(bed: Bed) -> None:
+    await bed.put(an_address(bed.networks.get("blue").id))
+    await bed.networks.remove("blue")

@@ -32,8 +32,8 @@ from swarmd.store.core.transaction import KINDS, NAMES, Change, Delete, Put, Tra
 R = TypeVar("R", bound=Row)
 
 CLASHES = 5
-"""The feature level from which claims of one port on different addresses are compared: all replicas have to
-agree on what is refused."""
+"""The feature level from which claims of one port on different addresses are compared, and networks with the
+addresses in them: all replicas have to agree on what is refused."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class Tables:
         self.index = index
         refusal = self._refusal(transaction.changes)
         if refusal is None and transaction.level >= CLASHES:
-            refusal = self._clash(transaction.changes)
+            refusal = self._clash(transaction.changes) or self._homeless(transaction.changes)
         if refusal is not None:
             return Outcome(index=index, error_kind=refusal[0], error=refusal[1])
         events = tuple(self._apply_one(index, transaction.at, change) for change in transaction.changes)
@@ -178,6 +178,30 @@ class Tables:
                 if number_of_row(other.id) == number and exclude(row, other):
                     return "conflict", _exists(other)
         return None
+
+    def _homeless(self, changes: tuple[Change, ...]) -> tuple[str, str] | None:
+        """Addresses in a network that was removed meanwhile, or networks that a single container joined.
+
+        A service writes the row of its network, and tasks' addresses outlive their need for them by moments.
+        """
+        gone = {one.id for one in changes if isinstance(one, Delete)}
+        for one in changes:
+            if isinstance(one, Delete):
+                held = self.where(AddressAllocation, "network", one.id) if one.kind is Network else ()
+                lost = any(row.owner_kind == "container" and row.id not in gone for row in held)
+            else:
+                row = one.row
+                lost = (
+                    isinstance(row, AddressAllocation) and not row.version and self._lacks(row, gone, changes)
+                )
+            if lost:
+                return "out_of_sequence", "update out of sequence"
+        return None
+
+    def _lacks(self, row: AddressAllocation, gone: set[str], changes: tuple[Change, ...]) -> bool:
+        if self.get(Network, row.network_id) is not None:
+            return row.network_id in gone
+        return not any(isinstance(one, Put) and one.row.id == row.network_id for one in changes)
 
     def _put(self, before: Row | None, row: Row) -> None:
         self._rows[type(row)][row.id] = row
