@@ -122,7 +122,7 @@ class Ways:
     def open_directly(self, container: Container) -> None:
         """Let the outside world in by the container's own address, which the rules refuse."""
         container.node.nft(
-            "add", "rule", "ip", TABLE, "c_fwd", "index", "0", "ip", "daddr", container.address, "accept"
+            "add", "rule", "ip", TABLE, "c_fwd", "index", "1", "ip", "daddr", container.address, "accept"
         )  # fmt: skip
 
     def close(self) -> None:

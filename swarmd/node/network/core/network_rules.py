@@ -36,8 +36,7 @@ _CHAINS = """
     ct state established,related accept
     meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
   }}
-  chain c_size {{ type filter hook forward priority mangle;
-    tcp flags & (syn | rst) != syn return
+  chain c_size {{
     iifname "{overlay}" tcp option maxseg size set rt mtu
     oifname "{overlay}" tcp option maxseg size set rt mtu
   }}"""

@@ -122,6 +122,7 @@ table {ip} {table} {{
     {ip} daddr != {loopback} fib daddr type local jump c_open
   }}
   chain c_fwd {{ type filter hook forward priority filter;
+    tcp flags & (syn | rst) == syn jump c_size
     ct state established,related accept
     iifname "{overlay}" {ip} daddr . meta l4proto . th dport @pub_local accept{network_forward}
     {ip} saddr @pools {ip} daddr @pools ct status & dnat == 0 reject with {icmp} admin-prohibited
