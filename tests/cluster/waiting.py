@@ -18,13 +18,21 @@ def eventually(
     *,
     seconds: float = PATIENCE,
 ) -> _Seen:
-    """Look at the real thing ten times a second until ``holds``; answers what was seen then."""
+    """Look at the real thing ten times a second until ``holds``; answers what was seen then.
+
+    A look that fails is one more that does not show it: while a leader is elected, no command is answered.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
-        if holds(seen):
-            return seen
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {seen!r}"
+        try:
+            seen = look()
+        except AssertionError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            if holds(seen):
+                return seen
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {seen!r}"
         time.sleep(0.1)
 
 
