@@ -13,9 +13,19 @@ from collections.abc import Iterable, Sequence
 from swarmd.control.core import doctor, which
 from swarmd.control.core.doctor_network import of_network
 from swarmd.control.core.trace import trace
-from swarmd.control.core.trace_rows import Destination, Rows, Told, Trace, destination, overlay_address
+from swarmd.control.core.trace_rows import (
+    Destination,
+    Rows,
+    Single,
+    Told,
+    Trace,
+    destination,
+    overlay_address,
+    single,
+)
 from swarmd.daemon.member import Member
 from swarmd.kit.supervise import together
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
 from swarmd.model.objects import Network, Node, Service, Task
 from swarmd.model.spec import TaskTemplate
@@ -49,7 +59,7 @@ class Doctor:
         store = await self._store()
         chosen = _network(store, network) if network else None
         nodes = sorted(store.all(Node), key=lambda one: one.description.hostname or one.id)
-        tasks = [one for one in store.all(Task) if one.is_live]
+        tasks = _members(store)
         if chosen is not None:
             there = {t.node_id for t in tasks if any(one.network_id == chosen.id for one in t.networks)}
             nodes = [node for node in nodes if node.id in there]
@@ -75,7 +85,7 @@ class Doctor:
             nodes={one.id: one for one in store.all(Node)},
             services={one.id: one for one in store.all(Service)},
             networks={one.id: one for one in store.all(Network) if not one.ingress},
-            tasks=tuple(one for one in store.all(Task) if one.is_live),
+            tasks=_members(store),
         )
         version = store.spec_version(task.service_id, task.spec_version)
         template = version.template if version is not None else TaskTemplate()
@@ -142,6 +152,14 @@ class Doctor:
             return answer
 
 
+def _members(store: Store) -> list[Task]:
+    """Tasks that have not ended, and single containers that are up."""
+    return [
+        *(one for one in store.all(Task) if one.is_live),
+        *(single(one) for one in store.all(SingleContainer) if one.up),
+    ]
+
+
 def _network(store: Store, ref: str) -> Network:
     named = [one for one in store.all(Network) if ref in (one.id, one.name)]
     found = named or [one for one in store.all(Network) if one.id.startswith(ref)]
@@ -172,6 +190,6 @@ def _source(store: Store, ref: str) -> Task:
 def _meant(rows: Rows, where: Destination) -> Task | None:
     """The task that a destination names as tables do: SERVICE.SLOT, or by its id."""
     for task in rows.tasks:
-        if where.host and where.host in (task.id, task.name):
+        if not isinstance(task, Single) and where.host and where.host in (task.id, task.name):
             return task
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.clusters import IMAGES
 from tests.cluster.console import SWARMCTL
 from tests.cluster.lab import Lab, TaskRow
 from tests.cluster.waiting import eventually
@@ -132,3 +133,62 @@ def test_a_single_container_outlives_its_daemon(trio: Lab) -> None:
     assert "No such container: box" in trio.refusal("exec", "box", "true", node="node2")
     trio.ask("rm", "-f", "box")
     assert trio.ask("ps", "-aq") == ""
+
+
+def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
+    """One on node1 and one on node3, beside a service; node3 loses its daemon, then its power."""
+    trio.ask("network", "create", "--attachable", "front")
+    trio.create("web", "--replicas", "3", "--network", "front")
+    trio.until_running("web", 3)  # so that every node has the image
+    trio.ask("load", "-i", str(IMAGES / "busybox.tar"))
+    trio.ask("run", "-d", "--name", "tool", "busybox", "sleep", "1000")
+    image = trio.ask("images", "-q", "--no-trunc", "nginx:1.12")  # which node3 has without its name
+    policy = ("--restart", "unless-stopped")
+    trio.ask("run", "-d", "--name", "page", *policy, "--network", "name=front,alias=www", image, node="node3")
+
+    def reached(where: str, *, can_be: bool = True) -> None:
+        words = ("exec", "tool", "ping", "-c1", "-W2", where)
+        eventually(where, lambda: trio.on("node1", *words).code == 0, lambda could: could is can_be)
+
+    def places() -> dict[str, tuple[str, bool]]:
+        text = trio.ask("network", "inspect", "--format", "{{json .Containers}}", "front")
+        return {one["Name"]: (one["IPv4Address"], one["Up"]) for one in (json.loads(text) or {}).values()}
+
+    page = places()["page"][0].partition("/")[0]
+    wanted = f"{page.rpartition('.')[0]}.99"
+    trio.ask("network", "connect", "--ip", wanted, "front", "tool")
+    before = places()
+    assert before["tool"] == (f"{wanted}/24", True)
+    for name in ("www", "page", "page.front"):
+        reached(name)
+    virtual = json.loads(trio.ask("service", "inspect", "web"))[0]["Endpoint"]["VirtualIPs"][0]["Addr"]
+    for address in (virtual.partition("/")[0], page):
+        asked = ("sh", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80")
+        eventually(
+            address,
+            lambda asked=asked: trio.on("node1", "exec", "tool", *asked).out,
+            lambda it: "200 OK" in it,
+        )
+    assert trio.on("node3", "exec", "page", "ping", "-c1", "-W5", wanted).code == 0
+    refused = trio.refusal("network", "rm", "front")
+    assert "network front is in use by service web" in refused
+
+    trio.kill_daemon("node3")
+    eventually("the daemon is back", lambda: trio.on("node3", "ps").code, lambda code: code == 0)
+    reached("www")
+    trio.local("kill", "node3")
+    trio.local("start", "node3")
+    reached("www")
+    eventually("every address is the one it was", places, lambda now: now == before)
+
+    trio.ask("network", "disconnect", "front", "tool")
+    reached("www", can_be=False)
+    assert "is not connected to network front" in trio.refusal("network", "disconnect", "front", "tool")
+    trio.ask("rm", "-f", "page", node="node3")
+    assert places() == {}
+    trio.ask("rm", "-f", "tool")
+    trio.ask("rmi", "busybox")
+    trio.ask("service", "rm", "web")
+    eventually(
+        "the network goes", lambda: trio.on("node1", "network", "rm", "front").code, lambda code: code == 0
+    )

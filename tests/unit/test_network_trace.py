@@ -6,9 +6,17 @@ import msgspec
 import pytest
 
 from swarmd.control.core.trace import trace
-from swarmd.control.core.trace_rows import Rows, Told, Trace, destination
+from swarmd.control.core.trace_rows import Rows, Told, Trace, destination, single
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Invalid
-from swarmd.model.network import NetworkAttachment, NetworkSpec, SubnetSpec, TaskNetwork, VirtualIp
+from swarmd.model.network import (
+    ContainerNetwork,
+    NetworkAttachment,
+    NetworkSpec,
+    SubnetSpec,
+    TaskNetwork,
+    VirtualIp,
+)
 from swarmd.model.objects import Network, Node, NodeDescription, NodeStatus, Service, Task, TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import PortSpec, ServiceSpec, TaskTemplate
@@ -355,3 +363,20 @@ def test_destinations_are_read(text: str, host: str, port: int, protocol: str) -
 def test_destinations_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(Invalid, match="destination"):
         destination(text)
+
+
+# -- single containers -----------------------------------------------------------------------------
+
+
+def test_a_single_container_is_found_by_its_names_and_its_address() -> None:
+    place = ContainerNetwork(network_id="front-id", addresses=("10.0.1.30",), aliases=("tool",))
+    box = SingleContainer(id="c" * 25, name="box", node_id="n2", networks=(place,), up=True)
+    known = rows(tasks=(WEB, API, API2, DB, single(box)))
+    for to in ("box", "tool", "box.front", "c" * 12, "10.0.1.30"):
+        found = traced(to, known=known)
+        assert found.verdict == "arrives", to
+        assert "10.0.1.30" in found.conclusion + "".join(step.text for step in found.steps)
+    assert "container box in network front" in "".join(one.text for one in traced("box", known=known).steps)
+    assert traced("box", source=DB, known=known).verdict == "refused"
+    assert traced("10.0.1.30", source=DB, known=known).verdict == "refused"
+    assert traced("10.0.1.31", known=known).verdict == "refused", "nobody has that one"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from swarmd.control.core.trace_rows import Rows, listed
+from swarmd.control.core.trace_rows import Rows, Single, listed
 from swarmd.model.objects import Network, Service, Task
 
 
@@ -58,10 +58,14 @@ def _in_network(rows: Rows, network: Network, wanted: str) -> Answer | None:
             if found is not None:
                 return found
     for task in rows.tasks:
-        if wanted in (f"{task.name}.{task.id}".lower(), task.id, task.id[:12]):
+        names = (f"{task.name}.{task.id}",)
+        if isinstance(task, Single):
+            names = (task.name, *task.aliases.get(network.id, ()))
+        if wanted in (*(name.lower() for name in names), task.id, task.id[:12]):
             addresses = _addresses((task,), network)
             if addresses:
-                return Answer(f"task {task.name} in network {network.name}", addresses)
+                what = "container" if isinstance(task, Single) else "task"
+                return Answer(f"{what} {task.name} in network {network.name}", addresses)
     return None
 
 

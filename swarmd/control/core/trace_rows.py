@@ -10,9 +10,10 @@ import msgspec
 
 from swarmd.model import subnets
 from swarmd.model.addressing import POOL, block_of
+from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Invalid
 from swarmd.model.network import TaskNetwork
-from swarmd.model.objects import Network, Node, Service, Task
+from swarmd.model.objects import Network, Node, Service, Task, TaskStatus
 from swarmd.model.states import NodeState, TaskState
 
 Verdict = Literal["arrives", "refused", "leaves", "unknown"]
@@ -20,8 +21,37 @@ NODES6 = ip_network("fd73:7761:726d::/48")
 PROTOCOLS = ("tcp", "udp", "sctp")
 
 
+class Single(Task, frozen=True, kw_only=True):
+    """A single container that is up, as if it were a task: of no service, under its own name.
+
+    ``aliases``: by id of the network.
+    """
+
+    aliases: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def name(self) -> str:
+        return self.service_name
+
+
+def single(row: SingleContainer) -> Single:
+    """What a trace needs to know of it."""
+    return Single(
+        id=row.id,
+        service_id="",
+        service_name=row.name,
+        spec_version=0,
+        node_id=row.node_id,
+        status=TaskStatus(state=TaskState.RUNNING),
+        networks=tuple(
+            TaskNetwork(network_id=one.network_id, addresses=one.addresses) for one in row.networks
+        ),
+        aliases={one.network_id: one.aliases for one in row.networks},
+    )
+
+
 class Rows(msgspec.Struct, frozen=True):
-    """Rows by id; ``tasks``: those that have not ended."""
+    """Rows by id; ``tasks``: those that have not ended, and single containers."""
 
     nodes: Mapping[str, Node]
     services: Mapping[str, Service]
