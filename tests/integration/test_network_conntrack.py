@@ -19,6 +19,7 @@ from tests.integration.conntrack_rig import forget, full, kept_for, number
 from tests.integration.network_bed import Bed, Node, ask, bed, inside
 
 pytestmark = pytest.mark.root
+MOST = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def gossip_passes(source: Node, target: Node) -> bool:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind((node.address, 7946))
-            sock.settimeout(1)
+            sock.settimeout(3)
             return sock
 
         return inside(node.namespace, make)
@@ -70,6 +71,8 @@ def gossip_passes(source: Node, target: Node) -> bool:
 
 def test_a_full_table_turns_away_new_connections_only_and_only_for_as_long_as_it_is_full(swarm: Bed) -> None:
     first, second = swarm.nodes
+    if not 0 < number(first, "max") <= MOST:
+        pytest.skip(f"this kernel tracks {number(first, 'max')} flows (0: any number): too many to fill")
     swarm.publish(95, swarm.container(2, "patient"))
     with contextlib.closing(connect(swarm, first, 95)) as held:
         with full(first):

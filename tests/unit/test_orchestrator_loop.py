@@ -26,7 +26,7 @@ from swarmd.model.objects import (
     spec_version_id,
 )
 from swarmd.model.replace import replace
-from swarmd.model.spec import ServiceSpec
+from swarmd.model.spec import PortSpec, ServiceSpec, UpdateConfig
 from swarmd.model.states import NodeState, TaskState
 from swarmd.store.core.tables import Event
 from swarmd.store.core.transaction import Change, Put, encode_rows
@@ -78,10 +78,7 @@ class World:
         await self.store.commit([Put(row) for row in rows])
 
     async def create(self, spec: ServiceSpec) -> None:
-        version = SpecVersion(
-            id=spec_version_id(spec.name, 1), service_id=spec.name, number=1, template=spec.template
-        )
-        await self.put(Service(id=spec.name, spec=spec), version)
+        await self.put(Service(id=spec.name, spec=spec), a_version(spec, 1))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loops work until something is so; a hang is the test's failure."""
@@ -110,6 +107,13 @@ class World:
         return [task.state for task in self.store.tasks_of_service(name)]
 
 
+def a_version(spec: ServiceSpec, number: int) -> SpecVersion:
+    return SpecVersion(
+        id=spec_version_id(spec.name, number), service_id=spec.name, number=number,
+        template=spec.template, ports=spec.ports,
+    )  # fmt: skip
+
+
 def a_node(name: str) -> Node:
     return Node(
         id=name,
@@ -132,6 +136,22 @@ async def test_what_was_there_before_the_term_is_looked_at_first() -> None:
     await world.create(a_service(replicas=3))
     async with world.running(*world.all_planners()):
         await world.until(lambda: world.states("web") == [TaskState.ASSIGNED] * 3)
+
+
+async def test_a_task_that_waits_for_the_port_of_its_slots_older_one_is_noticed() -> None:
+    world = World()
+    await world.put(a_node("n1"))
+    port, update = PortSpec(target=80, published=80, mode="host"), UpdateConfig(order="start-first")
+    spec = a_service(ports=(port,), update=update)
+    await world.create(spec)
+    async with world.running(*world.all_planners()):
+        await world.until(lambda: world.states("web") == [TaskState.ASSIGNED])
+        (old,) = world.store.tasks_of_service("web")
+        await world.put(replace(old, status=replace(old.status, state=TaskState.RUNNING)))
+        service, fresh = world.store.get(Service, "web"), a_service(image="v2", ports=(port,), update=update)
+        assert service is not None
+        await world.put(replace(service, spec=fresh, spec_version=2), a_version(fresh, 2))
+        await world.until(lambda: _task(world, old.id).desired_state == TaskState.SHUTDOWN)
 
 
 async def test_a_loop_wakes_by_itself_when_its_plan_says_so() -> None:

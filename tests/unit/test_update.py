@@ -85,14 +85,18 @@ ON_THE_NODE = (PortSpec(target=80, published=80, mode="host"),)
 
 
 @pytest.mark.parametrize(
-    "fields", [{"mode": "global"}, {"replicas": 3}], ids=["global", "as many replicas as nodes"]
+    "fields",
+    [
+        {"ports": ON_THE_NODE, "mode": "global"},
+        {"ports": ON_THE_NODE, "replicas": 3},
+        {"max_replicas": 1, "replicas": 3},
+    ],
+    ids=["global", "as many replicas as nodes", "one replica on each node"],
 )
-def test_start_first_makes_room_where_every_node_has_the_port_taken_by_an_old_task(
-    fields: dict[str, Any],
-) -> None:
-    sim = an_update(UpdateConfig(order="start-first"), ports=ON_THE_NODE, **fields)
+def test_start_first_makes_room_where_the_old_tasks_have_every_place(fields: dict[str, Any]) -> None:
+    sim = an_update(UpdateConfig(order="start-first"), **fields)
     spec = sim.service("web").spec
-    sim.update("web", a_service(image="v2", update=spec.update, ports=ON_THE_NODE, **fields))
+    sim.update("web", a_service(image="v2", update=spec.update, **fields))
     sim.settle()
     assert versions(sim) == [2, 2, 2]
     sim.advance(5)

@@ -12,6 +12,7 @@ from swarmd.model.network import attachments
 from swarmd.model.objects import Network, Node, Secret, Service, Task
 from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState
+from swarmd.model.waiting import waits_for_its_own
 from swarmd.store.core.tables import Event
 from swarmd.store.store import Store
 
@@ -81,10 +82,14 @@ class ServicePlanner:
 
 
 def _matters(old: object, new: object) -> bool:
-    """A task on its way up is nobody's business: only that it runs, or has ended."""
+    """A task on its way up is nobody's business, unless it waits for an older one of its slot."""
     if not isinstance(old, Task) or not isinstance(new, Task):
         return True
-    return (old.desired_state, _stage(old)) != (new.desired_state, _stage(new))
+    return _seen(old) != _seen(new)
+
+
+def _seen(task: Task) -> tuple[TaskState, int, bool]:
+    return task.desired_state, _stage(task), waits_for_its_own(task)
 
 
 def _stage(task: Task) -> int:

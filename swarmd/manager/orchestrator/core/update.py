@@ -81,14 +81,10 @@ def _hand_over(draft: Draft, key: Key) -> None:
     """start-first: the new task runs, so the old one may go; or the old one has the only place for it."""
     live = draft.live(key)
     current = [task for task in live if draft.is_current(task)]
-    if _runs(current) or any(_needs_its_place(task) for task in current):
+    if _runs(current) or any(waits_for_its_own(task) for task in current):
         for task in live:
             if not draft.is_current(task):
                 draft.end(task)
-
-
-def _needs_its_place(task: Task) -> bool:
-    return task.state == TaskState.PENDING and waits_for_its_own(task.status.error)
 
 
 def _is_stale(draft: Draft, key: Key) -> bool:
