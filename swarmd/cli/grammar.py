@@ -89,6 +89,9 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self.commands, *self.lazy})
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_switches(_options(self, ctx), args, interspersed=False))
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = self.aliases.get(cmd_name, cmd_name)
         if name in self.lazy:
@@ -106,10 +109,11 @@ class Group(click.Group):
 
 
 def spell_switches(options: Mapping[str, click.Option], args: Sequence[str], interspersed: bool) -> list[str]:
-    """``--flag=true`` and ``--flag=false`` rewritten to ``--flag`` and ``--no-flag``.
+    """``--flag=true`` and ``--flag=false`` rewritten to ``--flag`` and ``--no-flag``, and ``-f`` to ``--flag``.
 
-    Only flags of the command itself: what follows ``--``, or the first argument of a command that takes
-    another program's command line (``interspersed`` false), is left as it is.
+    The last because click asks first which long flags ``-f`` is like, and takes its time.  Only flags of the
+    command itself: what follows ``--``, or the first argument of a command that takes another program's
+    command line (``interspersed`` false), is left as it is.
     """
     out: list[str] = []
     rest = list(args)
@@ -121,8 +125,11 @@ def spell_switches(options: Mapping[str, click.Option], args: Sequence[str], int
         option = options.get(name)
         if isinstance(option, Switch) and equals:
             word = _spelt(option, name, value)
+        takes_next = _takes_next(options, word)
+        if option is not None and (rest or not takes_next):
+            word = _in_full(option, word)
         out.append(word)
-        if _takes_next(options, word) and rest:
+        if takes_next and rest:
             out.append(rest.pop(0))
     return out
 
@@ -138,6 +145,11 @@ def _spelt(option: Switch, name: str, value: str) -> str:
     if value.lower() in _FALSE:
         return option.off
     raise BadArgument(f'invalid argument "{value}" for "{", ".join(option.opts)}" flag: write true or false')
+
+
+def _in_full(option: click.Option, word: str) -> str:
+    long = (name for name in option.opts if name.startswith("--"))
+    return word if word not in option.opts or word.startswith("--") else next(long, word)
 
 
 def _takes_next(options: Mapping[str, click.Option], word: str) -> bool:

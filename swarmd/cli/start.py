@@ -7,32 +7,109 @@ we never use, looking for garbage while all is new, and taking everything down a
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-
-_RARELY_NEEDED = frozenset({"google.protobuf.internal.python_message"})
-"""Protobuf's messages where it has no C library; with it, they are imported and not used."""
+from typing import Any
 
 _GARBAGE = 50_000
+_OF_IMPORT = ("__file__", "__cached__", "__path__")
+"""What the import system asks of a module before it is one."""
+
+Instead = Mapping[str, Callable[..., Any]]
+"""What stands for parts of a module while it is not loaded."""
 
 
 class Later:
-    """Modules that are loaded when something of them is asked for, not when they are imported."""
+    """Finds ``modules`` so that they are loaded when something of them is used, not when they are imported."""
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
+    def __init__(self, modules: Mapping[str, Instead]) -> None:
+        self._modules = modules
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in self._names else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+        instead = self._modules.get(name)
+        spec = PathFinder.find_spec(name, path, target) if instead is not None else None
+        if instead is not None and spec is not None and spec.loader is not None:
+            spec.loader = _LateLoader(spec.loader, instead)
         return spec
+
+
+class _LateLoader:
+    """In the place of ``loader`` until the module is needed.
+
+    importlib.util.LazyLoader would do, were it not for Python before 3.12: there, a second import of the
+    module loads it.
+    """
+
+    def __init__(self, loader: Any, instead: Instead) -> None:
+        self.loader = loader
+        self._instead = instead
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = _Late(spec.name)
+        vars(module).update(self._instead)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Not yet."""
+
+
+class _Late(ModuleType):
+    """Has next to no attributes, so Python asks ``__getattr__``."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OF_IMPORT:
+            _load(self)
+        return ModuleType.__getattribute__(self, name)
+
+
+_LOADING = threading.RLock()
+
+
+def _load(module: ModuleType) -> None:
+    """Now, by the first who asks; what loading asks of the module itself is not there yet."""
+    with _LOADING:
+        if isinstance(module.__loader__, _LateLoader):
+            loader = module.__loader__ = module.__loader__.loader
+            if module.__spec__ is not None:
+                module.__spec__.loader = loader
+            loader.exec_module(module)
+            module.__class__ = ModuleType
+
+
+def _cleandoc(text: str) -> str:
+    """Of ``inspect``: click has the help of each option go through it."""
+    if text.isprintable():  # a single line
+        return text.lstrip()
+    inspect = sys.modules["inspect"]
+    _load(inspect)
+    return str(inspect.cleandoc(text))
+
+
+def _untranslated(text: str) -> str:
+    """Of ``gettext``: swarmctl speaks English, and has no catalogues that click would find."""
+    return text
+
+
+def _untranslated_number(one: str, several: str, number: int) -> str:
+    return one if number == 1 else several
+
+
+_RARELY_NEEDED: Mapping[str, Instead] = {
+    "calendar": {},  # protobuf's timestamps
+    "gettext": {"gettext": _untranslated, "ngettext": _untranslated_number},  # click
+    "google.protobuf.internal.python_message": {},  # messages where protobuf has no C library
+    "inspect": {"cleandoc": _cleandoc},  # click's prompts, dataclasses without a docstring
+    "ipaddress": {},  # urllib.parse: addresses in brackets
+    "selectors": {},  # socket: sendfile
+    "traceback": {},  # logging: exceptions
+}
+"""Modules that libraries import at their top and that few commands need, with what for."""
 
 
 def main() -> None:
