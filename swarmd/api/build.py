@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from swarmd.image.build.core.context import Told, read_listing
+from swarmd.image.build.core.context import FEW, Told, read_listing
 from swarmd.image.build.core.excerpt import excerpt
 from swarmd.image.build.core.graph import Warned
 from swarmd.image.build.core.options import Options
@@ -56,7 +56,7 @@ class BuilderServer(build_pb2_grpc.BuilderServicer):
         nursery = Nursery(self._report)
         try:
             nursery.start("build", call.work())
-            while (message := await call.outgoing.get()) is not None:
+            async for message in call.messages():
                 yield message
         finally:
             await nursery.close()
@@ -114,7 +114,8 @@ class _Call:
         self._incoming = incoming
         self._vertices: list[pb.BuildVertex] = []
         self._written: dict[int, int] = {}
-        self.outgoing: asyncio.Queue[pb.BuildResponse | None] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[pb.BuildResponse | None] = asyncio.Queue()
+        self._untold: dict[int, pb.BuildResponse] = {}
         self.error: SwarmError | None = SwarmError("the build broke off: the daemon's log says why")
 
     async def work(self) -> None:
@@ -127,18 +128,26 @@ class _Call:
         except SwarmError as error:
             self._failed(error, options)
         finally:
-            self.outgoing.put_nowait(None)
+            self._outgoing.put_nowait(None)
+
+    async def messages(self) -> AsyncIterator[pb.BuildResponse]:
+        """What the client is told, until all is said."""
+        while (message := await self._outgoing.get()) is not None:
+            if self._untold.get(message.vertex.number) is message:
+                del self._untold[message.vertex.number]
+            yield message
 
     async def _build(self, options: pb.BuildOptions) -> None:
         request = request_of(options)
         if options.check:
             self._warn(await self._builder.check(request))
             return
-        listing = await asyncio.to_thread(read_listing, await self._told())
+        told = await self._told()
+        listing = read_listing(told) if len(told) <= FEW else await asyncio.to_thread(read_listing, told)
         context = Context(listing, self._builder.spool, self._clock, self._need, self._files())
         built = await self._builder.build(request, context, self, self._warn)
         done = pb.BuildDone(id=built.info.id, digest=built.info.digest, refs=built.refs)
-        self.outgoing.put_nowait(pb.BuildResponse(done=done))
+        self._say(pb.BuildResponse(done=done))
 
     # -- what the client says --------------------------------------------------------------------
 
@@ -166,12 +175,12 @@ class _Call:
     # -- what it is told -------------------------------------------------------------------------
 
     def _need(self, numbers: Sequence[int]) -> None:
-        self.outgoing.put_nowait(pb.BuildResponse(needed=pb.NeededFiles(numbers=numbers)))
+        self._say(pb.BuildResponse(needed=pb.NeededFiles(numbers=numbers)))
 
     def _warn(self, warnings: Sequence[Warned]) -> None:
         for one in warnings:
             warning = pb.BuildWarning(rule=one.rule, line=one.line, message=one.message)
-            self.outgoing.put_nowait(pb.BuildResponse(warning=warning))
+            self._say(pb.BuildResponse(warning=warning))
 
     def _failed(self, error: SwarmError, options: pb.BuildOptions) -> None:
         failure = pb.BuildFailure(vertex=-1, message=str(error))
@@ -182,7 +191,7 @@ class _Call:
             failure.excerpt = excerpt(
                 options.dockerfile_name or "Dockerfile", text, step.line, step.last_line
             )
-        self.outgoing.put_nowait(pb.BuildResponse(failure=failure))
+        self._say(pb.BuildResponse(failure=failure))
         self.error = error
 
     def vertex(self, name: str) -> int:
@@ -213,17 +222,25 @@ class _Call:
         if before + len(data) >= _MOST_OUTPUT:
             data = data[: _MOST_OUTPUT - before] + b"\n" + _CLIPPED
         output = pb.BuildOutput(vertex=vertex, stream=stream, data=data, at=self._clock.now())
-        self.outgoing.put_nowait(pb.BuildResponse(output=output))
+        self._say(pb.BuildResponse(output=output))
 
     def progress(self, item: str, state: str, current: int = 0, total: int = 0) -> None:
         """How base images come."""
         told = pb.BuildProgress(item=item, state=state, current=current, total=total)
-        self.outgoing.put_nowait(pb.BuildResponse(progress=told))
+        self._say(pb.BuildResponse(progress=told))
 
     def _tell(self, vertex: pb.BuildVertex) -> None:
-        told = pb.BuildResponse()
+        """As it is when the message goes: what happens until then needs no message of its own."""
+        told = self._untold.get(vertex.number)
+        if told is None:
+            told = self._untold[vertex.number] = pb.BuildResponse()
+            self._outgoing.put_nowait(told)
         told.vertex.CopyFrom(vertex)
-        self.outgoing.put_nowait(told)
+
+    def _say(self, message: pb.BuildResponse) -> None:
+        """Behind all that happened before."""
+        self._untold.clear()
+        self._outgoing.put_nowait(message)
 
 
 def request_of(options: pb.BuildOptions) -> Request:

@@ -109,7 +109,7 @@ class Group(click.Group):
 
 
 def spell_switches(options: Mapping[str, click.Option], args: Sequence[str], interspersed: bool) -> list[str]:
-    """``--flag=true`` and ``--flag=false`` rewritten to ``--flag`` and ``--no-flag``, and ``-f`` to ``--flag``.
+    """``--flag=true`` and ``--flag=false`` as ``--flag`` and ``--no-flag``, and ``-f`` as ``--flag``.
 
     The last because click asks first which long flags ``-f`` is like, and takes its time.  Only flags of the
     command itself: what follows ``--``, or the first argument of a command that takes another program's

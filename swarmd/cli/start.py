@@ -24,7 +24,7 @@ Instead = Mapping[str, Callable[..., Any]]
 
 
 class Later:
-    """Finds ``modules`` so that they are loaded when something of them is used, not when they are imported."""
+    """Finds ``modules`` so that they are loaded when something of them is used, not when imported."""
 
     def __init__(self, modules: Mapping[str, Instead]) -> None:
         self._modules = modules
@@ -35,7 +35,8 @@ class Later:
         instead = self._modules.get(name)
         spec = PathFinder.find_spec(name, path, target) if instead is not None else None
         if instead is not None and spec is not None and spec.loader is not None:
-            spec.loader = _LateLoader(spec.loader, instead)
+            late: Any = _LateLoader(spec.loader, instead)
+            spec.loader = late
         return spec
 
 

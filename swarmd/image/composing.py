@@ -59,6 +59,8 @@ class Composing:
 
     async def compose(self, config: bytes, layers: tuple[Layer, ...], refs: tuple[str, ...]) -> ImageRow:
         """An image of ``config`` and ``layers``, bottom first."""
+        if (known := self._known(config, layers, refs)) is not None:
+            return known
         with self._content.holding(layer.digest for layer in layers):
             await self._content.put(config)
             described = await asyncio.to_thread(lambda: tuple(self._descriptor(layer) for layer in layers))
@@ -80,6 +82,16 @@ class Composing:
         async with keeper.change:
             await keeper.save(keeper.catalog.seen(digest, diff_id))
         return Layer(digest, diff_id, size, layer_descriptor(digest, size, "gzip").media_type)
+
+    def _known(self, config: bytes, layers: tuple[Layer, ...], refs: tuple[str, ...]) -> ImageRow | None:
+        """That image, if it is here under these names already: a build that changed nothing."""
+        if not all(layer.media_type for layer in layers):
+            return None
+        described = tuple(Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers)
+        catalog = self._keeper.catalog
+        digest = sha256(write_manifest(config, described))
+        has_names = all(catalog.refs.get(kept_name(ref)) == digest for ref in refs)
+        return catalog.images.get(digest) if has_names else None
 
     def _row(self, raw: bytes, manifest: Manifest) -> ImageRow:
         blobs = self._keeper.disk.blobs

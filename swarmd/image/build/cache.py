@@ -1,7 +1,8 @@
-"""What operations of builds came to, by key, in SQLite.  Blocking, but short: for threads.
+"""What operations of builds came to, by key, in SQLite.  Blocking, but short: for threads, but for ``get``.
 
 A row says which layer an operation made, or that it changed nothing.  The layers are kept alive by
 :meth:`Cache.roots`; a row whose layer is gone nevertheless is forgotten when somebody asks for it.
+All rows are in memory as well; when a row was last used is written with the next change.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class Pruned(msgspec.Struct, frozen=True):
 
 
 class Cache:
-    """Rows in ``database``, which others may use under the same ``lock``."""
+    """Rows in ``database``, which others may use under the same ``lock``.
+
+    ``has_grown``: since it was last pruned.
+    """
 
     def __init__(
         self, database: sqlite3.Connection, lock: threading.Lock, has: Callable[[str], bool]
@@ -62,24 +66,24 @@ class Cache:
         self._lock = lock
         self._has = has
         database.executescript(_SCHEMA)
+        self._outcomes: dict[str, Outcome] = {}
+        self._used: dict[str, float] = {}
         self._roots: dict[str, int] = {}
-        for (digest,) in database.execute("SELECT digest FROM steps WHERE digest != ''"):
-            self._roots[digest] = self._roots.get(digest, 0) + 1
+        self.has_grown = True
+        for row in map(_row, database.execute(f"SELECT {_COLUMNS} FROM steps")):
+            self._keep(row.key, row.outcome)
 
     def get(self, key: str, now: float) -> Outcome | None:
-        """What is known under a key; it counts as used now."""
-        with self._lock, self._database:
-            row = self._database.execute(f"SELECT {_COLUMNS} FROM steps WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            found = _row(row)
-            layer = found.outcome.layer
-            if layer is not None and not self._has(layer.digest):
-                self._forget([found])
-                return None
-            if now - found.used > 1:
-                self._database.execute("UPDATE steps SET used = ? WHERE key = ?", (now, key))
-            return found.outcome
+        """What is known under a key; it counts as used now.  Reads no file."""
+        found = self._outcomes.get(key)
+        if found is None:
+            return None
+        if found.layer is not None and not self._has(found.layer.digest):
+            with self._lock, self._database:
+                self._forget([key])
+            return None
+        self._used[key] = now
+        return found
 
     def put(self, key: str, outcome: Outcome, text: str, now: float) -> None:
         """Remember."""
@@ -88,12 +92,10 @@ class Cache:
             key, layer.digest, layer.diff_id, layer.size, layer.media_type, outcome.created, now, text
         )  # fmt: skip
         with self._lock, self._database:
-            before = self._database.execute(f"SELECT {_COLUMNS} FROM steps WHERE key = ?", (key,)).fetchone()
-            if before is not None:
-                self._forget([_row(before)])
+            self._forget([key])
             self._database.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-            if layer.digest:
-                self._roots[layer.digest] = self._roots.get(layer.digest, 0) + 1
+            self._keep(key, outcome)
+            self.has_grown = True
 
     def roots(self) -> tuple[str, ...]:
         """Digests of all layers that are remembered."""
@@ -101,6 +103,7 @@ class Cache:
 
     def rows(self) -> list[CacheRow]:
         """All, the last used first."""
+        self.settle()
         with self._lock:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM steps ORDER BY used DESC, key").fetchall()
         return [_row(row) for row in rows]
@@ -114,6 +117,7 @@ class Cache:
     def prune(self, *, before: float = _NEVER, keep: int = -1, everything: bool = False) -> Pruned:
         """Forget what was last used before then, and the oldest until ``keep`` bytes are left (-1: any)."""
         left = self.size()
+        self.has_grown = False
         if not everything and before <= 0 and (keep < 0 or left <= keep):
             return Pruned((), 0)
         gone: list[CacheRow] = []
@@ -123,19 +127,35 @@ class Cache:
                 left -= row.size
         with self._lock, self._database:
             held = set(self._roots)
-            self._forget(gone)
+            self._forget([row.key for row in gone])
             freed = held - set(self._roots)
         sizes = {row.outcome.layer.digest: row.size for row in gone if row.outcome.layer is not None}
         return Pruned(tuple(row.key for row in gone), sum(sizes[digest] for digest in freed))
 
-    def _forget(self, rows: Sequence[CacheRow]) -> None:
-        for row in rows:
-            self._database.execute("DELETE FROM steps WHERE key = ?", (row.key,))
-            layer = row.outcome.layer
-            if layer is not None:
-                self._roots[layer.digest] = self._roots.get(layer.digest, 1) - 1
-                if not self._roots[layer.digest]:
-                    del self._roots[layer.digest]
+    def settle(self) -> None:
+        """Write when rows were used."""
+        with self._lock, self._database:
+            used, self._used = self._used, {}
+            # list(): whoever asks meanwhile may still write into it
+            self._database.executemany("UPDATE steps SET used = ?2 WHERE key = ?1", list(used.items()))
+
+    def _keep(self, key: str, outcome: Outcome) -> None:
+        self._outcomes[key] = outcome
+        if outcome.layer is not None:
+            self._roots[outcome.layer.digest] = self._roots.get(outcome.layer.digest, 0) + 1
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._used.pop(key, None)
+            outcome = self._outcomes.pop(key, None)
+            if outcome is None:
+                continue
+            self._database.execute("DELETE FROM steps WHERE key = ?", (key,))
+            if outcome.layer is not None:
+                digest = outcome.layer.digest
+                self._roots[digest] -= 1
+                if not self._roots[digest]:
+                    del self._roots[digest]
 
 
 def _row(values: tuple[str, str, str, int, str, float, float, str]) -> CacheRow:

@@ -45,6 +45,12 @@ class Resolved(msgspec.Struct, frozen=True):
     layers: tuple[Layer, ...]
 
 
+Documents = dict[str, Resolved]
+"""What images are made of, by the digest of the manifest: read once for many builds."""
+
+_MOST_DOCUMENTS = 64
+
+
 class Images:
     """The images of one build, each resolved once."""
 
@@ -57,7 +63,9 @@ class Images:
         pull: bool,
         logins: Logins,
         progress: Progress,
+        documents: Documents | None = None,
     ) -> None:
+        self._documents = {} if documents is None else documents
         self._store = store
         self._logins = logins
         self._progress = progress
@@ -81,7 +89,7 @@ class Images:
         if self._pull:
             return None
         try:
-            found = await asyncio.to_thread(self._read, self._store.resolve(ref))
+            found = await self._resolved(self._store.resolve(ref))
         except NotFound:
             return None
         return found if _is_for(found.document.platform, platform) else None
@@ -90,7 +98,16 @@ class Images:
         info = await self._bases.fetch(
             ref, platform, newest=self._pull, logins=self._logins, progress=self._progress
         )
-        return await asyncio.to_thread(self._read, info)
+        return await self._resolved(info)
+
+    async def _resolved(self, info: ImageInfo) -> Resolved:
+        found = self._documents.get(info.digest)
+        if found is None:
+            found = await asyncio.to_thread(self._read, info)
+            if len(self._documents) >= _MOST_DOCUMENTS:
+                self._documents.clear()
+            self._documents[info.digest] = found
+        return msgspec.structs.replace(found, info=info)
 
     async def begun(self, ref: str, platform: str) -> Begun:
         """What a stage begins with."""

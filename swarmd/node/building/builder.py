@@ -30,7 +30,7 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.trees import remove_tree
-from swarmd.node.building.bases import Bases, Images, Logins
+from swarmd.node.building.bases import Bases, Documents, Images, Logins
 from swarmd.node.building.carrying import export_cache, import_cache
 from swarmd.node.building.context import Context
 from swarmd.node.building.hands import BuildHands, Means
@@ -97,6 +97,7 @@ class Builder:
         self._processors = processors
         self._lock = threading.Lock()
         self._used: set[str] = set()
+        self._documents: Documents = {}
         self._running = 0
 
     async def open(self) -> None:
@@ -133,6 +134,7 @@ class Builder:
 
     async def close(self) -> None:
         """Let go of the files."""
+        await asyncio.to_thread(self.cache.settle)
         await asyncio.to_thread(self._database.close)
 
     async def check(self, request: Request) -> tuple[Warned, ...]:
@@ -167,9 +169,13 @@ class Builder:
             async with hands:
                 staged = await self._solver.solve(made, hands, watch, wish)
             built = await self._export(staged, images, request, clamp)
-        await asyncio.to_thread(self.cache.prune, keep=KEEP)
-        await asyncio.to_thread(self.spool.prune, before=0.0, keep=KEEP)
+        if self.cache.has_grown or self.spool.has_grown:
+            await asyncio.to_thread(self._tidy)
         return built
+
+    def _tidy(self) -> None:
+        self.cache.prune(keep=KEEP)
+        self.spool.prune(before=0.0, keep=KEEP)
 
     @contextlib.contextmanager
     def _keeping(self, bases: Iterable[str]) -> Iterator[None]:
@@ -191,6 +197,7 @@ class Builder:
             pull=request.pull,
             logins=request.logins,
             progress=progress,
+            documents=self._documents,
         )
 
     async def usage(self) -> Usage:
@@ -280,7 +287,7 @@ def _is_fresh(stage: Stage, request: Request) -> bool:
 
 
 class _Remembering:
-    """The cache, out of the event loop's way.  ``used`` is told of each layer."""
+    """The cache, its disk out of the event loop's way.  ``used`` is told of each layer."""
 
     def __init__(self, cache: Cache, clock: Clock, used: Callable[[str], None]) -> None:
         self._cache = cache
@@ -288,7 +295,7 @@ class _Remembering:
         self._used = used
 
     async def get(self, key: str) -> Outcome | None:
-        return self._noted(await asyncio.to_thread(self._cache.get, key, self._clock.now()))
+        return self._noted(self._cache.get(key, self._clock.now()))
 
     def _noted(self, outcome: Outcome | None) -> Outcome | None:
         if outcome is not None and outcome.layer is not None:

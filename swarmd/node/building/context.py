@@ -52,6 +52,11 @@ class Context:
         self._alone = asyncio.Lock()
         self._pieces: dict[str, Piece] = {}
 
+    @property
+    def is_small(self) -> bool:
+        """Whether looking through all of its list is done in a moment."""
+        return self._listing.is_small
+
     def look(self, path: str) -> Item | None:
         return self._listing.items.get(path)
 

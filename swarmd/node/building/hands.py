@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ from swarmd.node.building.mounting import CacheMounts, Mounter, Secrets
 from swarmd.node.building.running import Place, Runner
 
 _NANO = 1_000_000_000
+Asked = ParamSpec("Asked")
+Found = TypeVar("Found")
 
 
 class Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,17 +75,23 @@ class BuildHands:
         self._mounter = Mounter(
             means.caches, secrets, self._layers_of, self._filled, self._private, self._scratch
         )
+        self._has_begun = False
         self._parts: dict[tuple[Origin, str], tuple[Tree, tuple[Chosen, ...]]] = {}
         self._chains: dict[Origin, Chain] = {}
 
     async def __aenter__(self) -> BuildHands:
-        self._scratch.mkdir(mode=0o700, parents=True)
-        self._private.mkdir(mode=0o700, parents=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for path in (self._scratch, self._private):
-            await asyncio.to_thread(remove_tree, path)
+        if self._has_begun:
+            await asyncio.to_thread(_remove, self._scratch, self._private)
+
+    def _begin(self) -> None:
+        """What follows needs room on the disk."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._scratch.mkdir(mode=0o700, parents=True)
+            self._private.mkdir(mode=0o700, parents=True)
 
     # -- Hands -----------------------------------------------------------------------------------
 
@@ -103,6 +112,7 @@ class BuildHands:
 
     async def carry_out(self, task: Task, watch: Watch) -> Layer | None:
         """The layer of an operation; None when it changed nothing."""
+        self._begin()
         self._chains.update(task.sources)
         upper = self._scratch / self._means.new_id()
         lowers = await self._lowers(task.parent)
@@ -126,7 +136,7 @@ class BuildHands:
         owners = not step.chown
         for origin, chain in task.sources:
             tree, chosen = await self._chosen(origin, chain, step)
-            found.append(await asyncio.to_thread(content_digest, tree, chosen, step.exclude, owners=owners))
+            found.append(await self._look(tree, content_digest, tree, chosen, step.exclude, owners=owners))
         if step.inline:
             inline = [(file.name, hashlib.sha256(file.data).hexdigest()) for file in step.inline]
             found.append(repr(inline))
@@ -136,10 +146,12 @@ class BuildHands:
         name = (origin, repr((step.sources, step.parents, step.checksum, chain.id)))
         if name not in self._parts:
             if origin.where in ("url", "git"):
+                self._begin()
                 self._parts[name] = await self._fetcher.get(origin, step)
             else:
                 tree = await self._tree(origin, chain)
-                chosen = await asyncio.to_thread(
+                chosen = await self._look(
+                    tree,
                     choose,
                     tree,
                     step.sources,
@@ -148,6 +160,14 @@ class BuildHands:
                 )
                 self._parts[name] = (tree, chosen)
         return self._parts[name]
+
+    async def _look(
+        self, tree: Tree, look: Callable[Asked, Found], *what: Asked.args, **how: Asked.kwargs
+    ) -> Found:
+        """What ``look`` finds in ``tree``: in a thread, unless that takes longer than looking."""
+        if tree is self._context and self._context.is_small:
+            return look(*what, **how)
+        return await asyncio.to_thread(look, *what, **how)
 
     async def _copy(self, task: Task, step: Copy, upper: Path, lowers: tuple[Path, ...]) -> None:
         trees = []
@@ -221,6 +241,11 @@ class BuildHands:
         path = self._scratch / "empty"
         path.mkdir(mode=0o755, exist_ok=True)
         return path
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        remove_tree(path)
 
 
 def _files(tree: Tree, chosen: Sequence[Chosen], exclude: Sequence[str]) -> list[str]:

@@ -36,13 +36,17 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """The segments in ``root``; ``database`` is shared, under ``lock``."""
+    """The segments in ``root``; ``database`` is shared, under ``lock``.
+
+    ``has_grown``: since it was last pruned.
+    """
 
     def __init__(self, root: Path, database: sqlite3.Connection, lock: threading.Lock, new_id: NewId) -> None:
         self._root = root
         self._database = database
         self._lock = lock
         self._new_id = new_id
+        self.has_grown = True
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         database.executescript(_SCHEMA)
         known = {name for (name,) in database.execute("SELECT name FROM segments")}
@@ -102,6 +106,7 @@ class Spool:
 
         Answers the bytes freed.
         """
+        self.has_grown = False
         with self._lock, self._database:
             rows = self._database.execute("SELECT name, size, used FROM segments ORDER BY used").fetchall()
             left, gone = sum(size for _, size, _ in rows), []
@@ -120,6 +125,7 @@ class Spool:
         """A segment is written."""
         rows = [(digest, piece.segment, piece.start, piece.size) for digest, piece in files.items()]
         with self._lock, self._database:
+            self.has_grown = True
             self._database.execute("INSERT INTO segments VALUES (?, ?, ?)", (name, size, now))
             self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 

@@ -17,6 +17,8 @@ from swarmd.model.errors import Invalid
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _LONGEST = 4096
 _MOST = 1_000_000
+FEW = 500
+"""Entries that are looked through within some milliseconds."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -36,6 +38,11 @@ class Listing(msgspec.Struct, frozen=True):
     items: Mapping[str, Item]
     names: Mapping[str, Sequence[str]]
     files: Mapping[str, tuple[int, str]]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether looking through all of it is done in a moment."""
+        return len(self.items) <= FEW
 
 
 def read_listing(told: Iterable[Told]) -> Listing:
