@@ -5,7 +5,6 @@ A file is hashed once: what was found is remembered with its inode, size and tim
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,15 @@ _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _BATCH = 2000
 _CHUNK = 1 << 20
 _TOGETHER = 256 << 10
-_FIELDS, _DIGITS = 5, 64
+_DIGITS = 64
 _SETTLED = 2.0
 """Seconds after which a change can be told by a file's times; a younger one is hashed again."""
 
-Known = dict[str, list[int | str]]
-"""Path → inode, size, time of content and of the inode (ns), SHA-256 in hexadecimal."""
+Known = dict[str, tuple[str, str]]
+"""Path → how the file looks (inode, size, time of content and of the inode in ns), SHA-256 in hexadecimal.
+
+Kept as lines: the two, and the path.
+"""
 
 
 class BuildContext:
@@ -118,21 +120,22 @@ class BuildContext:
         return told
 
     def _digest(self, path: str, place: str, seen: os.stat_result, before: Known, known: Known) -> bytes:
-        looks: list[int | str] = [seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
-        found = before.get(path, [])
-        digest = str(found[4]) if found[:4] == looks else _hashed(place)
-        if max(seen.st_mtime, seen.st_ctime) < self._now - _SETTLED:
-            known[path] = [*looks, digest]
+        looks = f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}"
+        before_it, digest = before.get(path, ("", ""))
+        if looks != before_it:
+            digest = _hashed(place)
+        if max(seen.st_mtime, seen.st_ctime) < self._now - _SETTLED and "\n" not in path:
+            known[path] = (looks, digest)
         return bytes.fromhex(digest)
 
     def _remembered(self) -> Known:
         if self._memory is None:
             return {}
         try:
-            known = json.loads(self._memory.read_bytes())
-        except (OSError, ValueError):
+            lines = os.fsdecode(self._memory.read_bytes()).split("\n")
+        except OSError:
             return {}
-        return known if isinstance(known, dict) and all(map(_is_known, known.values())) else {}
+        return dict(found for line in lines if (found := _known(line)) is not None)
 
     def _remember(self, known: Known) -> None:
         if self._memory is None:
@@ -140,7 +143,8 @@ class BuildContext:
         try:
             self._memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._memory.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps(known))
+            lines = [f"{looks} {digest} {path}\n" for path, (looks, digest) in known.items()]
+            new.write_bytes(os.fsencode("".join(lines)))
             new.replace(self._memory)
         except OSError:
             return  # it is hashed again the next time
@@ -150,7 +154,7 @@ def memory_of(top: Path) -> Path:
     """Where the digests of a directory's files are remembered: by what it is, wherever it is."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     seen = top.stat()
-    return Path(home, "swarmctl", "contexts", f"{seen.st_dev:x}-{seen.st_ino:x}.json")
+    return Path(home, "swarmctl", "contexts", f"{seen.st_dev:x}-{seen.st_ino:x}")
 
 
 def _hashed(place: str) -> str:
@@ -160,14 +164,11 @@ def _hashed(place: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_known(found: object) -> bool:
-    return (
-        isinstance(found, list)
-        and len(found) == _FIELDS
-        and isinstance(found[-1], str)
-        and len(found[-1]) == _DIGITS
-        and not found[-1].strip("0123456789abcdef")
-    )
+def _known(line: str) -> tuple[str, tuple[str, str]] | None:
+    *looks, digest, path = (*line.split(" ", 5), "", "")[:6]
+    if len(digest) != _DIGITS or digest.strip("0123456789abcdef") or not path:
+        return None
+    return path, (" ".join(looks), digest)
 
 
 def _scan(directory: str) -> list[os.DirEntry[str]]:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from swarmd.cli.client import Client
     from swarmd.rpc.v1 import registry_pb2
 
-_IMAGES = re.compile(
-    rb"^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(\S+)|--from=(\S+)|\bfrom=([^\s,]+)", re.IGNORECASE | re.MULTILINE
-)
+_IMAGES = rb"^[ \t]*FROM[ \t]+(?:--\S+[ \t]+)*(\S+)|--from=(\S+)|\bfrom=([^\s,]+)"
 
 
 def logins_for(dockerfile: bytes) -> list[registry_pb2.RegistryLogin]:
@@ -26,7 +24,7 @@ def logins_for(dockerfile: bytes) -> list[registry_pb2.RegistryLogin]:
     hosts: set[str] = set()
     if not logins.are_any():
         return []
-    for found in _IMAGES.finditer(dockerfile):
+    for found in re.finditer(_IMAGES, dockerfile, re.IGNORECASE | re.MULTILINE):
         name = next(group for group in found.groups() if group).decode(errors="replace")
         try:
             hosts.add(logins.host_of_image(name))

@@ -7,7 +7,6 @@ The lines are those of BuildKit's plain progress, which tools read: ``#5 [2/4] R
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import Callable
 from typing import IO, Protocol
@@ -152,6 +151,8 @@ class Raw:
 
     def event(self, event: pb.BuildResponse) -> None:
         """One line."""
+        import json
+
         kind = event.WhichOneof("body")
         told: dict[str, object] = {}
         if kind == "vertex":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import NamedTuple
 
 from swarmd.cli.errors import CliError
 
-_GIT = re.compile(r"(https?://.*\.git|git://.*|git@.*|ssh://.*|github\.com/.*)(#.*)?")
-_URL = re.compile(r"https?://.*")
+_WEB = ("https://", "http://")
+_GIT = ("git://", "git@", "ssh://", "github.com/")
 _SECONDS = 60.0
 
 
@@ -38,13 +37,13 @@ def source(context: str, dockerfile: str | None) -> Iterator[Source]:
         top: Path | None
         if context == "-":
             top, read = _from_stdin(sys.stdin.buffer.read(), stack)
-        elif _GIT.fullmatch(context):
+        elif _is_git(context):
             top, read = _cloned(context, stack), b""
-        elif _URL.fullmatch(context):
+        elif context.startswith(_WEB):
             top, read = _from_stdin(_fetched(context), stack)
         else:
             top, read = _directory(context), b""
-        inside = context == "-" or bool(_GIT.fullmatch(context) or _URL.fullmatch(context))
+        inside = context == "-" or _is_git(context) or context.startswith(_WEB)
         if top is None:
             yield Source(None, read, "Dockerfile", b"")
             return
@@ -53,6 +52,11 @@ def source(context: str, dockerfile: str | None) -> Iterator[Source]:
             return
         path = _dockerfile(top, dockerfile, inside=inside)
         yield Source(top, _read(path), path.name, _ignored(top, path))
+
+
+def _is_git(context: str) -> bool:
+    where = context.partition("#")[0]
+    return where.startswith(_GIT) or (where.startswith(_WEB) and where.endswith(".git"))
 
 
 def _directory(context: str) -> Path:

@@ -7,7 +7,6 @@ Layout below ``~/.swarmctl`` (``SWARMCTL_CONFIG`` names another directory):
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from swarmd.cli.errors import CliError
 DEFAULT = "default"
 DEFAULT_HOST = "unix:///run/swarmd/swarmd.sock"
 DEFAULT_DESCRIPTION = "Current SWARMCTL_HOST based configuration"
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+")
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+"
 
 
 class Context(NamedTuple):
@@ -121,7 +120,7 @@ def check_name(name: str) -> None:
     """Raises CliError unless ``name`` may be the name of a stored context."""
     if name == DEFAULT:
         raise CliError('"default" is a reserved context name')
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise CliError(
             f'context name "{name}" is invalid: names are two or more of [a-zA-Z0-9_.+-] '
             "and start with a letter or digit"
@@ -154,10 +153,16 @@ def _read_context(path: Path) -> Context:
 def read_settings(path: Path) -> dict[str, Any]:
     """A file of settings; empty when there is none.  Raises CliError when it is damaged."""
     try:
-        data = json.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
+        raise CliError(f"cannot read {path}: {error}") from error
+    import json
+
+    try:
+        data = json.loads(text)
+    except ValueError as error:
         raise CliError(f"cannot read {path}: {error}") from error
     if not isinstance(data, dict):
         raise CliError(f"cannot read {path}: a JSON object was expected")
@@ -166,6 +171,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def write_settings(path: Path, data: Mapping[str, Any]) -> None:
     """Whole or not at all: a crash leaves the old file."""
+    import json
     import tempfile
 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

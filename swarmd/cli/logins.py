@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +138,7 @@ def _from_helper(name: str, key: str) -> Login | None:
     """What the program ``docker-credential-<name>`` knows; None when it knows nothing or is not there."""
     if not name.replace("-", "").replace("_", "").isalnum():
         return None
+    import json
     import subprocess
 
     try:

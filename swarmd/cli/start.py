@@ -101,14 +101,32 @@ def _untranslated_number(one: str, several: str, number: int) -> str:
     return one if number == 1 else several
 
 
+class _Silent:
+    """A logger for those who only log what nobody reads."""
+
+    def debug(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def _silent(name: str) -> _Silent:
+    """Of ``logging``: hpack makes loggers, for debugging."""
+    return _Silent()
+
+
+def _system() -> str:
+    """Of ``platform``: uuid, which click has a type for, asks for it."""
+    return os.uname().sysname
+
+
 _RARELY_NEEDED: Mapping[str, Instead] = {
     "calendar": {},  # protobuf's timestamps
     "gettext": {"gettext": _untranslated, "ngettext": _untranslated_number},  # click
     "google.protobuf.internal.python_message": {},  # messages where protobuf has no C library
     "inspect": {"cleandoc": _cleandoc},  # click's prompts, dataclasses without a docstring
     "ipaddress": {},  # urllib.parse: addresses in brackets
+    "logging": {"getLogger": _silent},
+    "platform": {"system": _system},
     "selectors": {},  # socket: sendfile
-    "traceback": {},  # logging: exceptions
 }
 """Modules that libraries import at their top and that few commands need, with what for."""
 

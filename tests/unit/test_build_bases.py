@@ -13,7 +13,7 @@ from swarmd.image.port import Progress
 from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import NotFound, Refused
-from swarmd.node.building.bases import Images, Logins
+from swarmd.node.building.bases import Documents, Images, Logins
 
 
 class Ruled:
@@ -50,3 +50,29 @@ async def test_an_image_that_may_not_run_is_no_base_although_it_is_here(tmp_path
             await images.resolved("bad:1")
     assert bases.asked == [("good:1", info.digest), ("bad:1", info.digest), ("bad:1", info.digest)]
     await store.close()
+
+
+async def test_an_image_that_is_read_for_one_build_is_known_to_the_next_and_judged_again(
+    tmp_path: Path,
+) -> None:
+    store = ImageStore(tmp_path, SystemClock())
+    await store.open()
+    config = write_config(ImageConfig(), diff_ids=(), created=0.0, arch=goarch())
+    await store.compose(config, (), ("good:1",))
+    documents: Documents = {}
+    for build in (1, 2):
+        bases = Ruled()
+        images = Images(
+            store,
+            bases,
+            platform=f"linux/{goarch()}",
+            pull=False,
+            logins={},
+            progress=_silent,
+            documents=documents,
+        )
+        found = await images.resolved("good:1")
+        assert found.info.refs == (("good:1",) if build == 1 else ("good:1", "good:2"))
+        assert bases.asked == [("good:1", found.info.digest)]
+        assert list(documents) == [found.info.digest]
+        await store.tag("good:1", "good:2")

@@ -345,3 +345,30 @@ class TestCache:
         assert pruned.keys == ("key b",)
         assert pruned.freed == 10
         assert [row.key for row in cache.rows()] == ["key a", "key c"]
+
+    def test_another_daemon_finds_what_this_one_kept_and_when_it_was_used(self, here: set[str]) -> None:
+        database, lock = sqlite3.connect(":memory:", check_same_thread=False), threading.Lock()
+        before = Cache(database, lock, here.__contains__)
+        layer = self.put(before, here, "a", 1.0)
+        self.put(before, here, "b", 2.0)
+        before.get("key a", 100.0)
+        before.settle()
+        after = Cache(database, lock, here.__contains__)
+        assert after.get("key a", 101.0) == Outcome(layer, 1.0)
+        assert [(row.key, row.used) for row in after.rows()] == [("key a", 101.0), ("key b", 2.0)]
+        assert sorted(after.roots()) == ["sha256:a", "sha256:b"]
+
+    def test_a_row_that_is_put_again_counts_once(self, cache: Cache, here: set[str]) -> None:
+        self.put(cache, here, "a", 1.0)
+        layer = Layer("sha256:other", "sha256:d", 10, "type")
+        here.add(layer.digest)
+        cache.put("key a", Outcome(layer, 2.0), "RUN a", 2.0)
+        assert cache.roots() == (layer.digest,)
+        assert cache.get("key a", 3.0) == Outcome(layer, 2.0)
+
+    def test_it_has_grown_until_it_is_pruned(self, cache: Cache, here: set[str]) -> None:
+        assert cache.has_grown, "by whatever a daemon before left"
+        cache.prune(keep=100)
+        assert not cache.has_grown
+        self.put(cache, here, "a", 1.0)
+        assert cache.has_grown

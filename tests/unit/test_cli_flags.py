@@ -11,7 +11,7 @@ from swarmd.cli import service_edit as edit
 from swarmd.cli import spec_text
 from swarmd.cli.commands.service_create import create, new_spec
 from swarmd.cli.commands.service_update import change, update
-from swarmd.cli.grammar import Command, spell_switches, switch
+from swarmd.cli.grammar import Command, Switch, spell_switches, switch
 from swarmd.cli.mount_text import Mount, parse_mount
 from swarmd.cli.service_flags import apply_create
 from swarmd.rpc.v1 import types_pb2
@@ -227,3 +227,13 @@ def test_the_opposite_of_a_switch_is_not_shown_in_help() -> None:
     assert "-d, --detach" in text
     assert "--no-detach" not in text
     assert spell_switches({}, ["--other=false"], True) == ["--other=false"]
+
+
+def test_short_flags_are_looked_up_by_their_long_names() -> None:
+    """Click compares an unknown long flag, and ``-t`` looks like one, with all others first."""
+    tag, quiet = click.Option(["-t", "--tag"]), Switch(["-q", "--quiet"])
+    known = {"-t": tag, "--tag": tag, "-q": quiet, "--quiet": quiet}
+    assert spell_switches(known, ["-t", "-q", "-q", "."], True) == ["--tag", "-q", "--quiet", "."]
+    assert spell_switches(known, ["-qt", "x", "-tx", "--tag", "y"], True) == ["-qt", "x", "-tx", "--tag", "y"]
+    assert spell_switches(known, ["-t"], True) == ["-t"], "what is missing is missing for -t"
+    assert spell_switches(known, ["x", "-q"], False) == ["x", "-q"]

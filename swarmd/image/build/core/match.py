@@ -12,8 +12,8 @@ from functools import lru_cache
 from swarmd.model.errors import Invalid
 
 _CLASS_CHAR = r"(?:\\.|[^\\\]\-])"
-_CLASS = re.compile(rf"\[(\^?)((?:{_CLASS_CHAR}(?:-{_CLASS_CHAR})?)+)\]", re.DOTALL)
-_RANGE = re.compile(rf"({_CLASS_CHAR})(?:-({_CLASS_CHAR}))?", re.DOTALL)
+_CLASS = rf"\[(\^?)((?:{_CLASS_CHAR}(?:-{_CLASS_CHAR})?)+)\]"
+_RANGE = rf"({_CLASS_CHAR})(?:-({_CLASS_CHAR}))?"
 
 
 def has_wildcards(pattern: str) -> bool:
@@ -55,7 +55,7 @@ def _piece(pattern: str, at: int, deep: bool) -> tuple[str, int]:
         return re.escape(pattern[at + 1]), at + 2
     if char != "[":
         return re.escape(char), at + 1
-    found = _CLASS.match(pattern, at)
+    found = re.compile(_CLASS, re.DOTALL).match(pattern, at)
     if found is None:
         raise _bad(pattern)
     return _class(found[1], found[2]), found.end()
@@ -70,7 +70,7 @@ def _deep(pattern: str, at: int) -> tuple[str, int]:
 
 def _class(negated: str, content: str) -> str:
     parts: list[str] = []
-    for low, high in _RANGE.findall(content):
+    for low, high in re.findall(_RANGE, content, re.DOTALL):
         first = low[-1]
         last = high[-1] if high else first
         if first <= last:
