@@ -29,7 +29,7 @@ from swarmd.node.building.builder import Builder, Request
 from swarmd.node.building.context import Context, Sent
 from swarmd.rpc import codec, errors
 from swarmd.rpc.v1 import build_pb2 as pb
-from swarmd.rpc.v1 import build_pb2_grpc, images_pb2
+from swarmd.rpc.v1 import build_pb2_grpc
 
 # gRPC method names are the protocol's.
 # ruff: noqa: N802
@@ -277,31 +277,6 @@ def _entry(entry: pb.ContextEntry) -> Told:
         link=entry.link.decode(errors="surrogateescape"),
         digest=entry.digest.hex(),
     )
-
-
-async def cache_usage(builder: Builder) -> list[images_pb2.CacheUsage]:
-    """Each layer that the cache remembers, then what contexts and cache mounts take."""
-    usage = await builder.usage()
-    found: dict[str, images_pb2.CacheUsage] = {}
-    for row in await asyncio.to_thread(builder.cache.rows):
-        digest = row.outcome.layer.digest if row.outcome.layer is not None else ""
-        one = found.setdefault(
-            digest or row.key,
-            images_pb2.CacheUsage(
-                id=row.key[:12],
-                kind="regular",
-                description=row.text,
-                size=row.size,
-                created_at=row.outcome.created,
-                used_at=row.used,
-                digest=digest,
-            ),
-        )
-        one.count += 1
-    for kind, size in (("source.local", usage.contexts), ("exec.cachemount", usage.mounts)):
-        if size:
-            found[kind] = images_pb2.CacheUsage(id=kind, kind=kind, size=size)
-    return list(found.values())
 
 
 def add_to(server: grpc.aio.Server, one: BuilderServer) -> None:

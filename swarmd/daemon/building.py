@@ -10,6 +10,7 @@ import grpc
 
 from swarmd import __version__
 from swarmd.api import build
+from swarmd.api.build_usage import cache_usage
 from swarmd.daemon.config import Config
 from swarmd.daemon.member import Member
 from swarmd.image.core.catalog import ImageInfo
@@ -111,7 +112,7 @@ class Building:
 
     async def cache(self) -> list[images_pb2.CacheUsage]:
         """What ``system df`` says of the build cache."""
-        return await build.cache_usage(self.builder)
+        return await cache_usage(self.builder)
 
     def serve(self, server: grpc.aio.Server) -> None:
         """Add the Builder service to the daemon's socket."""

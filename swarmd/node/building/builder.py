@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from swarmd.image.build.cache import Cache, Outcome, Pruned
+from swarmd.image.build.cache import Cache, Pruned
 from swarmd.image.build.core.graph import Base, Plan, Stage, Warned
 from swarmd.image.build.core.options import Options
 from swarmd.image.build.core.parse import Dockerfile, parse
@@ -35,6 +35,7 @@ from swarmd.node.building.carrying import export_cache, import_cache
 from swarmd.node.building.context import Context
 from swarmd.node.building.hands import BuildHands, Means
 from swarmd.node.building.mounting import CacheMounts, Secrets
+from swarmd.node.building.remembering import Remembering
 from swarmd.node.building.running import Runner
 from swarmd.node.building.spool import Spool
 
@@ -106,7 +107,7 @@ class Builder:
         await self._runner.clear()
         self._store.protect(lambda: (*self.cache.roots(), *self._used))
         self._solver = Solver(
-            _Remembering(self.cache, self._clock, self._used.add),
+            Remembering(self.cache, self._clock, self._used.add),
             self._clock,
             Limits(copies=max(2, self._processors)),
         )
@@ -284,24 +285,3 @@ def _silent(item: str, state: str, current: int = 0, total: int = 0) -> None:
 
 def _is_fresh(stage: Stage, request: Request) -> bool:
     return request.fresh_all or (bool(request.fresh) and stage.name in request.fresh)
-
-
-class _Remembering:
-    """The cache, its disk out of the event loop's way.  ``used`` is told of each layer."""
-
-    def __init__(self, cache: Cache, clock: Clock, used: Callable[[str], None]) -> None:
-        self._cache = cache
-        self._clock = clock
-        self._used = used
-
-    async def get(self, key: str) -> Outcome | None:
-        return self._noted(self._cache.get(key, self._clock.now()))
-
-    def _noted(self, outcome: Outcome | None) -> Outcome | None:
-        if outcome is not None and outcome.layer is not None:
-            self._used(outcome.layer.digest)
-        return outcome
-
-    async def put(self, key: str, outcome: Outcome, text: str) -> None:
-        self._noted(outcome)
-        await asyncio.to_thread(self._cache.put, key, outcome, text, self._clock.now())
