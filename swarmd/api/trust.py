@@ -115,7 +115,9 @@ class EvidenceServer(trust_pb2_grpc.TrustEvidenceServicer):
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
         async def answer() -> pb.GetEvidenceResponse:
             found = await self._cases().evidence(ImageRef(request.name, "", request.digest))
-            response = pb.GetEvidenceResponse(signatures=[_wire(one) for one in found.signatures])
+            response = pb.GetEvidenceResponse(
+                signatures=[_wire(one) for one in found.signatures], names=found.names
+            )
             if found.scan is not None:
                 codec.fill(response.scan, found.scan)
             return response
@@ -131,7 +133,7 @@ def signature(message: pb.ImageSignature) -> Signature:
 def evidence(response: pb.GetEvidenceResponse) -> Evidence:
     """What a manager knows of an image."""
     scan = codec.from_proto(ImageScan, response.scan) if response.HasField("scan") else None
-    return Evidence(tuple(signature(one) for one in response.signatures), scan)
+    return Evidence(tuple(signature(one) for one in response.signatures), scan, tuple(response.names))
 
 
 def _wire(one: Signature) -> pb.ImageSignature:

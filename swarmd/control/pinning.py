@@ -38,7 +38,7 @@ class Pinning:
     def __init__(self, locate: Callable[[], Locator], ask: Ask, *, own: Collection[str] = ()) -> None:
         self._own = own
         self._locate = locate
-        self._ask = ask
+        self.ask = ask
         self._log = structlog.get_logger()
 
     async def digest(self, ref: ImageRef) -> str:
@@ -48,7 +48,7 @@ class Pinning:
             return held
         try:
             async with asyncio.timeout(SOON if held else LATE):
-                return await self._ask(ref)
+                return await self.ask(ref)
         except (SwarmError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             self._log.info("image_not_resolved", image=ref.familiar(), held=held, reason=reason)

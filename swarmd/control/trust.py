@@ -20,15 +20,27 @@ from swarmd.control.evidence import (
     Keep,
     Outside,
     kept_elsewhere,
+    manifests_about,
     no_blob,
     nobody_collects,
     nothing_outside,
 )
-from swarmd.control.pinning import Locator
+from swarmd.control.naming import Held, Names, nobody_holds
+from swarmd.control.pinning import Ask, Locator, nobody_knows
 from swarmd.image.core.manifest import MANIFEST, sha256
 from swarmd.image.trust.core import artifact, patterns, simple_signing
 from swarmd.image.trust.core.artifact import Signature
-from swarmd.image.trust.core.policy import LEVELS, UNKNOWN, Evidence, Policy, Signed, Verdict, judge, signers
+from swarmd.image.trust.core.policy import (
+    LEVELS,
+    UNKNOWN,
+    Evidence,
+    Policy,
+    Signed,
+    Verdict,
+    judge,
+    known_as,
+    signers,
+)
 from swarmd.kit.clock import Clock
 from swarmd.model import image_ref
 from swarmd.model.errors import Conflict, Invalid, NotFound, Refused, SwarmError
@@ -41,7 +53,6 @@ from swarmd.store.store import Store
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,99}", re.ASCII)
 _MOST = 1000
-
 _MOST_SIGNATURES = 500
 PATIENCE = 10.0
 """Seconds for an outside registry to give its signatures."""
@@ -70,6 +81,8 @@ class Trusts:
         holding: Holding = nobody_collects,
         domains: Collection[str] = ("localhost:5000", "127.0.0.1:5000"),
         outside: Outside = nothing_outside,
+        held: Held = nobody_holds,
+        ask: Ask = nobody_knows,
     ) -> None:
         self._log = structlog.get_logger()
         self._store = store
@@ -80,6 +93,7 @@ class Trusts:
         self._holding = holding
         self._domains = domains
         self._outside = outside
+        self._names = Names(store, clock, held, ask, domains)
 
     # -- keys and rules --------------------------------------------------------------------------
 
@@ -196,8 +210,9 @@ class Trusts:
         )
 
     async def evidence(self, ref: ImageRef) -> Evidence:
-        """What is known of ``ref.digest`` under its name."""
-        return Evidence(await self._signatures(ref), self._store.get(ImageScan, ref.digest))
+        """What is known of ``ref.digest`` under its name, and under which others it is."""
+        scan = self._store.get(ImageScan, ref.digest)
+        return Evidence(await self._signatures(ref), scan, await self._names.of(ref))
 
     async def record_scan(self, scan: ImageScan) -> None:
         """What a scan found, in place of what one before it did.  Raises Invalid."""
@@ -223,7 +238,7 @@ class Trusts:
         ref = self.subject(image)
         policy, evidence, now = self.policy(), await self.evidence(ref), self._clock.now()
         each = tuple((one, signers(ref, (one,), policy.keys, now)) for one in evidence.signatures)
-        return Known(ref, each, evidence.scan, judge(policy, ref, evidence, now))
+        return Known(ref, each, evidence.scan, await self._judged(policy, ref, evidence))
 
     async def admit(self, ref: ImageRef) -> None:
         """Raises Refused, with rule and reason, for an image that may not run."""
@@ -231,12 +246,23 @@ class Trusts:
         if not policy.rules:
             return
         evidence = await self.evidence(ref) if ref.digest else Evidence()
-        verdict = judge(policy, ref, evidence, self._clock.now())
+        verdict = await self._judged(policy, ref, evidence)
         could = not verdict.is_good and bool(ref.digest) and verdict.action == "require"
         if could and await self._fetched(ref, policy):
-            verdict = judge(policy, ref, await self.evidence(ref), self._clock.now())
+            verdict = await self._judged(policy, ref, await self.evidence(ref))
         if not verdict.is_good:
             raise Refused(verdict.sentence(ref.familiar()))
+
+    async def _judged(self, policy: Policy, ref: ImageRef, evidence: Evidence) -> Verdict:
+        """By its name; and by other names of its digest where only whoever asks says that this is one."""
+        verdict = judge(policy, ref, evidence, self._clock.now())
+        if not verdict.is_good or verdict.signed_by or not ref.digest:
+            return verdict
+        for other in patterns.stands_for(ref, evidence.names)[1:]:
+            found = judge(policy, other, await self.evidence(other), self._clock.now())
+            if not found.is_good:
+                return known_as(ref, other, found)
+        return verdict
 
     async def _fetched(self, ref: ImageRef, policy: Policy) -> bool:
         """Whether the image's own registry had signatures that count; they are kept here, for the nodes."""
@@ -263,7 +289,7 @@ class Trusts:
 
     async def _signatures(self, ref: ImageRef) -> tuple[Signature, ...]:
         found: dict[Signature, None] = {}
-        for row in self._manifests(ref):
+        for row in manifests_about(self._store, rules.repository_of(ref, self._domains), ref.digest):
             if len(found) >= _MOST_SIGNATURES:
                 break
             blobs = {digest: await self._blob(digest) for digest in artifact.wanted(row.data)}
@@ -272,12 +298,3 @@ class Trusts:
             except Invalid:
                 continue  # something else that somebody pushed
         return tuple(found)
-
-    def _manifests(self, ref: ImageRef) -> list[RegistryManifest]:
-        """Manifests about an image: what cosign's tag names, and then all referrers."""
-        repository = rules.repository_of(ref, self._domains)
-        about = {row.id: row for row in self._store.referrers(repository, ref.digest)}
-        tag = self._store.get(RegistryTag, f"{repository}:{artifact.tag_of(ref.digest)}")
-        row = self._store.get(RegistryManifest, f"{repository}@{tag.digest}") if tag is not None else None
-        first = [row] if row is not None else []
-        return [*first, *(about[row_id] for row_id in sorted(about) if row is None or row_id != row.id)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
@@ -25,6 +25,7 @@ from swarmd.control.secrets import Secrets
 from swarmd.control.services import Services
 from swarmd.control.snapshots import Snapshots
 from swarmd.control.tokens import Tokens
+from swarmd.control.trust import Trusts
 from swarmd.daemon.keeping import Keeping
 from swarmd.daemon.lanes import LaneRule, cut_those_who_may_not
 from swarmd.daemon.locking import Locking
@@ -356,8 +357,7 @@ class Managing:
     # -- use cases -------------------------------------------------------------------------------
 
     def _use_cases(self) -> UseCases:
-        domains = self.registry.domains
-        trust = trusts(self.store, self._clock, self._locator, self._content, domains, self._signatures)
+        trust = self._trusts()
         return UseCases(
             store=self.store,
             clusters=Clusters(self.store, self._new_id),
@@ -403,6 +403,22 @@ class Managing:
             return term.dispatcher.holdings.digest_of(ref, prefer=self._node_id) if term else ""
 
         return locate
+
+    def _trusts(self) -> Trusts:
+        return trusts(
+            self.store,
+            self._clock,
+            self._locator,
+            self._content,
+            self.registry.domains,
+            self._signatures,
+            self._held,
+            self._pinning.ask,
+        )
+
+    def _held(self, digest: str) -> Iterable[str]:
+        term = self._terms.current
+        return term.dispatcher.holdings.names_of(digest) if term else ()
 
     async def _read_log(self, node: Node, task_id: str, options: LogOptions) -> AsyncIterator[Line]:
         request = agent_pb2.TaskLogsRequest(

@@ -10,7 +10,8 @@ import grpc
 
 from swarmd.api.trust import evidence
 from swarmd.control.evidence import Outside
-from swarmd.control.pinning import Locator
+from swarmd.control.naming import Held
+from swarmd.control.pinning import Ask, Locator
 from swarmd.control.trust import Trusts
 from swarmd.image.port import Content
 from swarmd.image.store import ImageStore
@@ -50,6 +51,8 @@ def trusts(
     content: Content,
     domains: Collection[str],
     outside: Outside,
+    held: Held,
+    ask: Ask,
 ) -> Trusts:
     """The use cases of a manager, which reads and keeps small blobs in its own ``content``."""
 
@@ -70,6 +73,8 @@ def trusts(
         holding=content.holding,
         domains=domains,
         outside=outside,
+        held=held,
+        ask=ask,
     )
 
 

@@ -17,10 +17,11 @@ import structlog
 
 from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.port import Progress
-from swarmd.image.trust.core.policy import Evidence, Policy, judge, needs_evidence
+from swarmd.image.trust.core import patterns
+from swarmd.image.trust.core.policy import Evidence, Policy, judge, known_as, needs_evidence
 from swarmd.kit.clock import Clock
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, Refused, Unavailable
+from swarmd.model.errors import Invalid, NotFound, Refused, Unavailable
 from swarmd.model.image_ref import ImageRef
 from swarmd.node.distribution.blobs import silent
 from swarmd.security.durable import write_durably
@@ -76,7 +77,9 @@ class Admission:
         if not self._policy.rules:
             return
         for one in self._called(ref, digest):
-            await self._judge(one)
+            is_signed = await self._judge(one)
+            if not is_signed and self.knows_digest(ref):
+                await self._judge_elsewhere(one)
 
     def knows_digest(self, ref: str) -> bool:
         """Whether :meth:`check` can judge before the image is here."""
@@ -85,19 +88,41 @@ class Admission:
         except Invalid:
             return False
 
-    async def _judge(self, ref: ImageRef) -> None:
+    async def _judge(self, ref: ImageRef) -> bool:
+        """Whether it is its signatures that let it in."""
         policy = self._policy
-        evidence = Evidence()
-        if needs_evidence(policy, ref) and ref.digest:
-            try:
-                evidence = await self._ask(ref)
-            except Unavailable as error:
-                raise Unavailable(
-                    f"waits until image {ref.familiar()} can be checked, which needs a manager: {error}"
-                ) from error
+        evidence = await self._evidence(ref) if needs_evidence(policy, ref) and ref.digest else Evidence()
         verdict = judge(policy, ref, evidence, self._clock.now())
         if not verdict.is_good:
             raise Refused(verdict.sentence(ref.familiar()))
+        return bool(verdict.signed_by)
+
+    async def _judge_elsewhere(self, ref: ImageRef) -> None:
+        """A digest behind a name that it is not known under is judged by what it is known under."""
+        here = self._names_here(ref.digest)
+        if patterns.canonical(ref.name) in map(patterns.canonical, here):
+            return
+        known = (*here, *(await self._evidence(ref)).names)
+        for other in patterns.stands_for(ref, known)[1:]:
+            evidence = await self._evidence(other) if needs_evidence(self._policy, other) else Evidence()
+            verdict = judge(self._policy, other, evidence, self._clock.now())
+            if not verdict.is_good:
+                raise Refused(known_as(ref, other, verdict).sentence(ref.familiar()))
+
+    def _names_here(self, digest: str) -> list[str]:
+        try:
+            info = self._images.resolve(digest)
+        except NotFound:
+            return []
+        return [image_ref.parse(name).name for name in info.refs] or [""]
+
+    async def _evidence(self, ref: ImageRef) -> Evidence:
+        try:
+            return await self._ask(ref)
+        except Unavailable as error:
+            raise Unavailable(
+                f"waits until image {ref.familiar()} can be checked, which needs a manager: {error}"
+            ) from error
 
     def _called(self, ref: str, digest: str) -> list[ImageRef]:
         """The names that count: the one given, or all that the image has here when it is named by its id.

@@ -103,6 +103,7 @@ async def test_without_a_manager_what_needs_evidence_waits_and_the_rest_does_not
         await node.admission.check(f"app:1@{DIGEST}")
     with pytest.raises(Refused):
         await node.admission.check(f"bad/app@{DIGEST}")
+    node.holds(DIGEST, "good/app:1")
     await node.admission.check(f"good/app@{DIGEST}")
 
 
@@ -143,3 +144,51 @@ async def test_where_the_rules_are_damaged_nothing_begins_until_they_are_told_ag
     later.follow(policy)
     await later.check(f"good/app@{DIGEST}")
     await Admission(node.path, node, node.ask, ManualClock()).check(f"good/app@{DIGEST}")
+
+
+# -- a digest behind any name --------------------------------------------------------------------
+
+
+async def test_a_digest_is_what_it_is_called_here_whatever_name_is_written_before_it(node: Node) -> None:
+    node.holds(DIGEST, "bad/app:1")
+    with pytest.raises(
+        Refused, match="good/app is not known to hold this digest, which is here as bad/app: no image of that"
+    ):
+        await node.fetcher.ensure(f"good/app@{DIGEST}")
+    assert "fetched" not in "".join(node.log)
+    node.holds(DIGEST, "bad/app:1", "good/app:2")
+    await node.fetcher.ensure(f"good/app@{DIGEST}")
+    assert node.log[-1] == f"fetched good/app@{DIGEST}"
+
+
+async def test_an_image_of_another_node_has_the_names_that_a_manager_knows(node: Node) -> None:
+    node.evidence = Evidence(names=("docker.io/bad/app",))
+    with pytest.raises(Refused, match="which is here as bad/app"):
+        await node.admission.check(f"good/app:1@{DIGEST}")
+    node.evidence = Evidence(names=("docker.io/bad/app", "docker.io/good/app"))
+    await node.admission.check(f"good/app:1@{DIGEST}")
+    node.evidence = Evidence(names=("docker.io/other/app",))
+    await node.admission.check(f"good/app:1@{DIGEST}")
+
+
+async def test_an_image_without_a_name_gets_none_from_who_asks_for_it(node: Node) -> None:
+    node.admission.follow(
+        Policy((TrustRule(id="*", action="reject"), TrustRule(id="docker.io/good/*", action="accept")))
+    )
+    node.evidence = Evidence(names=("",))
+    with pytest.raises(Refused, match="which is here without a name: no image of that name may run"):
+        await node.admission.check(f"good/app@{DIGEST}")
+    node.evidence = Evidence()
+    await node.admission.check(f"good/app@{DIGEST}")  # nobody has it: it can only come from good/app itself
+
+
+async def test_a_signature_says_by_itself_whose_digest_it_is(node: Node) -> None:
+    node.evidence = Evidence(SIGNED.signatures, names=("docker.io/bad/app",))
+    await node.admission.check(f"app@{DIGEST}")
+
+
+async def test_whose_a_digest_is_waits_for_a_manager(node: Node) -> None:
+    node.evidence = None
+    node.holds(DIGEST, "elsewhere/app:1")
+    with pytest.raises(Unavailable, match="which needs a manager"):
+        await node.admission.check(f"good/app@{DIGEST}")

@@ -83,6 +83,10 @@ class Holdings:
         ref = ImageRef("", digest=digest)
         return {*self.blobs.holders(digest), *self.images.locate(ref)[1]}
 
+    def names_of(self, digest: str) -> Collection[str]:
+        """Under which repositories nodes have an image; "" when they have it without a name."""
+        return self.images.names(digest) or ({""} if self.blobs.holders(digest) else ())
+
     def holders(self, nodes: Iterable[str]) -> list[agent_pb2.ImageHolder]:
         """How these nodes are reached; those that are none any more are left out."""
         rows = [self._store.get(Node, node_id) for node_id in nodes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swarmd.model import image_ref
 from swarmd.model.image_ref import ImageRef
 
 
@@ -30,6 +31,15 @@ class ImageIndex:
             return "", []
         holders = sorted(node for node, images in self._held.items() if digest in images.values())
         return (digest, holders) if holders else ("", [])
+
+    def names(self, digest: str) -> set[str]:
+        """Complete repositories that nodes hold a digest under, of a manifest or an index."""
+        return {
+            image_ref.parse(name).name
+            for images in self._held.values()
+            for name, held in images.items()
+            if held == digest or name.endswith(f"@{digest}")
+        }
 
     def _digest(self, name: str, prefer: str) -> str:
         preferred = self._held.get(prefer, {}).get(name)

@@ -581,23 +581,29 @@ Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
 
 @_typing.final
 class GetEvidenceResponse(_message.Message):
+    """names: complete repositories that are known to hold the digest; "" for an image without a name."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SIGNATURES_FIELD_NUMBER: _builtins.int
     SCAN_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageSignature]: ...
     @_builtins.property
     def scan(self) -> _types_pb2.ImageScan: ...
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         signatures: _abc.Iterable[Global___ImageSignature] | None = ...,
         scan: _types_pb2.ImageScan | None = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scan", b"scan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scan", b"scan", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "scan", b"scan", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

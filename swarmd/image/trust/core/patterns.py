@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from swarmd.model.errors import Invalid
-from swarmd.model.image_ref import DEFAULT_DOMAIN
+from swarmd.model.image_ref import DEFAULT_DOMAIN, ImageRef
 from swarmd.model.registry import TrustRule
 
 _FORM = re.compile(r"[a-zA-Z0-9*.\-_/:\[\]]+", re.ASCII)
@@ -60,6 +60,18 @@ def rule_for(rules: Iterable[TrustRule], name: str) -> TrustRule | None:
     """The rule for images called ``name`` (complete); None: nobody says anything of them."""
     fitting = [rule for rule in rules if matches(rule.id, canonical(name))]
     return max(fitting, key=_rank, default=None)
+
+
+def stands_for(ref: ImageRef, names: Iterable[str]) -> tuple[ImageRef, ...]:
+    """All that a reference with a digest has to be allowed as.
+
+    Itself; and the ``names`` (complete; "" for an image without one) under which that digest is known, unless
+    its own is one of them.
+    """
+    known = set(map(canonical, names))
+    if canonical(ref.name) in known:
+        return (ref,)
+    return (ref, *(ImageRef(name, "", ref.digest) for name in sorted(known)))
 
 
 def _rank(rule: TrustRule) -> tuple[int, int, str]:

@@ -33,10 +33,11 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What is known of an image."""
+    """What is known of an image.  ``names``: complete repositories that are known to hold its digest."""
 
     signatures: tuple[Signature, ...] = ()
     scan: ImageScan | None = None
+    names: tuple[str, ...] = ()
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -83,6 +84,13 @@ def judge(policy: Policy, ref: ImageRef, evidence: Evidence, now: float) -> Verd
     signed = signers(ref, evidence.signatures, keys, now)
     why = _unsigned(rule, signed) or _unscanned(rule, evidence.scan, now)
     return Verdict(rule.id, rule.action, signed.by, why)
+
+
+def known_as(ref: ImageRef, other: ImageRef, verdict: Verdict) -> Verdict:
+    """The refusal of ``ref`` for what its digest is called elsewhere."""
+    name = f"as {other.familiar_name()}" if other.name else "without a name"
+    why = f"{ref.familiar_name()} is not known to hold this digest, which is here {name}: {verdict.why}"
+    return Verdict(verdict.rule, verdict.action, why=why)
 
 
 def signers(ref: ImageRef, signatures: Iterable[Signature], keys: Sequence[TrustKey], now: float) -> Signed:
