@@ -31,7 +31,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``data_dir`` survives reboots, ``run_dir`` need not.  ``labels``: engine labels of this node.
 
     ``reserve_mib``: with less free space in ``data_dir`` a manager takes no changes; by default 256 MiB or
-    5 % of the file system, whichever is less.  ``exec_allow``: who may exec, attach, copy and commit.
+    5 % of the file system, whichever is less; images leave twice as much.
+    ``exec_allow``: who may exec, attach, copy and commit.
     ``device_allow``: patterns of the devices services may have.
     ``runtime``: what runs containers that name none: ``local``, ``crun``, ``runc`` or ``runsc``.
     ``http_access_log``: a line in the log for each request on a port that services share.
@@ -63,6 +64,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def reserve(self) -> int | None:
         """Bytes."""
         return None if self.reserve_mib is None else self.reserve_mib << 20
+
+    @property
+    def image_reserve(self) -> int | None:
+        """Bytes: twice as much as a manager needs, so that images do not stop it."""
+        return None if self.reserve is None else 2 * self.reserve
 
     @property
     def remap(self) -> tuple[int, int]:

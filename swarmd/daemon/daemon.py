@@ -66,7 +66,7 @@ class Daemon:
         self._config = config
         self._clock = clock
         self._log = structlog.get_logger()
-        self._images = ImageStore(config.data / "images", clock)
+        self._images = ImageStore(config.data / "images", clock, reserve=config.image_reserve)
         self._runtime = LocalRuntime(
             config.data, config.run, clock, self._report, default_runtime=config.runtime, remap=config.remap
         )

@@ -69,6 +69,7 @@ class Composing:
     async def pack(self, upper: Path, clamp: float | None) -> Layer:
         """The layer ``upper`` holds; the directory becomes its tree."""
         keeper = self._keeper
+        await keeper.room.make()
         into = await asyncio.to_thread(keeper.disk.temp_file)
         try:
             digest, diff_id, size = await asyncio.to_thread(keeper.disk.pack, upper, into, clamp)

@@ -77,6 +77,7 @@ class BlobContent:
     async def _begin(self, algorithm: str) -> Ingest:
         if algorithm not in ALGORITHMS:
             raise Invalid(f"digests of {algorithm!r} are not supported: use {' or '.join(ALGORITHMS)}")
+        await self._keeper.room.make()
         path = self._keeper.disk.ingests / f"{algorithm}-{self._ids()}"
         with disk_errors(self._keeper.disk.root):
             path.touch()

@@ -226,6 +226,10 @@ class Disk:
         """Remove files, and trees of any depth, now; needs no space."""
         self._trash.remove(*paths)
 
+    def finish(self) -> None:
+        """What was collected is gone afterwards."""
+        self._trash.finish()
+
     def collect(self, *buried: Path) -> None:
         """Remove what :meth:`bury` moved away: a little now, the rest in the background."""
         self._trash.collect(*buried)

@@ -18,6 +18,7 @@ from swarmd.image.core.manifest import MAX_MANIFEST, referred
 from swarmd.image.core.removal import InUse
 from swarmd.image.disk import Disk
 from swarmd.image.flights import Flights, Fresh, Pins
+from swarmd.image.room import Room
 from swarmd.kit.clock import Clock
 from swarmd.model.errors import SwarmError
 
@@ -28,9 +29,12 @@ _UNFINISHED = 86400.0  # seconds after its last byte for which an upload may be 
 
 
 class Keeper:
-    """The catalogue of the store on ``disk``.  Change it under ``change``, with :meth:`save`."""
+    """The catalogue of the store on ``disk``.  Change it under ``change``, with :meth:`save`.
 
-    def __init__(self, disk: Disk, clock: Clock) -> None:
+    ``reserve``: as :class:`Room` has it.
+    """
+
+    def __init__(self, disk: Disk, clock: Clock, reserve: int | None = 0) -> None:
         self.disk = disk
         self.clock = clock
         self.catalog = Catalog()
@@ -39,6 +43,8 @@ class Keeper:
         self.pins = Pins()
         self.fresh = Fresh(clock)
         self.roots: list[Roots] = []
+        self.room = Room(disk.root, reserve, clock, disk.finish)
+        self.room.frees.append(self.sweep)
         self._prepared: dict[str, float] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
 

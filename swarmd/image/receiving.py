@@ -37,6 +37,7 @@ class Receiving:
             return await self._name(keeper.catalog.images[digest], name)
 
     async def _fetch(self, raw: bytes, manifest: Manifest, name: str, fetch_blob: FetchBlob) -> None:
+        await self._keeper.room.make()
         blobs = (blob.digest for blob in manifest.blobs())
         try:
             with self._keeper.pins.holding((sha256(raw), *blobs)):

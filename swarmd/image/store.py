@@ -53,18 +53,21 @@ class ImageStore:
     """The store in ``root``.  :meth:`open` it before anything else.
 
     ``in_use`` arguments are functions from a manifest digest to the names of containers using it; register
-    a container there before :meth:`prepare` is asked for its image.
+    a container there before :meth:`prepare` is asked for its image.  ``reserve``: as ``room`` has it.
     """
 
-    def __init__(self, root: Path, clock: Clock, limits: Limits | None = None) -> None:
+    def __init__(
+        self, root: Path, clock: Clock, limits: Limits | None = None, *, reserve: int | None = 0
+    ) -> None:
         self._disk = Disk(root, limits or Limits())
         self._clock = clock
-        self._keeper = Keeper(self._disk, clock)
+        self._keeper = Keeper(self._disk, clock, reserve)
         self._trees = Trees(self._keeper)
         self._receiving = Receiving(self._keeper)
         content = BlobContent(self._keeper)
         self._composing = Composing(self._keeper, content, self._trees)
         self.content: Content = content
+        self.room = self._keeper.room
         self.warnings: tuple[str, ...] = ()
 
     async def open(self) -> None:
@@ -109,6 +112,7 @@ class ImageStore:
         ``platform`` (``linux/arm64``): which of an image for several, empty: this machine's.
         Answers the references it brought, or the id of an image without one.  All or nothing.
         """
+        await self.room.make()
         arch = linux_platform(platform)[0] if platform else goarch()
         async with self._work() as work, as_readable(source, work) as readable:
             staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work, arch)
@@ -123,6 +127,7 @@ class ImageStore:
 
         ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``platform`` empty: this machine's.
         """
+        await self.room.make()
         refs = (tag_name(ref),) if ref else ()
         config = loading.imported(changes, message, platform, self._clock.now())
         async with self._work() as work:

@@ -28,6 +28,7 @@ class Trash:
         self._later: deque[Iterator[None]] = deque()
         self._busy = threading.Lock()
         self._closed = threading.Event()
+        self._hurry = threading.Event()
 
     def open(self) -> None:
         """Go on with what an earlier process did not finish."""
@@ -63,13 +64,19 @@ class Trash:
         if self._later and self._busy.acquire(blocking=False):
             threading.Thread(target=self._trickle, name="image-trash", daemon=True).start()
 
+    def finish(self) -> None:
+        """All that was collected is gone afterwards: somebody needs the room more than a fast disk."""
+        self._hurry.set()
+        with self._busy:  # until whoever removes it is through
+            self._hurry.clear()
+
     def _trickle(self) -> None:
         # No lower priority: a thread that is kept from running while it holds the interpreter holds up all.
         try:
             while self._later and not self._closed.is_set():
                 with contextlib.suppress(OSError):  # whatever it is, the next process tries again
                     while _take(self._later[0], _STEP) == _STEP:
-                        if self._closed.wait(_STEP / _RATE):
+                        if self._closed.wait(0.0 if self._hurry.is_set() else _STEP / _RATE):
                             return
                 self._later.popleft()
         finally:

@@ -105,6 +105,7 @@ class Builder:
         """Read what there is; what a build left that did not end is removed."""
         await asyncio.to_thread(self._open)
         await self._runner.clear()
+        self._store.room.frees.append(self._give_up)
         self._store.protect(lambda: (*self.cache.roots(), *self._used))
         self._solver = Solver(
             Remembering(self.cache, self._clock, self._used.add),
@@ -150,7 +151,8 @@ class Builder:
         watch: Watch,
         warn: Callable[[Sequence[Warned]], None] = lambda warnings: None,
     ) -> Built:
-        """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image."""
+        """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image, Unavailable."""
+        await self._store.room.make()
         dockerfile = parse(request.dockerfile)
         options = request.options
         images = self._images(request, watch.progress)
@@ -173,6 +175,11 @@ class Builder:
         if self.cache.has_grown or self.spool.has_grown:
             await asyncio.to_thread(self._tidy)
         return built
+
+    async def _give_up(self) -> None:
+        """The disk is nearly full: what can be built again goes, unless it is needed just now."""
+        if not self._running:
+            await self.prune(before=self._clock.now(), keep=-1, everything=True)
 
     def _tidy(self) -> None:
         self.cache.prune(keep=KEEP)
