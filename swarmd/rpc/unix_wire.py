@@ -9,8 +9,8 @@ Whoever reads keeps the connection going; a thread that sends a stream waits for
 
 from __future__ import annotations
 
+import _socket as socket  # the rest of it makes enumerations of constants, which takes its time
 import contextlib
-import socket
 import threading
 from typing import cast
 

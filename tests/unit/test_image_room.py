@@ -82,9 +82,8 @@ async def test_what_does_not_fit_is_refused_in_words_and_not_freed_for_at_each_a
     disk.used = 93 * MIB
     refused = await asyncio.gather(*(room.make() for _ in range(3)), return_exceptions=True)
     assert {type(one) for one in refused} == {Unavailable}
-    assert str(refused[0]).startswith(
-        f"no room for images: {disk.root} has 7 MiB of free space left, and 10 MiB are kept free. Remove images"
-    )
+    said = f"{disk.root} has 7 MiB of free space left, and 10 MiB are kept free. Remove images"
+    assert str(refused[0]).startswith(f"no room for images: {said}")
     assert free.turns == 1
     clock.advance(11)
     free.sizes = [4 * MIB]
