@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import math
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 _SWARMCTL = str(Path(sys.executable).with_name("swarmctl"))
 _APPLETS = ("sh", "cat", "cp", "echo", "ls", "mkdir", "seq", "sleep", "tar", "touch", "wc")
@@ -115,15 +115,15 @@ def daemon(base: Path) -> Iterator[Ours]:
         process.wait(30)
 
 
-def best(rounds: int, works: Sequence[Callable[[], None]], before: Callable[[], None]) -> list[float]:
-    """The least seconds of each, in turn, so that what else the machine does meets both."""
-    found = [math.inf] * len(works)
+def taken(rounds: int, works: Sequence[Callable[[], None]], before: Callable[[], None]) -> list[list[float]]:
+    """The seconds of each, in turn, so that what else the machine does meets both."""
+    found: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
         for index, work in enumerate(works):
             before()
             begun = time.perf_counter()
             work()
-            found[index] = min(found[index], time.perf_counter() - begun)
+            found[index].append(time.perf_counter() - begun)
     return found
 
 
@@ -161,8 +161,8 @@ def measure(base: Path, rounds: int) -> None:
             for builder in (ours, theirs):
                 builder.build(context)
 
-            def both(rounds: int, what: Path, *flags: str, before: Callable[[], None]) -> list[float]:
-                return best(rounds, [partial(it.build, what, *flags) for it in (ours, theirs)], before)
+            def both(rounds: int, what: Path, *flags: str, before: Callable[[], None]) -> list[list[float]]:
+                return taken(rounds, [partial(it.build, what, *flags) for it in (ours, theirs)], before)
 
             rows = {
                 "cold": both(rounds, context, "--no-cache", before=lambda: None),
@@ -173,8 +173,10 @@ def measure(base: Path, rounds: int) -> None:
         finally:
             theirs.clear()
     print(f"load {os.getloadavg()[0]:.1f}")
-    for name, (mine, other) in rows.items():
-        print(f"{name:24} swarmctl {mine:6.3f} s   buildah {other:6.3f} s   ratio {mine / other:.2f}")
+    for name, times in rows.items():
+        for what, (mine, other) in (("least", map(min, times)), ("median", map(median, times))):
+            ratio = f"ratio {mine / other:.2f}"
+            print(f"{name:24} {what:6} swarmctl {mine:6.3f} s   buildah {other:6.3f} s   {ratio}")
 
 
 def main() -> None:
