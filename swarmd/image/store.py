@@ -57,7 +57,7 @@ class ImageStore:
     """
 
     def __init__(
-        self, root: Path, clock: Clock, limits: Limits | None = None, *, reserve: int | None = 0
+        self, root: Path, clock: Clock, limits: Limits | None = None, reserve: int | None = 0
     ) -> None:
         self._disk = Disk(root, limits or Limits())
         self._clock = clock
@@ -79,8 +79,7 @@ class ImageStore:
         await asyncio.to_thread(self._disk.close)
 
     def protect(self, roots: Roots) -> None:
-        """Collect nothing of what ``roots()`` answers: digests of blobs, of manifests and indexes with all
-        they need.
+        """Collect nothing that ``roots()`` names: blobs, manifests and indexes with all that they need.
 
         Asked at each collection; while it raises a SwarmError nothing is collected at all.
         """
@@ -112,7 +111,6 @@ class ImageStore:
         ``platform`` (``linux/arm64``): which of an image for several, empty: this machine's.
         Answers the references it brought, or the id of an image without one.  All or nothing.
         """
-        await self.room.make()
         arch = linux_platform(platform)[0] if platform else goarch()
         async with self._work() as work, as_readable(source, work) as readable:
             staged = await asyncio.to_thread(loading.stage_archive, self._disk, readable, work, arch)
@@ -127,7 +125,6 @@ class ImageStore:
 
         ``changes`` are Dockerfile instructions (``CMD ["/bin/app"]``); ``platform`` empty: this machine's.
         """
-        await self.room.make()
         refs = (tag_name(ref),) if ref else ()
         config = loading.imported(changes, message, platform, self._clock.now())
         async with self._work() as work:
@@ -295,6 +292,7 @@ class ImageStore:
 
     @contextlib.asynccontextmanager
     async def _work(self) -> AsyncIterator[Path]:
+        await self.room.make()
         work = await asyncio.to_thread(self._disk.temp_dir)
         try:
             yield work
