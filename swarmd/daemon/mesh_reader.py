@@ -1,57 +1,49 @@
-"""The mesh as a node knows it, from wholes and differences.  What did not change stays the same object."""
+"""The mesh as managers tell it to a node: each message in the network's own words, in an order that fits."""
 
 from __future__ import annotations
 
-from itertools import chain
-
 from swarmd.daemon.mesh_file import network_state
 from swarmd.model.errors import Unavailable
-from swarmd.model.replace import replace
-from swarmd.node.network.port import NetworkState, PublishedPort
+from swarmd.node.network.port import NetworkState
 from swarmd.rpc.v1 import agent_pb2
-
-_PARTS = {
-    "nodes": ("nodes",),
-    "networks": ("networks", "services", "endpoints"),
-    "routes": ("routes", "certificates"),
-}
-"""What ``kept`` may name, and the fields of the state it means."""
 
 
 class MeshReader:
     """Of one node, across its sessions."""
 
     def __init__(self) -> None:
-        self._state = NetworkState(version=0, nodes=(), ports=())
-        self._ports: dict[str, tuple[PublishedPort, ...]] = {}
+        self._version = 0
+        self._begun = agent_pb2.NetworkSnapshot()
 
-    def read(self, message: agent_pb2.NetworkSnapshot) -> NetworkState:
-        """The state as it is with this message.
+    def read(self, message: agent_pb2.NetworkSnapshot) -> NetworkState | None:
+        """What it says; None as long as more parts of it are to come, and for what a manager says that does
+        not know yet what another has said.
 
-        Raises :class:`Unavailable` for a difference to something else than this node has; the next session
-        begins with a whole.
+        Raises :class:`Unavailable` for a difference to something else than this node has, and for a part
+        without the one before; the next session begins with a whole.
         """
-        if message.since and message.since != self._state.version:
+        if message.more or message.part:
+            message = self._joined(message)
+        if message.more or message.version < self._version:
+            return None
+        if message.since and message.since != self._version:
             raise Unavailable(
                 f"the manager told the difference to version {message.since} of the mesh, but this node has "
-                f"version {self._state.version}"
+                f"version {self._version}"
             )
-        told = network_state(message)
-        ports = _by_service(told.ports)
-        fresh = {**self._ports, **dict.fromkeys(message.changed, ())} if message.since else {}
-        fresh.update({one: _same(self._ports.get(one, ()), several) for one, several in ports.items()})
-        self._ports = {one: several for one, several in fresh.items() if several}
-        kept = {field: getattr(self._state, field) for part in message.kept for field in _PARTS.get(part, ())}
-        self._state = replace(told, ports=tuple(chain.from_iterable(self._ports.values())), **kept)
-        return self._state
+        self._version = message.version
+        return network_state(message)
 
-
-def _by_service(ports: tuple[PublishedPort, ...]) -> dict[str, tuple[PublishedPort, ...]]:
-    found: dict[str, list[PublishedPort]] = {}
-    for port in ports:
-        found.setdefault(port.service_id, []).append(port)
-    return {one: tuple(several) for one, several in found.items()}
-
-
-def _same(before: tuple[PublishedPort, ...], after: tuple[PublishedPort, ...]) -> tuple[PublishedPort, ...]:
-    return before if before == after else after
+    def _joined(self, part: agent_pb2.NetworkSnapshot) -> agent_pb2.NetworkSnapshot:
+        """Everything up to this part."""
+        begun, self._begun = self._begun, agent_pb2.NetworkSnapshot()
+        if not part.part:
+            begun = part
+        elif begun.more and (begun.version, begun.part + 1) == (part.version, part.part):
+            begun.MergeFrom(part)
+            begun.more = part.more
+        else:
+            raise Unavailable(f"the manager told part {part.part} of the mesh without the one before it")
+        if begun.more:
+            self._begun = begun
+        return begun

@@ -202,9 +202,9 @@ class Working:
         await self.worker.assign(message, self._memory().node_id)
 
     async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
-        state = self._mesh.read(message)
-        await self._apply(state)
-        self._mesh_file.save(state)
+        if (state := self._mesh.read(message)) is not None:
+            self._mesh_file.save(state)
+            await self._apply(state)
 
     async def _info(self, info: agent_pb2.SessionInfo) -> None:
         memory = self._memory()
@@ -229,6 +229,7 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
+        hello.parts = True
         about = describe(
             __version__,
             self._machine.config.labels,
