@@ -11,10 +11,13 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from swarmd.daemon.mesh_file import MeshFile
 from swarmd.daemon.mesh_reader import MeshReader
 from swarmd.kit.clock import SystemClock
 from swarmd.manager.dispatcher.board import DIFFERENCES, MeshBoard
@@ -84,17 +87,25 @@ def spent(work: Callable[[], T]) -> tuple[T, float]:
     return work(), (time.process_time() - began) * 1000
 
 
-async def measure(services: int, changes: int) -> dict[str, float]:
+async def measure(services: int, changes: int, place: str) -> dict[str, float]:
     rows = Rows(services)
     board, leader_whole = spent(lambda: MeshBoard(cast(Store, rows)))
     clock = SystemClock()
     network = Network("node1", clock, lambda name, error: print(name, repr(error), file=sys.stderr))
     await network.start()
     await network.configure(NodeView("node1", 1, "172.30.0.2", block_of(1)))
-    reader = MeshReader()
+    reader, file = MeshReader(), MeshFile(Path(place) / "mesh.json", clock)
+
+    async def hear(data: bytes) -> None:
+        state = reader.read(agent_pb2.NetworkSnapshot.FromString(data))
+        assert state is not None
+        file.save(state)
+        await network.apply(state)
+        file._write(file._taken())
+
     data, encode_whole = spent(lambda: board.snapshot("node1", -1).SerializeToString())
     began = time.process_time()
-    await network.apply(reader.read(agent_pb2.NetworkSnapshot.FromString(data)))
+    await hear(data)
     found = {
         "leader, all": leader_whole, "message, all": encode_whole, "bytes, all": len(data),
         "node, all": (time.process_time() - began) * 1000,
@@ -107,7 +118,7 @@ async def measure(services: int, changes: int) -> dict[str, float]:
         _, leader = spent(lambda event=event: board.react((event,)))  # type: ignore[misc]
         data, message = spent(lambda known=known: board.snapshot("node1", known).SerializeToString())  # type: ignore[misc]
         began = time.process_time()
-        await network.apply(reader.read(agent_pb2.NetworkSnapshot.FromString(data)))
+        await hear(data)
         node = (time.process_time() - began) * 1000
         for name, value in zip(one_by_one, (leader, message, len(data), node), strict=True):
             one_by_one[name].append(value)
@@ -127,7 +138,8 @@ def main() -> None:
     for command in ("ip link set lo up", "ip link add under0 type bridge", "ip link set under0 up",
                     "ip address add 172.30.0.2/16 dev under0"):  # fmt: skip
         subprocess.run(command.split(), check=True)
-    print(json.dumps(asyncio.run(measure(services, changes))))
+    with tempfile.TemporaryDirectory() as place:
+        print(json.dumps(asyncio.run(measure(services, changes, place))))
 
 
 if __name__ == "__main__":

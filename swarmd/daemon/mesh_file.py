@@ -13,6 +13,7 @@ from swarmd.kit.clock import Clock
 from swarmd.model.addressing import block_of
 from swarmd.model.errors import Unavailable
 from swarmd.model.replace import replace
+from swarmd.node.network.core.news import then
 from swarmd.node.network.port import (
     Backend,
     Certificate,
@@ -35,21 +36,24 @@ PAUSE = 2.0
 """Least seconds between two writes; a large mesh is written less often still."""
 _SHARE = 50
 """Writing may take one part in so many of the time."""
+_LEAST = 1 << 20
+"""Bytes of differences that are kept beside any whole."""
 
 
 class MeshFile:
-    """``<data dir>/mesh.json``.  Losing it costs nothing but the time until a manager is reached.  Keys of
-    certificates are left out."""
+    """``<data dir>/mesh.json``: a whole in the first line, a difference in each that follows.  Losing it
+    costs nothing but the time until a manager is reached.  Keys of certificates are left out."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._latest: NetworkState | None = None
+        self._due: list[NetworkState] = []
         self._news = asyncio.Event()
+        self._whole = self._size = 0
 
     def save(self, state: NetworkState) -> None:
-        """To be written by :meth:`run`, soon: of several the latest."""
-        self._latest = state
+        """To be written by :meth:`run`, soon."""
+        self._due = [*self._due, state] if state.since else [state]
         self._news.set()
 
     async def run(self) -> None:
@@ -58,28 +62,73 @@ class MeshFile:
             while True:
                 await self._news.wait()
                 began = self._clock.monotonic()
-                await asyncio.to_thread(self._write)
+                await asyncio.to_thread(self._write, self._taken())
                 await self._clock.sleep(PAUSE + (self._clock.monotonic() - began) * _SHARE)
         finally:
             if self._news.is_set():
-                self._write()
+                self._write(self._taken())
 
-    def _write(self) -> None:
+    def _taken(self) -> list[NetworkState]:
         self._news.clear()
-        if self._latest is None:
-            return
+        due, self._due = self._due, []
+        return due
+
+    def _write(self, due: list[NetworkState]) -> None:
         try:
-            write_durably(self._path, msgspec.json.encode(replace(self._latest, certificates=())))
-        except Unavailable as error:
+            if due and due[0].since:
+                self._append(due)
+            elif due:
+                self._begin(due)
+        except (OSError, Unavailable) as error:
+            if not self._due or self._due[0].since:
+                self._due = [*due, *self._due]
             structlog.get_logger().error("mesh_not_saved", reason=str(error))
+
+    def _begin(self, states: list[NetworkState]) -> None:
+        data = b"".join(map(_line, states))
+        write_durably(self._path, data)
+        self._whole = self._size = len(data)
+
+    def _append(self, states: list[NetworkState]) -> None:
+        data = b"".join(map(_line, states))
+        with self._path.open("r+b") as file:
+            file.seek(self._size)
+            file.truncate()  # what an attempt left that failed
+            file.write(data)
+        self._size += len(data)
+        if self._size > 2 * self._whole + _LEAST and (state := self._read()) is not None:
+            self._begin([state])
 
     def load(self) -> NetworkState | None:
         """None when there is none that can be read.  Version 0: what the managers say next is newer."""
+        state = self._read()
+        return None if state is None else replace(state, version=0)
+
+    def _read(self) -> NetworkState | None:
         try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=NetworkState)
-        except (OSError, msgspec.DecodeError):
+            whole, *rest = map(_state, self._path.read_bytes().splitlines())
+        except (OSError, ValueError):
             return None
-        return replace(state, version=0)
+        if whole is None or whole.since:
+            return None
+        fitting: list[NetworkState] = []
+        for state in rest:
+            if state is None or state.since != (fitting[-1] if fitting else whole).version:
+                break
+            fitting.append(state)
+        return then(whole, *fitting)
+
+
+def _line(state: NetworkState) -> bytes:
+    return msgspec.json.encode(replace(state, certificates=())) + b"\n"
+
+
+def _state(line: bytes) -> NetworkState | None:
+    """None for half a line."""
+    try:
+        return msgspec.json.decode(line, type=NetworkState)
+    except msgspec.DecodeError:
+        return None
 
 
 def network_state(message: agent_pb2.NetworkSnapshot) -> NetworkState:
@@ -102,6 +151,9 @@ def network_state(message: agent_pb2.NetworkSnapshot) -> NetworkState:
         endpoints=tuple(_endpoint(one) for one in message.endpoints),
         routes=tuple(_route(one) for one in message.routes),
         certificates=tuple(Certificate(id=one.id, pem=one.pem) for one in message.certificates),
+        since=message.since,
+        changed=frozenset(message.changed),
+        kept=frozenset(message.kept),
     )
 
 

@@ -203,8 +203,9 @@ class Working:
 
     async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
         state = self._mesh.read(message)
-        await self._apply(state)
-        self._mesh_file.save(state)
+        if state is not None:
+            self._mesh_file.save(state)
+            await self._apply(state)
 
     async def _info(self, info: agent_pb2.SessionInfo) -> None:
         memory = self._memory()

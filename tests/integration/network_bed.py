@@ -347,7 +347,7 @@ async def mend(network: Any) -> None:
     """What the keeper does every few seconds."""
     network._keeper._due.clear()
     if await network._broken():
-        await network._again("keeper")
+        await network._again("keeper", afresh=True)
 
 
 async def drive(node_id: str) -> None:

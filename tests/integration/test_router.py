@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from swarmd.kit.clock import SystemClock
-from swarmd.node.network.port import Certificate, PublishedPort
+from swarmd.node.network.port import Certificate, NetworkState, PublishedPort
 from swarmd.node.network.publishing import Publishing
 from tests.integration.router_bed import Rig
 from tests.unit.test_control_bed import ManualClock
@@ -289,11 +289,14 @@ async def test_a_port_changes_hands_between_a_service_alone_and_those_that_share
         task = await rig.app("one")
         publishing = Publishing(SystemClock(), lambda name, error: rig.failures.append(f"{name}: {error}"))
         alone = PublishedPort("id", "web", "tcp", rig.port, (task,))
+        alive = frozenset((task.node_id,))
         try:
             for _ in range(2):
-                await publishing.open((alone,))
+                publishing.tell(NetworkState(1, (), (alone,)))
+                await publishing.open(alive)
                 assert told((await rig.curl("http://other.example.com/"))[1])["task"] == "one"
-                await publishing.open((), (rig.route("app.example.com", task),))
+                publishing.tell(NetworkState(1, (), ()))
+                await publishing.open(alive, (rig.route("app.example.com", task),))
                 assert told((await rig.curl("http://app.example.com/"))[1])["task"] == "one"
                 _, out = await rig.curl("http://other.example.com/")
                 assert out.startswith(b"404")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 import uvloop
 
 from swarmd.kit.clock import SystemClock
+from swarmd.node.mesh.core.published import PortKey, key_of
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network.port import Backend, PublishedPort, Transport
 
@@ -56,6 +57,12 @@ def published(port: int, *backends: int, protocol: Transport = "tcp", **more: An
     return PublishedPort(
         service_id="s", service_name="s", protocol=protocol, port=port, backends=made, **more
     )
+
+
+async def update(proxy: Proxy, ports: Sequence[PublishedPort]) -> frozenset[PortKey]:
+    """Serve exactly these."""
+    changes: dict[PortKey, PublishedPort | None] = dict.fromkeys(proxy.served())
+    return await proxy.update({**changes, **{key_of(port): port for port in ports}})
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

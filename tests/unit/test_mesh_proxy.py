@@ -13,14 +13,24 @@ import pytest
 
 from swarmd.node.mesh.proxy import Proxy
 from swarmd.node.network.port import Transport
-from tests.unit.proxied import HERE, ask, backend, connected, free_port, on_both_loops, published, says
+from tests.unit.proxied import (
+    HERE,
+    ask,
+    backend,
+    connected,
+    free_port,
+    on_both_loops,
+    published,
+    says,
+    update,
+)
 
 
 @on_both_loops
 async def test_backends_take_turns_and_half_close_passes_both_ways(proxy: Proxy) -> None:
     async with backend(says("a")) as a, backend(says("b")) as b:
         port = free_port()
-        assert not await proxy.update([published(port, a, b)])
+        assert not await update(proxy, [published(port, a, b)])
         assert sorted([await ask(port) for _ in range(4)]) == ["a 5", "a 5", "b 5", "b 5"]
 
 
@@ -28,14 +38,14 @@ async def test_backends_take_turns_and_half_close_passes_both_ways(proxy: Proxy)
 async def test_a_backend_that_refuses_is_skipped(proxy: Proxy) -> None:
     async with backend(says("a")) as a:
         port = free_port()
-        await proxy.update([published(port, free_port(), a)])
+        await update(proxy, [published(port, free_port(), a)])
         assert [await ask(port) for _ in range(4)] == ["a 5"] * 4
 
 
 @on_both_loops
 async def test_when_every_backend_refuses_the_client_is_reset(proxy: Proxy) -> None:
     port = free_port()
-    await proxy.update([published(port, free_port())])
+    await update(proxy, [published(port, free_port())])
     with pytest.raises(ConnectionResetError):
         await ask(port)
 
@@ -44,7 +54,7 @@ async def test_when_every_backend_refuses_the_client_is_reset(proxy: Proxy) -> N
 async def test_clients_of_both_families_are_served_by_one_socket(proxy: Proxy) -> None:
     async with backend(says("a")) as a:
         port = free_port()
-        await proxy.update([published(port, a)])
+        await update(proxy, [published(port, a)])
         assert [await ask(port, host=host) for host in (HERE, "::1")] == ["a 5", "a 5"]
         assert proxy.served() == {("tcp", port, ""): 2}
 
@@ -53,7 +63,7 @@ async def test_clients_of_both_families_are_served_by_one_socket(proxy: Proxy) -
 async def test_a_sticky_client_keeps_its_backend_and_others_have_other_ones(proxy: Proxy) -> None:
     async with backend(says("a")) as a, backend(says("b")) as b, backend(says("c")) as c:
         port = free_port()
-        await proxy.update([published(port, a, b, c, sticky=True)])
+        await update(proxy, [published(port, a, b, c, sticky=True)])
         found = {
             source: {await ask(port, source=source) for _ in range(2)}
             for source in (f"127.0.0.{number}" for number in range(2, 62))
@@ -66,12 +76,12 @@ async def test_a_sticky_client_keeps_its_backend_and_others_have_other_ones(prox
 async def test_a_client_that_is_not_allowed_is_reset(proxy: Proxy) -> None:
     async with backend(says("a")) as a:
         port = free_port()
-        await proxy.update([published(port, a, allow=("127.0.0.2/32",))])
+        await update(proxy, [published(port, a, allow=("127.0.0.2/32",))])
         assert await ask(port, source="127.0.0.2") == "a 5"
         for host in (HERE, "::1"):
             with pytest.raises(ConnectionResetError):
                 await ask(port, host=host)
-        await proxy.update([published(port, a, allow=("::1/128",))])
+        await update(proxy, [published(port, a, allow=("::1/128",))])
         assert await ask(port, host="::1") == "a 5"
 
 
@@ -80,7 +90,7 @@ async def test_a_port_on_one_address_leaves_the_others_free(proxy: Proxy) -> Non
     async with backend(says("a")) as a, backend(says("b")) as b:
         port = free_port()
         ports = [published(port, a, host_ip="127.0.0.2"), published(port, b, host_ip="127.0.0.3")]
-        assert not await proxy.update(ports)
+        assert not await update(proxy, ports)
         assert [await ask(port, host=host) for host in ("127.0.0.2", "127.0.0.3")] == ["a 5", "b 5"]
         socket.create_server(("127.0.0.4", port)).close()
         with pytest.raises(ConnectionRefusedError):
@@ -97,7 +107,7 @@ async def test_a_backend_that_wants_it_hears_of_the_client_first(proxy: Proxy) -
 
     async with backend(serve) as a:
         port = free_port()
-        await proxy.update([published(port, a, source="proxy-protocol")])
+        await update(proxy, [published(port, a, source="proxy-protocol")])
         assert await ask(port, source="127.0.0.9") == "ok"
     (data,) = heard
     assert data[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
@@ -120,7 +130,7 @@ async def test_a_slow_reader_slows_the_sender_and_gets_every_byte(proxy: Proxy) 
 
     async with backend(flood) as a:
         port = free_port()
-        await proxy.update([published(port, a)])
+        await update(proxy, [published(port, a)])
         reader, writer = await asyncio.open_connection(HERE, port, limit=4096)
         got = len(await reader.readexactly(1000))
         stalled = -1
@@ -142,7 +152,7 @@ async def test_connections_whose_other_end_vanished_do_not_stay_for_ever(proxy: 
 
     async with backend(hold) as one:
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         with await connected(HERE, port, None) as sock:
             assert await asyncio.get_running_loop().sock_recv(sock, 5) == b"hello"
             (link,) = proxy.relay.links
@@ -156,10 +166,10 @@ async def test_a_port_without_backends_refuses_and_one_with_backends_again_answe
     async with backend(says("a")) as a:
         port = free_port()
         for _ in range(2):
-            await proxy.update([published(port)])
+            await update(proxy, [published(port)])
             with pytest.raises(ConnectionRefusedError):
                 await ask(port)
-            await proxy.update([published(port, a)])
+            await update(proxy, [published(port, a)])
             assert await ask(port) == "a 5"
 
 
@@ -173,8 +183,8 @@ async def test_a_port_that_could_not_be_served_for_want_of_descriptors_is_tried_
         with pytest.MonkeyPatch.context() as poor:
             poor.setattr(select, "epoll", without)
             with pytest.raises(OSError, match="Too many open files"):
-                await proxy.update([published(port, one)])
-        await proxy.update([published(port, one)])
+                await update(proxy, [published(port, one)])
+        await update(proxy, [published(port, one)])
         assert await ask(port) == "one 5"
 
 
@@ -182,11 +192,11 @@ async def test_a_port_that_could_not_be_served_for_want_of_descriptors_is_tried_
 async def test_nobody_else_can_bind_a_published_port_until_it_is_given_back(proxy: Proxy) -> None:
     port = free_port()
     for backends in ((), (1,), ()):
-        await proxy.update([published(port, *backends)])
+        await update(proxy, [published(port, *backends)])
         with pytest.raises(OSError, match="in use") as caught:
             socket.create_server(("", port))
         assert caught.value.errno == errno.EADDRINUSE
-    await proxy.update([])
+    await update(proxy, [])
     socket.create_server(("", port)).close()
 
 
@@ -200,9 +210,9 @@ async def test_a_port_of_another_program_is_reported_and_served_once_it_is_free(
             if protocol == "tcp":
                 other.listen()
             port = other.getsockname()[1]
-            assert await proxy.update([published(port, 1, protocol=protocol)]) == {(protocol, port, "")}
+            assert await update(proxy, [published(port, 1, protocol=protocol)]) == {(protocol, port, "")}
             assert proxy.taken() == (f"port {port}/{protocol} is taken on this node by another process",)
-        assert not await proxy.update([published(port, 1, protocol=protocol)])
+        assert not await update(proxy, [published(port, 1, protocol=protocol)])
         assert proxy.taken() == ()
 
 
@@ -214,7 +224,7 @@ async def test_connections_to_a_dropped_node_are_reset(proxy: Proxy) -> None:
 
     async with backend(silent) as a:
         port = free_port()
-        await proxy.update([published(port, a)])
+        await update(proxy, [published(port, a)])
         reader, writer = await asyncio.open_connection(HERE, port)
         assert await reader.readexactly(1) == b"!"
         proxy.drop({f"n{a}"})
@@ -242,7 +252,7 @@ async def test_a_udp_client_keeps_its_backend_until_that_one_leaves(proxy: Proxy
         name: transport.get_extra_info("sockname")[1] for name, (transport, _) in zip("ab", made, strict=True)
     }
     port = free_port(socket.SOCK_DGRAM)
-    await proxy.update([published(port, *ports.values(), protocol="udp")])
+    await update(proxy, [published(port, *ports.values(), protocol="udp")])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)
         client.connect((HERE, port))
@@ -256,7 +266,7 @@ async def test_a_udp_client_keeps_its_backend_until_that_one_leaves(proxy: Proxy
         assert word == "1"
         assert [await exchange(w) for w in "234"] == [[first, w] for w in "234"]
         stays = "b" if first == "a" else "a"
-        await proxy.update([published(port, ports[stays], protocol="udp")])
+        await update(proxy, [published(port, ports[stays], protocol="udp")])
         assert await exchange("5") == [stays, "5"]
     for transport, _ in made:
         transport.close()

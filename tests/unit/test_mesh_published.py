@@ -8,11 +8,13 @@ from ipaddress import ip_address
 import pytest
 from msgspec.structs import replace
 
-from swarmd.node.mesh.core import choice, published
+from swarmd.node.mesh.core import choice
 from swarmd.node.mesh.core.buckets import LARGE, SMALL
+from swarmd.node.mesh.core.opening import Opening
+from swarmd.node.mesh.core.published import PortKey, key_of
 from swarmd.node.mesh.core.table import Changes, Table
-from swarmd.node.network.ingress import Ingress, masked
-from swarmd.node.network.port import Backend, PublishedPort
+from swarmd.node.network.ingress import Ingress
+from swarmd.node.network.port import Backend, NetworkState, PublishedPort
 
 HTTP = b"\x06\0\0\0\x00\x50\0\0"
 
@@ -29,7 +31,11 @@ def port(number: int, *backends: Backend, **more: object) -> PublishedPort:
 
 def served(*ports: PublishedPort, family: str = "ip") -> Table:
     """What an empty kernel would hold after these ports came."""
-    return added(Ingress().changes(ports), family)
+    return added(Ingress().changes(by_key(*ports)), family)
+
+
+def by_key(*ports: PublishedPort) -> dict[PortKey, PublishedPort | None]:
+    return {key_of(port): port for port in ports}
 
 
 def added(changes: Changes, family: str = "ip") -> Table:
@@ -54,8 +60,8 @@ def test_a_port_without_backends_is_published_but_has_no_element() -> None:
 
 def test_a_service_that_grows_moves_to_the_large_map_and_uses_every_backend() -> None:
     ingress = Ingress()
-    ingress.changes([port(80, *(backend(1, n) for n in range(1, 21)))])
-    changes = ingress.changes([port(80, *(backend(1, n) for n in range(1, 101)))])["ip"]
+    ingress.changes(by_key(port(80, *(backend(1, n) for n in range(1, 21)))))
+    changes = ingress.changes(by_key(port(80, *(backend(1, n) for n in range(1, 101)))))["ip"]
     assert (len(changes["ep"].remove), len(changes["ep_large"].add)) == (SMALL, LARGE)
     assert len(set(changes["ep_large"].add.values())) == 100
     assert not changes["published"]
@@ -64,12 +70,11 @@ def test_a_service_that_grows_moves_to_the_large_map_and_uses_every_backend() ->
 def test_only_the_port_that_changed_is_written() -> None:
     ingress = Ingress()
     ports = [port(number, backend(1), backend(2)) for number in range(1, 100)]
-    ingress.changes(ports)
-    assert added(ingress.changes(ports)) == {}
-    ports[5] = port(6, backend(1), backend(2), backend(3))
-    changes = ingress.changes(ports)["ip"]
+    ingress.changes(by_key(*ports))
+    assert added(ingress.changes(by_key(*ports))) == {}
+    changes = ingress.changes(by_key(port(6, backend(1), backend(2), backend(3))))["ip"]
     assert len(changes["ep"].remove) == len(changes["ep"].add) == SMALL // 3
-    gone = ingress.changes(ports[1:])["ip"]
+    gone = ingress.changes({key_of(ports[0]): None})["ip"]
     assert len(gone["ep"].remove) == SMALL
     assert list(gone["published"].remove) == [b"\x06\0\0\0\x00\x01\0\0"]
 
@@ -111,9 +116,16 @@ def test_ports_with_a_proxy_header_are_left_to_the_proxy() -> None:
 
 
 def test_masked_containers_are_named_with_their_ports() -> None:
-    found = masked([port(80, backend(1), source="masquerade"), port(81, backend(2))])
-    assert found["ip"] == {"masked": {bytes([10, 128, 1, 5]) + b"\x06\0\0\0\x1f\x40\0\0": None}}
-    assert found["ip6"] == {"masked": {}}
+    built = served(port(80, backend(1), source="masquerade"), port(81, backend(2)))
+    assert built["masked"] == {bytes([10, 128, 1, 5]) + b"\x06\0\0\0\x1f\x40\0\0": None}
+
+
+def test_a_container_stays_masked_as_long_as_a_port_asks_for_it() -> None:
+    ingress = Ingress()
+    first, second = (port(number, backend(1), source="masquerade") for number in (80, 81))
+    ingress.changes(by_key(first, second))
+    assert not ingress.changes({key_of(first): None})["ip"]["masked"]
+    assert len(ingress.changes({key_of(second): None})["ip"]["masked"].remove) == 1
 
 
 HERE = {
@@ -121,6 +133,13 @@ HERE = {
     "eth0": ("192.0.2.1", "fe80::1", "2001:db8::1"),
     "eth1": ("198.51.100.1",),
 }
+
+
+def opened(*ports: PublishedPort, alive: tuple[str, ...] = ()) -> Opening:
+    made = Opening()
+    made.tell(NetworkState(1, (), ports))
+    assert made.advance(frozenset(alive), HERE) == made.ports.keys()
+    return made
 
 
 @pytest.mark.parametrize(
@@ -136,16 +155,22 @@ HERE = {
     ],
 )
 def test_a_port_is_opened_on_the_addresses_that_the_node_has(host: str, found: list[str]) -> None:
-    made = published.opened([port(80, host_ip=host)], HERE)
-    assert [one.host_ip for one in made.ports] == found
-    assert made.problems == ()
+    made = opened(port(80, host_ip=host))
+    assert {one.host_ip for one in made.ports.values()} == set(found)
+    assert made.problems() == ()
+
+
+def test_backends_on_dead_unknown_and_masked_nodes_are_left_out() -> None:
+    made = opened(port(80, *(backend(n) for n in (1, 2, 3, 4))), alive=("n1", "n4", "n6"))
+    (found,) = made.ports.values()
+    assert [b.node_id for b in found.backends] == ["n1", "n4"]
 
 
 def test_two_services_that_meet_on_one_address_are_told_apart() -> None:
-    first, second = port(80, host_ip="eth0"), port(80, host_ip="192.0.2.1", service_name="shop")
-    made = published.opened([first, second], HERE)
+    second = port(80, host_ip="192.0.2.1", service_id="t", service_name="shop")
+    made = opened(port(80, host_ip="eth0"), second)
     assert len(made.ports) == 2
-    assert made.problems == (
+    assert made.problems() == (
         "port 80/tcp on 192.0.2.1 is asked for by service shop and was given to service web",
     )
 

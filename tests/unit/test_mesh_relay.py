@@ -14,7 +14,18 @@ import pytest
 
 from swarmd.node.mesh import tcp
 from swarmd.node.mesh.proxy import Proxy
-from tests.unit.proxied import HERE, ask, backend, connected, free_port, on_both_loops, published, says, until
+from tests.unit.proxied import (
+    HERE,
+    ask,
+    backend,
+    connected,
+    free_port,
+    on_both_loops,
+    published,
+    says,
+    until,
+    update,
+)
 
 LIMIT = 20.0
 
@@ -64,7 +75,7 @@ async def test_all_bytes_arrive_in_order_both_ways_at_once(proxy: Proxy) -> None
 
     async with backend(serve) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         reader, writer = await asyncio.open_connection(HERE, port)
         answer = bytearray()
         await asyncio.gather(say(writer, there), hear(reader, answer))
@@ -85,7 +96,7 @@ async def test_a_backend_may_speak_first_and_end_first(proxy: Proxy) -> None:
 
     async with backend(serve) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         reader, writer = await asyncio.open_connection(HERE, port)
         assert await reader.read() == b"welcome"
         writer.write(b"thanks")
@@ -98,7 +109,7 @@ async def test_a_backend_may_speak_first_and_end_first(proxy: Proxy) -> None:
 async def test_a_client_that_says_nothing_but_its_end_is_answered(proxy: Proxy) -> None:
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         assert await ask(port, b"") == "a 0"
 
 
@@ -106,7 +117,7 @@ async def test_a_client_that_says_nothing_but_its_end_is_answered(proxy: Proxy) 
 async def test_nothing_is_left_of_connections_that_have_ended(proxy: Proxy) -> None:
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         await asyncio.gather(*(ask(port, b"x" * size) for size in range(0, 40_000, 400)))
         await until(lambda: not proxy.relay.links)
         assert len(proxy.relay._acts) == 1  # the listener
@@ -121,7 +132,7 @@ async def test_a_backend_that_does_not_answer_is_left_for_the_next_with_all_that
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
         with silence() as deaf:
-            await proxy.update([published(port, deaf, one)])
+            await update(proxy, [published(port, deaf, one)])
             for data in (b"hello", b"", b"x" * 1_000_000):
                 assert [await ask(port, data) for _ in range(2)] == [f"a {len(data)}"] * 2
 
@@ -131,7 +142,7 @@ async def test_a_backend_that_does_not_answer_is_left_for_the_next_with_all_that
 async def test_a_backend_that_is_there_gets_all_the_time_a_silent_client_takes(proxy: Proxy) -> None:
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         reader, writer = await asyncio.open_connection(HERE, port)
         await until(lambda: proxy.relay.links and not proxy.relay._waiting)  # until the time has passed
         writer.write(b"at last")
@@ -145,7 +156,7 @@ async def test_a_backend_that_is_there_gets_all_the_time_a_silent_client_takes(p
 async def test_when_no_backend_answers_the_client_is_reset(proxy: Proxy) -> None:
     port = free_port()
     with silence() as deaf:
-        await proxy.update([published(port, deaf)])
+        await update(proxy, [published(port, deaf)])
         with pytest.raises(ConnectionResetError):
             await ask(port)
 
@@ -155,7 +166,7 @@ async def test_a_client_waiting_for_a_node_that_dies_gets_another_one(proxy: Pro
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
         with silence() as deaf:
-            await proxy.update([published(port, deaf, one)])
+            await update(proxy, [published(port, deaf, one)])
             asking = [asyncio.ensure_future(ask(port)) for _ in range(2)]  # one of them at the deaf one
             await until(lambda: proxy.relay._waiting)
             proxy.drop({f"n{deaf}"})
@@ -175,7 +186,7 @@ async def test_a_reset_at_one_end_is_a_reset_at_the_other(proxy: Proxy) -> None:
 
     async with backend(serve) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         sock = await connected(HERE, port, None)
         assert await asyncio.get_running_loop().sock_recv(sock, 1) == b"!"
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -188,7 +199,7 @@ async def test_clients_above_the_limit_are_reset_and_later_ones_are_served(proxy
     proxy.relay._most = 3
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         held = [await connected(HERE, port, None) for _ in range(3)]
         with pytest.raises(ConnectionResetError):
             await ask(port)
@@ -210,7 +221,7 @@ async def test_clients_wait_while_there_are_no_descriptors(proxy: Proxy) -> None
 
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):
         port = free_port()
-        await proxy.update([published(port, one)])
+        await update(proxy, [published(port, one)])
         with pytest.MonkeyPatch.context() as poor:
             poor.setattr(socket.socket, "_accept", without, raising=False)
             began = asyncio.get_running_loop().time()

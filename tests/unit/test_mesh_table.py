@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from swarmd.node.mesh.core import table
 from swarmd.node.mesh.core.buckets import LARGE, SMALL, assign, size_for
-from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort
+from swarmd.node.network.port import Attachment, Backend, NodeView, PublishedPort
 
 members = st.sets(st.text("abcdefgh", min_size=1, max_size=2), max_size=30)
 
@@ -65,16 +65,6 @@ def port(number: int, *backends: Backend, protocol: str = "tcp") -> PublishedPor
         PublishedPort,
         from_attributes=True,
     )
-
-
-def test_backends_on_dead_unknown_and_masked_nodes_are_left_out() -> None:
-    state = NetworkState(
-        version=1,
-        nodes=(node(1), node(2, alive=False), node(3), node(4)),
-        ports=(port(80, *(backend(n) for n in (1, 2, 3, 4, 5))),),
-    )
-    (found,) = table.reachable(state, {"n3"})
-    assert [b.node_id for b in found.backends] == ["n1", "n4"]
 
 
 def test_other_nodes_have_a_zone_and_a_mark_for_each_role_and_we_have_none() -> None:

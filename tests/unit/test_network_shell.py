@@ -8,7 +8,6 @@ import pytest
 
 from swarmd.kit.clock import SystemClock
 from swarmd.node.network import shell
-from swarmd.node.network.port import NetworkState
 
 
 async def test_the_keeper_of_the_network_outlives_what_it_did_not_expect(
@@ -27,7 +26,6 @@ async def test_the_keeper_of_the_network_outlives_what_it_did_not_expect(
 
     monkeypatch.setattr(network._publishing, "stale", stale)
     network._ready = True
-    network._state = network._done = NetworkState(version=1, nodes=(), ports=())
     network._nursery.start("network keeper", network._keep())
     async with asyncio.timeout(30):
         await looked.wait()

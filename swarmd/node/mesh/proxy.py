@@ -11,14 +11,14 @@ import asyncio
 import errno
 import resource
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.node.mesh import sockets
 from swarmd.node.mesh.core import choice
 from swarmd.node.mesh.core.choice import Peer, Prefix
-from swarmd.node.mesh.core.published import PROXIED, PortKey, key_of, name_of
+from swarmd.node.mesh.core.published import PROXIED, PortKey, name_of
 from swarmd.node.mesh.link import Socket
 from swarmd.node.mesh.tcp import Relay
 from swarmd.node.mesh.udp import Flow, UdpPort
@@ -120,27 +120,34 @@ class Proxy:
         self._nursery = Nursery(report)
         self._ports: dict[PortKey, _Tcp | _Udp] = {}
         self._taken: dict[PortKey, str] = {}
+        self._waiting: dict[PortKey, PublishedPort] = {}
         self.relay = Relay(max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2))
         self.resets = 0
 
-    async def update(self, ports: Iterable[PublishedPort]) -> frozenset[PortKey]:
-        """Serve exactly these ports; answers those that another program holds (they are tried each time).
+    async def update(self, changes: Mapping[PortKey, PublishedPort | None]) -> frozenset[PortKey]:
+        """Serve these differently (None: no longer) and all others as before; answers those that another
+        program holds.  These are tried each time, as is what was left of an update that raised OSError.
 
         SCTP is the kernel's alone.
         """
-        wanted = {key_of(port): port for port in ports if port.protocol != "sctp"}
-        for key in [key for key in self._ports if key not in wanted]:
-            self._ports.pop(key).close()
-        self._taken = {}
+        wanted = {**self._waiting, **changes}
         for key, port in wanted.items():
+            if port is None and (served := self._ports.pop(key, None)):
+                served.close()
+        self._taken = {}
+        self._waiting = {key: port for key, port in wanted.items() if port and port.protocol != "sctp"}
+        for key, port in tuple(self._waiting.items()):
             served = self._ports.get(key) or self._reserve(key)
-            if served is not None and served.turn.port != port:
+            if served is None:
+                continue
+            if served.turn.port != port:
                 self._ports[key] = served
                 try:
                     await served.update(port)
                 except OSError:  # no descriptors, say: the next update begins anew
                     self._ports.pop(key).close()
                     raise
+            del self._waiting[key]
         return frozenset(self._taken)
 
     def served(self) -> dict[PortKey, int]:

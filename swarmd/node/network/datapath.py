@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -175,22 +175,26 @@ class Datapath:
         if self._can.vxlan:
             await asyncio.to_thread(self.overlay.write, wanted)
 
-    async def write(self, wanted: Wanted, changes: Changes | None = None) -> None:
+    async def write(self, wanted: Wanted, changes: Callable[[], Changes] = dict) -> None:
         """Fill these sets and change those, of the families that this machine has; when a table has vanished,
-        load the rules again first."""
+        load the rules again first.  ``changes`` is called once, in a worker thread."""
         if not self._can.nft:
             return
-        for family in self.families:
-            self._tables.want(family, wanted.get(family, {}))
-            self._tables.change(family, (changes or {}).get(family, {}))
         try:
-            await asyncio.to_thread(self._tables.write)
+            await asyncio.to_thread(self._write, wanted, changes)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
             self._tables.forget()
             await self.rebuild()
             await asyncio.to_thread(self._tables.write)
+
+    def _write(self, wanted: Wanted, changes: Callable[[], Changes]) -> None:
+        found = changes()
+        for family in self.families:
+            self._tables.want(family, wanted.get(family, {}))
+            self._tables.change(family, found.get(family, {}))
+        self._tables.write()
 
     async def forget_flows(self, dead: Iterable[int], udp: Iterable[str]) -> None:
         """Delete flows to and through the nodes with these numbers, and UDP flows to these addresses."""
@@ -199,7 +203,8 @@ class Datapath:
         for number in dead:
             for role in (BACKEND_IS, INGRESS_IS):
                 await asyncio.to_thread(ct.delete_by_mark, self._netfilter, role | number)
-        self._moved += await asyncio.to_thread(ct.delete_udp_to, self._netfilter, tuple(udp))
+        if addresses := tuple(udp):
+            self._moved += await asyncio.to_thread(ct.delete_udp_to, self._netfilter, addresses)
 
     async def forget_strangers(self, answering: Collection[str]) -> None:
         """Delete UDP flows to containers other than these: what left while no daemon ran."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -21,9 +21,20 @@ TOLD_LIMIT = 10.0
 """Seconds a container waits for its networks to be made on this node."""
 
 
-class Plan(Struct, frozen=True):
-    """What the kernel is to hold for one snapshot.  ``abandoned``: see :func:`networks.abandoned`."""
+class Place(Struct, frozen=True):
+    """What this node knows besides: ids of the nodes that can be reached, what fits into the underlay's
+    packets (bytes), whether it has IPv6."""
 
+    alive: frozenset[str]
+    inner: int
+    ipv6: bool
+
+
+class Plan(Struct, frozen=True):
+    """What the kernel is to hold for one snapshot, and what it is made ``of``.  ``abandoned``: see
+    :func:`networks.abandoned`."""
+
+    of: tuple[object, ...]
     views: Mapping[str, NetworkView]
     clashes: Mapping[str, str]
     buckets: Spread
@@ -44,32 +55,37 @@ class Networks:
         self._news = asyncio.Event()
         self._made: Plan | None = None
 
-    def plan(self, state: NetworkState, masked: Collection[str], *, inner: int, ipv6: bool) -> Plan:
+    def stands(self, told: NetworkState, place: Place) -> bool:
+        """Whether what was made last is what would be made of this."""
+        return self._made is not None and self._made.of == _of(told, place)
+
+    def plan(self, told: NetworkState, place: Place) -> Plan:
         """Decide; may take milliseconds for thousands of tasks."""
-        found = networks.usable(state)
+        alive, inner, ipv6 = place.alive, place.inner, place.ipv6
+        found = networks.usable(told)
         ours = {network.id: network for network in found.networks}
-        endpoints = tuple(one for one in state.endpoints if one.network_id in ours)
-        services = tuple(one for one in state.services if one.network_id in ours)
-        alive = networks.living(state.nodes, masked)
+        endpoints = tuple(one for one in told.endpoints if one.network_id in ours)
+        services = tuple(one for one in told.services if one.network_id in ours)
         before = self._made.buckets if self._made else {}
         buckets = networks.spread(services, endpoints, alive, before)
-        entries, carried = secured(state.nodes, self._node_id, found.networks, endpoints, ipv6=ipv6)
+        entries, carried = secured(told.nodes, self._node_id, found.networks, endpoints, ipv6=ipv6)
         subnets = tuple(subnet for network in found.networks for subnet in network.subnets)
         return Plan(
+            of=_of(told, place),
             views=ours,
             clashes=found.clashes,
             buckets=buckets,
             abandoned=networks.abandoned(before, buckets),
             tables=joined(
-                node_tables(state.nodes, self._node_id, subnets),
+                node_tables(told.nodes, self._node_id, subnets),
                 networks.virtual_tables(buckets),
                 networks.network_tables(
-                    found.networks, endpoints, state.nodes,
+                    found.networks, endpoints, told.nodes,
                     virtual=buckets, alive=alive, self_id=self._node_id,
                 ),
             ),
             peers=peers(
-                state.nodes, self._node_id, found.networks, endpoints, inner=inner, ipv6=ipv6
+                told.nodes, self._node_id, found.networks, endpoints, inner=inner, ipv6=ipv6
             ),
             secured=entries,
             carried=carried,
@@ -113,3 +129,8 @@ class Networks:
 
     def problems(self) -> tuple[str, ...]:
         return tuple(self._made.clashes.values()) if self._made else ()
+
+
+def _of(told: NetworkState, place: Place) -> tuple[object, ...]:
+    """Compared in no time while all of it is the same objects."""
+    return told.nodes, told.networks, told.services, told.endpoints, place

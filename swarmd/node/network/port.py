@@ -46,8 +46,7 @@ class PublishedPort(Struct, frozen=True):
 
     ``host_ip``: only on this address, or on this interface.  ``allow``: prefixes of clients, empty: all.
     ``sticky``: by client address.  ``source``: what containers see as the client's address: keep (or empty),
-    masquerade or proxy-protocol.
-    """
+    masquerade or proxy-protocol."""
 
     service_id: str
     service_name: str
@@ -106,8 +105,7 @@ class Endpoint(Struct, frozen=True):
     """A task in one of these networks, with its addresses there (IPv4 first).
 
     ``up``: it runs and may be sent requests.  ``name``: ``SERVICE.SLOT.TASK``.  A single container has no
-    ``service_id``.
-    """
+    ``service_id``."""
 
     task_id: str
     name: str
@@ -121,7 +119,8 @@ class Endpoint(Struct, frozen=True):
 
 
 class NetworkState(Struct, frozen=True):
-    """Everything a node must know, as a full snapshot.  A higher ``version`` replaces a lower one."""
+    """Everything a node must know; with ``since`` what is different from that version: ``ports`` are those of
+    the services ``changed``, and the lists that ``kept`` names (nodes, networks, routes) are as they were."""
 
     version: int
     nodes: tuple[NodeView, ...]
@@ -131,6 +130,9 @@ class NetworkState(Struct, frozen=True):
     endpoints: tuple[Endpoint, ...] = ()
     routes: tuple[HttpRoute, ...] = ()
     certificates: tuple[Certificate, ...] = ()
+    since: int = 0
+    changed: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
 
 
 class Attachment(Struct, frozen=True):
@@ -138,8 +140,7 @@ class Attachment(Struct, frozen=True):
 
     ``address`` and ``address6`` are its addresses of the node's blocks (the second empty without IPv6),
     ``networks`` those in networks of the swarm, by id of the network, in the order it joined them.
-    ``names`` are its own there; ``servers``: the name servers it is to use, if not the node's.
-    """
+    ``names`` are its own there; ``servers``: the name servers it is to use, if not the node's."""
 
     task_id: str
     pid: int
@@ -164,8 +165,7 @@ class Capabilities(Struct, frozen=True):
     ``vxlan``: containers of other nodes can be reached.  ``keep_source``: containers see the client's
     address also when another node took the connection; otherwise they see that node's.
     ``conntrack``: flows can be counted and deleted.  ``ipv6``: containers have IPv6 addresses, too.
-    ``sctp``: the kernel can pass it on.
-    """
+    ``sctp``: the kernel can pass it on."""
 
     nft: bool
     vxlan: bool
@@ -195,7 +195,7 @@ class NetworkPort(Protocol):
         ...
 
     async def apply(self, state: NetworkState) -> None:
-        """Make the node match ``state``.  Serialised: of several waiting snapshots the latest wins."""
+        """Make the node match ``state``.  Serialised: those that wait become one; an older one is nothing."""
         ...
 
     def mask(self, node_ids: Iterable[str]) -> None:

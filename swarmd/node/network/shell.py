@@ -19,20 +19,21 @@ from swarmd.node.mesh.core import table
 from swarmd.node.network.containers import Containers
 from swarmd.node.network.core.addresses import block_of
 from swarmd.node.network.core.fence import Fence
+from swarmd.node.network.core.networks import living
+from swarmd.node.network.core.news import NOTHING, then
 from swarmd.node.network.core.papers import Papers
 from swarmd.node.network.datapath import Counted, Datapath
 from swarmd.node.network.foreign import Foreign
 from swarmd.node.network.keeper import Keeper
 from swarmd.node.network.listening import listening
 from swarmd.node.network.measures import Traffic
-from swarmd.node.network.networks import Networks
+from swarmd.node.network.networks import Networks, Place, Plan
 from swarmd.node.network.overlay import Overlay
 from swarmd.node.network.port import (
     Attachment,
     Capabilities,
     NetworkState,
     NodeView,
-    PublishedPort,
     Transport,
     addresses_of,
 )
@@ -40,12 +41,10 @@ from swarmd.node.network.probe import probe
 from swarmd.node.network.publishing import Publishing
 from swarmd.node.network.secure.link import SecureLink
 from swarmd.node.network.wire import NETFILTER, ROUTE, Netlink
-from swarmd.node.router.router import AccessLog, reachable
+from swarmd.node.router.router import AccessLog
 
 OVERLAY_PORT = 4789
 CHECK_SECONDS = 3.0
-
-_NOTHING = NetworkState(version=0, nodes=(), ports=())
 
 
 class Network:
@@ -79,10 +78,12 @@ class Network:
         self._keeper: Keeper | None = None
         self._foreign: Foreign | None = None
         self._ready: bool
-        self._state: NetworkState
-        self._done: NetworkState | None
+        self._version: int
+        self._waiting: NetworkState | None
+        self._told: NetworkState
+        self._settled: bool
         self._masked: frozenset[str]
-        self._shown: tuple[PublishedPort, ...]
+        self._alive: frozenset[str]
         self._nodes: tuple[NodeView, ...]
         self._trouble: str
         self._forget()
@@ -124,11 +125,12 @@ class Network:
             self._ready = True
 
     async def apply(self, state: NetworkState) -> None:
-        if state.version < self._state.version:
+        if state.version < self._version:
             return
-        self._state = state
+        self._version, self._settled = state.version, False
+        self._waiting = state if self._waiting is None else then(self._waiting, state)
         async with self._lock:
-            if self._done is not self._state:
+            if self._waiting is not None or not self._settled:
                 await whole(self._sync())
 
     def mask(self, node_ids: Iterable[str]) -> None:
@@ -181,7 +183,7 @@ class Network:
             if self._keeper is None or not self._ready:
                 return self.problems()
             names = await self._resolver.audit()
-            return (*self.problems(), *await self._keeper.audit(self._shown), *names)
+            return (*self.problems(), *await self._keeper.audit(self._publishing.free()), *names)
 
     def problems(self) -> tuple[str, ...]:
         return (
@@ -204,7 +206,7 @@ class Network:
         return self._limits
 
     def applied(self) -> tuple[int, bool]:
-        return self._state.version, self._done is self._state or self._state is _NOTHING
+        return self._version, self._settled
 
     async def stop(self, *, clean: bool) -> None:
         await self._nursery.close()
@@ -224,11 +226,11 @@ class Network:
     def _forget(self) -> None:
         """Nothing is known any more: the next swarm counts its versions from one."""
         self._ready = False
-        self._state, self._done = _NOTHING, None
-        self._masked = frozenset()
+        self._version, self._waiting, self._told, self._settled = 0, None, NOTHING, True
+        self._masked, self._alive = frozenset(), frozenset()
         self._publishing.forget()
         self._networks.forget()
-        self._shown, self._nodes = (), ()
+        self._nodes = ()
         self._trouble = ""
 
     async def _attach(self, wanted: Attachment) -> str:
@@ -260,44 +262,59 @@ class Network:
             except OSError as error:
                 raise Unavailable(f"the network rules cannot be written: {error.strerror}") from error
 
-    async def _sync(self) -> None:
-        """Make kernel and proxy match the latest snapshot and mask.  The lock is held."""
+    async def _sync(self, *, afresh: bool = False) -> None:
+        """Make kernel and proxy match what was told and the mask.  ``afresh``: also what did not change since
+        the last time.  The lock is held."""
         if not self._ready:
             raise Refused("the network is not configured yet; the node must have joined a swarm first")
-        state = self._state
-        self._resolver.update(state, self._masked)
-        ports = table.reachable(state, self._masked)
+        self._learn()
+        told = self._told
         try:
-            await self._publishing.open(ports, reachable(state, self._masked), state.certificates)
-            await self._write(state)
+            await self._publishing.open(self._alive, told.routes, told.certificates)
+            await self._write(told, afresh=afresh)
         except (OSError, Unavailable) as error:
-            self._done = None
+            self._settled = False
             reason = error if isinstance(error, Unavailable) else error.strerror
             self._trouble = f"this node's network rules cannot be written and are tried again: {reason}"
             raise Unavailable(self._trouble) from error
-        self._done, self._trouble = state, ""
+        self._settled, self._trouble = self._waiting is None, ""
 
-    async def _write(self, state: NetworkState) -> None:
-        for task_id in self._fence.outside(self._containers.all(), state):
+    def _learn(self) -> None:
+        """Take in what waits, each part where it is kept."""
+        before, news, self._waiting = self._told, self._waiting, None
+        if news is not None:
+            self._publishing.tell(news)
+            self._told = replace(then(before, news), ports=())
+        told, was = self._told, self._alive
+        self._alive = living(told.nodes, self._masked)
+        names = (told.networks, told.services, told.endpoints)
+        if self._alive != was or names != (before.networks, before.services, before.endpoints):
+            self._resolver.update(told, self._masked)
+
+    async def _write(self, told: NetworkState, *, afresh: bool) -> None:
+        for task_id in self._fence.outside(self._containers.all(), told):
             await self._detach(task_id)
-        free = self._publishing.free()
         if self._datapath:
-            inner, six = self._datapath.inner, self._datapath.ipv6
-            plan = await asyncio.to_thread(self._networks.plan, state, self._masked, inner=inner, ipv6=six)
-            await self._datapath.peer(plan.peers)
-            if self._secure:
-                await self._secure.write(plan.secured, plan.carried, used=plan.encrypts)
-            masked, changes = await asyncio.to_thread(self._publishing.kernel)
-            await self._datapath.write(table.joined(masked, plan.tables), changes)
-            self._networks.made(plan)
-            dead = table.newly_dead(self._nodes, state.nodes)
-            left = (*table.abandoned_udp(self._shown, free), *plan.abandoned)
+            place = Place(self._alive, self._datapath.inner, self._datapath.ipv6)
+            plan: Plan | None = None
+            if afresh or not self._networks.stands(told, place):
+                plan = await asyncio.to_thread(self._networks.plan, told, place)
+                await self._datapath.peer(plan.peers)
+                if self._secure:
+                    await self._secure.write(plan.secured, plan.carried, used=plan.encrypts)
+            await self._datapath.write(plan.tables if plan else {}, self._publishing.kernel)
+            left = self._publishing.abandoned()
+            if plan:
+                self._networks.made(plan)
+                left += plan.abandoned
+            dead = () if told.nodes is self._nodes else table.newly_dead(self._nodes, told.nodes)
             await self._datapath.forget_flows(dead, left)
             if not self._nodes:
-                await self._datapath.forget_strangers(table.answering_udp(free))
-            await self._write_local()
-        self._publishing.lost({node.id for node in state.nodes if not node.alive})
-        self._shown, self._nodes = free, state.nodes
+                await self._datapath.forget_strangers(table.answering_udp(self._publishing.free()))
+            if plan:
+                await self._write_local()
+        self._publishing.lost({node.id for node in told.nodes if not node.alive})
+        self._nodes = told.nodes
 
     async def _follow_mask(self) -> None:
         while True:
@@ -316,10 +333,11 @@ class Network:
         self._publishing.expire()
         if self._secure:
             self._secure.refresh()
-        if self._ready and (
-            await self._broken() or await self._publishing.stale() or self._done is not self._state
-        ):
-            await self._again("network keeper")
+        if not self._ready:
+            return
+        broken = await self._broken()
+        if broken or await self._publishing.stale() or not self._settled:
+            await self._again("network keeper", afresh=broken)
 
     async def _broken(self) -> bool:
         """Whether somebody removed our device or table; then they are set up again at once."""
@@ -336,10 +354,10 @@ class Network:
                 self._report("network keeper", error)
             return True
 
-    async def _again(self, name: str) -> None:
+    async def _again(self, name: str, *, afresh: bool = False) -> None:
         async with self._lock:
-            if not self._ready or self._state is _NOTHING:
+            if not self._ready or (self._told is NOTHING and self._waiting is None):
                 return
-            error = await caught(whole(self._sync()))
+            error = await caught(whole(self._sync(afresh=afresh)))
             if error is not None:
                 self._report(name, error)  # the keeper tries again

@@ -18,7 +18,7 @@ from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict
 from swarmd.node.network.measures import HttpCount
-from swarmd.node.network.port import Certificate, HttpRoute, NetworkState
+from swarmd.node.network.port import Certificate, HttpRoute
 from swarmd.node.router.client import Line
 from swarmd.node.router.core.choice import key_of
 from swarmd.node.router.exchange import Parts
@@ -132,12 +132,11 @@ class Router:
         self._leaving.append(listener)
 
 
-def reachable(state: NetworkState, masked: Collection[str]) -> tuple[HttpRoute, ...]:
-    """The routes with the backends whose node is known, alive and not masked."""
-    alive = {node.id for node in state.nodes if node.alive and node.id not in masked}
+def reachable(routes: Iterable[HttpRoute], alive: Collection[str]) -> tuple[HttpRoute, ...]:
+    """The routes with the backends whose nodes (ids) are alive."""
     return tuple(
         replace(route, backends=tuple(one for one in route.backends if one.node_id in alive))
-        for route in state.routes
+        for route in routes
     )
 
 

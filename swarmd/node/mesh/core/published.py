@@ -1,4 +1,4 @@
-"""Published ports: which of them this node opens where, and what the kernel's sets hold for each.
+"""Published ports: what the kernel's sets hold for each.
 
 Keys and values are encoded as the kernel compares them, see :mod:`swarmd.node.mesh.core.table`.
 """
@@ -9,11 +9,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from ipaddress import collapse_addresses, ip_address, ip_network
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from swarmd.node.mesh.core.buckets import SMALL, assign, size_for
-from swarmd.node.mesh.core.table import Elements, Table, port_bytes, service_bytes
+from swarmd.node.mesh.core.table import Table, port_bytes, service_bytes
 from swarmd.node.network.core.addresses import packed
 from swarmd.node.network.core.family import IP, Family, family_of
 from swarmd.node.network.port import Backend, PublishedPort, Transport
@@ -28,16 +25,8 @@ Addresses = Mapping[str, tuple[str, ...]]
 PROXIED = "proxy-protocol"
 MASQUERADED = "masquerade"
 _PER_PORT = ("ep", "ep_large", "published", "counted", "guarded", "allowed", "sticky")
-SETS = (*_PER_PORT, *(f"{name}_at" for name in _PER_PORT))
-"""The sets and maps that :func:`elements` speaks of."""
-
-
-class Opened(Struct, frozen=True):
-    """The ports of this node, each with an address in ``host_ip`` or none; ``problems`` says which two
-    services want the same."""
-
-    ports: tuple[PublishedPort, ...]
-    problems: tuple[str, ...] = ()
+SETS = (*_PER_PORT, *(f"{name}_at" for name in _PER_PORT), "masked")
+"""The sets and maps that :func:`elements` and :func:`masked` speak of."""
 
 
 def key_of(port: PublishedPort) -> PortKey:
@@ -48,40 +37,6 @@ def name_of(key: PortKey) -> str:
     """As users are told: ``port 80/tcp``."""
     protocol, port, host = key
     return f"port {port}/{protocol}" + (f" on {host}" if host else "")
-
-
-def opened(ports: Iterable[PublishedPort], addresses: Addresses) -> Opened:
-    """Puts the node's own addresses in the place of names of interfaces.  A port for an address that the node
-    does not have is left out: it is another node's."""
-    every = tuple(ports)
-    found: dict[PortKey, PublishedPort] = {key_of(port): port for port in every}
-    if len(found) == len(every) and not any(port.host_ip for port in every):
-        return Opened(every)  # thousands of ports, none of them particular
-    found.clear()
-    problems: list[str] = []
-    local = {address for several in addresses.values() for address in several}
-    for port in every:
-        for host in _hosts(port.host_ip, addresses, local):
-            one = port if host == port.host_ip else replace(port, host_ip=host)
-            first = found.setdefault(key_of(one), one)
-            if first is not one:
-                problems.append(
-                    f"{name_of(key_of(one))} is asked for by service {one.service_name} and was given to "
-                    f"service {first.service_name}"
-                )
-    return Opened(tuple(found.values()), tuple(problems))
-
-
-def _hosts(wanted: str, addresses: Addresses, local: set[str]) -> tuple[str, ...]:
-    if not wanted:
-        return ("",)
-    if wanted in addresses:
-        return tuple(address for address in addresses[wanted] if not ip_address(address).is_link_local)
-    try:
-        address = ip_address(wanted)
-    except ValueError:
-        return ()
-    return (str(address),) if str(address) in local or address.is_loopback else ()
 
 
 def home(backend: Backend, family: Family) -> str:
@@ -141,11 +96,9 @@ def _ranges(head: bytes, allow: Iterable[str], family: Family) -> Iterable[tuple
         yield head + prefix.network_address.packed + head + prefix.broadcast_address.packed, None
 
 
-def masked(ports: Iterable[PublishedPort], family: Family) -> Elements:
-    """The containers that are not to see the addresses of clients."""
-    return {
-        packed(address) + service_bytes(port.protocol, target): None
-        for port in ports
-        if port.source == MASQUERADED
-        for address, target in targets(port, family)
-    }
+def masked(port: PublishedPort, family: Family) -> frozenset[bytes]:
+    """The containers that are not to see the addresses of this port's clients."""
+    if port.source != MASQUERADED:
+        return frozenset()
+    found = targets(port, family)
+    return frozenset(packed(address) + service_bytes(port.protocol, target) for address, target in found)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from swarmd.model.addressing import block6_of
 from swarmd.node.network.core.addresses import (
@@ -26,7 +25,6 @@ from swarmd.node.network.core.addresses import (
 from swarmd.node.network.core.family import FAMILIES, IP, Family, family_of
 from swarmd.node.network.port import (
     Attachment,
-    NetworkState,
     NodeView,
     PublishedPort,
     Transport,
@@ -72,17 +70,6 @@ class Difference(Struct, frozen=True):
 
 Changes = dict[Family, dict[str, Difference]]
 """What becomes different in which set."""
-
-
-def reachable(state: NetworkState, masked: Collection[str]) -> tuple[PublishedPort, ...]:
-    """The published ports with the backends whose node is known, alive and not masked."""
-    alive = {node.id for node in state.nodes if node.alive and node.id not in masked}
-    return tuple(
-        port
-        if all(backend.node_id in alive for backend in port.backends)
-        else replace(port, backends=tuple(b for b in port.backends if b.node_id in alive))
-        for port in state.ports
-    )
 
 
 def node_tables(nodes: Collection[NodeView], self_id: str, subnets: Collection[str] = ()) -> Tables:

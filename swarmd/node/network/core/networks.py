@@ -67,9 +67,9 @@ def _clash(prefixes: Prefixes, taken: Prefixes, nodes: Iterable[NodeView]) -> st
     return ""
 
 
-def living(nodes: Iterable[NodeView], masked: Collection[str]) -> set[str]:
+def living(nodes: Iterable[NodeView], masked: Collection[str]) -> frozenset[str]:
     """Ids of the nodes whose tasks can be reached."""
-    return {node.id for node in nodes if node.alive and node.id not in masked}
+    return frozenset(node.id for node in nodes if node.alive and node.id not in masked)
 
 
 def spread(
