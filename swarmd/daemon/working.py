@@ -202,8 +202,7 @@ class Working:
         await self.worker.assign(message, self._memory().node_id)
 
     async def _network(self, message: agent_pb2.NetworkSnapshot) -> None:
-        state = self._mesh.read(message)
-        if state is not None:
+        if (state := self._mesh.read(message)) is not None:
             self._mesh_file.save(state)
             await self._apply(state)
 
@@ -230,6 +229,7 @@ class Working:
         hello = agent_pb2.AgentHello(
             address=memory.address, raft_address=self._raft_address(), availability=memory.availability
         )
+        hello.parts = True
         about = describe(
             __version__,
             self._machine.config.labels,

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from swarmd.daemon.mesh_reader import MeshReader
 from swarmd.kit.supervise import Nursery
 from swarmd.manager.dispatcher.dispatcher import Dispatcher
 from swarmd.manager.dispatcher.server import DispatcherServer
 from swarmd.model.errors import Denied, Invalid, Unavailable
-from swarmd.model.objects import Cluster, Node, TaskStatus
+from swarmd.model.objects import Cluster, Node, Service, TaskStatus
+from swarmd.model.spec import PortSpec, ServiceSpec
 from swarmd.model.states import NodeState, Role, TaskState
 from swarmd.rpc import codec, errors
+from swarmd.rpc.channels import MAX_MESSAGE, OPTIONS, SERVER_OPTIONS
 from swarmd.rpc.v1 import agent_pb2, agent_pb2_grpc
 from swarmd.security import ca
 from swarmd.security.identity import Credentials, grpc_channel_credentials, grpc_server_credentials
@@ -41,7 +44,7 @@ class Manager(Bed):
         self.dispatcher = Dispatcher(self.store, self.clock, gossip=dict, managers=list)
         self.nursery.start("dispatcher", self.dispatcher.run())
         own = self.credentials("m1", Role.MANAGER)
-        self.server = grpc.aio.server()
+        self.server = grpc.aio.server(options=SERVER_OPTIONS)
         service = DispatcherServer(
             cluster_id=lambda: "c1",
             current=lambda: self.dispatcher,
@@ -79,7 +82,7 @@ class Manager(Bed):
         channel = grpc.aio.secure_channel(
             f"127.0.0.1:{self.port}",
             grpc_channel_credentials(self.credentials(node_id, cluster_id=cluster_id)),
-            options=(("grpc.ssl_target_name_override", "m1"),),
+            options=(*OPTIONS, ("grpc.ssl_target_name_override", "m1")),
         )
         self.channels.append(channel)
         return agent_pb2_grpc.DispatcherStub(channel)
@@ -114,6 +117,38 @@ async def test_a_manager_that_does_not_lead_sends_nodes_on(manager: Manager) -> 
     with pytest.raises(grpc.RpcError) as caught:
         await manager.stub().Leave(agent_pb2.LeaveRequest())
     assert isinstance(errors.from_rpc(caught.value), Unavailable)
+
+
+async def huge(manager: Manager) -> list[str]:
+    """Services whose ports are more than one message may hold: their names are a megabyte each."""
+    names = [letter * (1 << 20) for letter in "abcdefghijklmnopqrs"]
+    rows = [
+        Service(id=name[0], spec=ServiceSpec(name=name), ports=(PortSpec(target=80, published=number),))
+        for number, name in enumerate(names, 8000)
+    ]
+    await manager.put(*rows)
+    return names
+
+
+async def test_a_mesh_larger_than_a_message_reaches_a_node_in_parts(manager: Manager) -> None:
+    names = await huge(manager)
+    hello = agent_pb2.AgentMessage(hello=agent_pb2.AgentHello(address="127.0.0.1", parts=True))
+    reader, read, parts = MeshReader(), None, 0
+    async for message in manager.stub().Session(Talk(hello).words()):
+        if message.WhichOneof("body") == "network":
+            read, parts = reader.read(message.network), parts + 1
+            if not message.network.more:
+                break
+    assert read is not None
+    assert [port.service_name for port in read.ports] == names
+    assert parts > sum(map(len, names)) // MAX_MESSAGE
+
+
+async def test_a_node_that_knows_no_parts_is_sent_none(manager: Manager) -> None:
+    await huge(manager)
+    with pytest.raises(grpc.RpcError) as caught:
+        [message async for message in manager.stub().Session(Talk().words())]
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_whole_session_from_hello_to_goodbye(manager: Manager) -> None:

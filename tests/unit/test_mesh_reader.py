@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from swarmd.daemon import mesh_file
-from swarmd.daemon.mesh_file import MeshFile
+from swarmd.daemon.mesh_file import MeshFile, network_state
 from swarmd.daemon.mesh_reader import MeshReader
+from swarmd.manager.dispatcher.parts import parts
 from swarmd.model.errors import Unavailable
 from swarmd.node.network.core.news import then
 from swarmd.node.network.port import NetworkState
@@ -63,6 +64,29 @@ def test_a_difference_to_something_else_is_refused_and_a_whole_is_taken_after_it
     with pytest.raises(Unavailable, match="difference to version 4 of the mesh, but this node has version 3"):
         reader.read(message(5, ("a", 81), since=4, changed="a"))
     assert shown(read(reader, message(5, ("a", 81)))) == [("a", 81)]
+
+
+def test_parts_are_what_was_cut_and_an_incomplete_one_is_given_up_with_its_session() -> None:
+    whole = message(7, *((name, number) for number, name in enumerate("abcdefgh", 80)))
+    whole.certificates.add(id="c", pem=b"x" * 300)
+    cut = parts(whole, 200)
+    assert len(cut) > 3
+    reader = MeshReader()
+    assert [reader.read(copied(one)) for one in cut[:-1]] == [None] * (len(cut) - 1)
+    assert reader.read(copied(cut[-1])) == network_state(whole)
+    assert reader.read(copied(cut[0])) is None
+    assert read(reader, message(8, ("a", 80))).version == 8, "another session began with a whole"
+    with pytest.raises(Unavailable, match="part 2 of the mesh without the one before it"):
+        reader.read(copied(cut[2]))
+    for one in cut:
+        found = reader.read(copied(one))
+    assert found is None, "an older version, to the end"
+
+
+def copied(message: agent_pb2.NetworkSnapshot) -> agent_pb2.NetworkSnapshot:
+    made = agent_pb2.NetworkSnapshot()
+    made.CopyFrom(message)
+    return made
 
 
 def test_a_manager_that_is_behind_is_not_believed() -> None:

@@ -111,6 +111,7 @@ class Dispatcher:
             info=lambda: self._info(node_id),
             mesh=self._mesh,
             networks=lambda: self._networks.of_node(node_id),
+            takes_parts=hello.parts,
         )
         self._sessions[node_id] = session
         self._judging.opened(node_id)

@@ -9,6 +9,7 @@ from swarmd.manager.dispatcher.board import KEPT_NETWORKS, MeshBoard
 from swarmd.manager.dispatcher.core import assignments
 from swarmd.manager.dispatcher.core.assignments import Delta
 from swarmd.manager.dispatcher.networks import NOTHING, Told
+from swarmd.manager.dispatcher.parts import parts
 from swarmd.model.objects import SpecVersion, Task
 from swarmd.rpc import codec
 from swarmd.rpc.v1 import agent_pb2
@@ -27,6 +28,7 @@ class Session:
         info: Callable[[], agent_pb2.SessionInfo | None],
         mesh: MeshBoard,
         networks: Callable[[], Told],
+        takes_parts: bool = True,
     ) -> None:
         self.node_id = node_id
         self._tasks = tasks
@@ -35,6 +37,7 @@ class Session:
         self._info = info
         self._mesh = mesh
         self._networks = networks
+        self._takes_parts = takes_parts
         self._told = assignments.Told()
         self._sequence = 0
         self._mesh_version = -1
@@ -115,7 +118,8 @@ class Session:
                 message.MergeFrom(part)
         self._mesh_version, self._networks_told = self._mesh.version, networks
         self._network_version = message.version
-        return [agent_pb2.ManagerMessage(network=message)]
+        snapshots = parts(message) if self._takes_parts else [message]
+        return [agent_pb2.ManagerMessage(network=one) for one in snapshots]
 
     def _info_due(self) -> list[agent_pb2.ManagerMessage]:
         info = self._info()

@@ -78,10 +78,13 @@ class AgentHello(_message.Message):
     RAFT_ADDRESS_FIELD_NUMBER: _builtins.int
     AVAILABILITY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     raft_address: _builtins.str
     """Where this node's cluster port listens when it is a manager: "ip:2377"."""
     availability: _builtins.str
+    parts: _builtins.bool
+    """It takes snapshots of the network in parts."""
     @_builtins.property
     def description(self) -> _types_pb2.NodeDescription: ...
     @_builtins.property
@@ -94,10 +97,11 @@ class AgentHello(_message.Message):
         raft_address: _builtins.str = ...,
         availability: _builtins.str = ...,
         certificate: _types_pb2.NodeCertificate | None = ...,
+        parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "availability", b"availability", "certificate", b"certificate", "description", b"description", "raft_address", b"raft_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "availability", b"availability", "certificate", b"certificate", "description", b"description", "parts", b"parts", "raft_address", b"raft_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -913,6 +917,9 @@ class NetworkSnapshot(_message.Message):
 
     since 0: a whole.  Otherwise what differs from that version, which the node has: the ports of the services that
     `changed` names, all of which are here; and every other list but those that `kept` names is here whole.
+
+    more: this is a part, counted from 0, and the next message of the session is the next; the lists of all parts, one
+    after the other, are those of the snapshot.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -928,8 +935,12 @@ class NetworkSnapshot(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     since: _builtins.int
+    part: _builtins.int
+    more: _builtins.bool
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeshNode]: ...
     @_builtins.property
@@ -962,10 +973,12 @@ class NetworkSnapshot(_message.Message):
         since: _builtins.int = ...,
         changed: _abc.Iterable[_builtins.str] | None = ...,
         kept: _abc.Iterable[_builtins.str] | None = ...,
+        part: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "changed", b"changed", "endpoints", b"endpoints", "kept", b"kept", "networks", b"networks", "nodes", b"nodes", "ports", b"ports", "routes", b"routes", "services", b"services", "since", b"since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "changed", b"changed", "endpoints", b"endpoints", "kept", b"kept", "more", b"more", "networks", b"networks", "nodes", b"nodes", "part", b"part", "ports", b"ports", "routes", b"routes", "services", b"services", "since", b"since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
