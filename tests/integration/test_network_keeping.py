@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from tests.integration.network_bed import Bed, ask, bed, eventually, run
+from swarmd.node.mesh.core.table import Elements
+from swarmd.node.network.nfaudit import RuleAudit
+from swarmd.node.network.tables import Tables
+from swarmd.node.network.wire import NETFILTER, Netlink, open_socket
+from tests.integration.network_bed import Bed, ask, bed, eventually, inside, run
 
 pytestmark = pytest.mark.root
 
@@ -98,6 +103,70 @@ def test_what_others_break_is_told_and_made_whole_by_one_look(unkept: Stage, wha
     unkept.node.call("mend")
     assert unkept.node.call("audit") == []
     assert unkept.serves()
+
+
+KEYS = [bytes([10, 0, 0, number]) for number in range(1, 101)]
+
+VALUE = bytes([10, 1, 1, 1])
+
+
+@pytest.fixture
+def tables() -> Iterator[tuple[Tables, RuleAudit, Callable[[str], None]]]:
+    """A map of ours in a namespace of its own, a look at it, and somebody else's hand."""
+    name = "swarmd-doubts"
+    run("ip", "netns", "add", name)
+    sockets = [Netlink(NETFILTER, inside(name, partial(open_socket, NETFILTER))) for _ in range(2)]
+
+    def somebody(command: str) -> None:
+        run("ip", "netns", "exec", name, "nft", command)
+
+    try:
+        somebody("add table ip swarmd { map vip { type ipv4_addr : ipv4_addr; }; }")
+        written = Tables(sockets[0])
+        audit = RuleAudit(*sockets, written)
+        audit.begin(("ip",))
+        written.want("ip", {"vip": dict.fromkeys(KEYS, VALUE)})
+        written.write()
+        assert not audit.touched()
+        yield written, audit, somebody
+    finally:
+        for one in sockets:
+            one.close()
+        run("ip", "netns", "delete", name)
+
+
+def test_what_we_write_while_the_kernel_is_read_is_no_difference(
+    tables: tuple[Tables, RuleAudit, Callable[[str], None]],
+) -> None:
+    written, audit, somebody = tables
+    somebody("delete element ip swarmd vip { 10.0.0.1 }; add element ip swarmd vip { 10.9.9.9 : 10.0.0.1 }")
+    assert audit.touched()
+    doubts = audit.doubts()
+    assert doubts == {("ip", "vip"): {KEYS[0], bytes([10, 9, 9, 9])}}
+    # What is read while we write may lack what is there and have what is not any more.
+    wanted: Elements = {**dict.fromkeys(KEYS[:50], VALUE), KEYS[45]: KEYS[0]}
+    written.want("ip", {"vip": wanted})
+    written.write()
+    seeming = {("ip", "vip"): {*doubts["ip", "vip"], *KEYS[40:60]}}  # type: ignore[misc]
+    (sentence,) = audit.differing(seeming, adopt=True)
+    assert sentence.endswith("lacks 1 of 50 elements and has 1 that nobody asked for")
+    written.write()
+    audit.settle()
+    assert audit.doubts() == {}
+    assert audit.differing({("ip", "vip"): set(KEYS)}) == []
+
+
+def test_a_change_that_comes_while_the_kernel_is_read_is_looked_at_the_next_time(
+    tables: tuple[Tables, RuleAudit, Callable[[str], None]],
+) -> None:
+    _, audit, somebody = tables
+    somebody("add table ip other")
+    assert audit.touched()
+    assert audit.doubts() == {}
+    somebody("delete element ip swarmd vip { 10.0.0.7 }")
+    audit.settle()
+    assert audit.touched()
+    assert audit.doubts() == {("ip", "vip"): {KEYS[6]}}
 
 
 def test_everything_broken_at_once_is_whole_in_a_few_seconds() -> None:

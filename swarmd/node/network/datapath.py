@@ -19,7 +19,7 @@ from swarmd.node.network import ct, nfread, nfset, ruleset
 from swarmd.node.network.core.addresses import BACKEND_IS, INGRESS_IS
 from swarmd.node.network.core.family import IP, IP6, Family
 from swarmd.node.network.core.peers import Peers
-from swarmd.node.network.nfaudit import RuleAudit
+from swarmd.node.network.nfaudit import Doubts, RuleAudit
 from swarmd.node.network.overlay import ENCAPSULATION, Overlay
 from swarmd.node.network.port import Capabilities, NodeView
 from swarmd.node.network.tables import Tables
@@ -42,7 +42,9 @@ class Counted(Struct, frozen=True):
 class Datapath:
     """Overlay device and nftables tables of this node."""
 
-    def __init__(self, route: Netlink, netfilter: Netlink, port: int, can: Capabilities) -> None:
+    def __init__(
+        self, route: Netlink, netfilter: Netlink, reading: Netlink, port: int, can: Capabilities
+    ) -> None:
         self.overlay = Overlay(route, port)
         self._netfilter = netfilter
         self._tables = Tables(netfilter)
@@ -54,7 +56,7 @@ class Datapath:
         self.families: tuple[Family, ...] = (IP, IP6) if can.ipv6 else (IP,)
         self._markers: Mapping[Family, str] = {}
         self._text = ""
-        self._audit = RuleAudit(netfilter, self._tables)
+        self._audit = RuleAudit(netfilter, reading, self._tables)
         self.inner = 0
         self._moved = 0
 
@@ -116,29 +118,37 @@ class Datapath:
             return False
         return not self._can.nft or await asyncio.to_thread(self._loaded)
 
-    async def audit(self) -> list[str]:
-        """A sentence for each difference between our tables and what was written into them."""
-        return await asyncio.to_thread(self._differences) if self._can.nft and self._text else []
+    async def doubts(self) -> Doubts:
+        """What of the sets seems to differ from what was written.  The only one that others may be called
+        beside: it takes seconds with hundreds of thousands of elements."""
+        return await asyncio.to_thread(self._audit.doubts) if self._can.nft and self._text else {}
 
-    def _differences(self) -> list[str]:
+    async def audit(self, doubts: Doubts) -> list[str]:
+        """A sentence for each difference between our tables and what was written into them."""
+        return await asyncio.to_thread(self._differences, doubts) if self._can.nft and self._text else []
+
+    def _differences(self, doubts: Doubts) -> list[str]:
         if not self._loaded():
             return [f"the nftables tables {ruleset.TABLE} of this node are not there"]
-        return [*self._audit.bent(), *self._audit.differing()]
+        return [*self._audit.bent(), *self._audit.differing(doubts)]
 
-    async def mend(self) -> list[str]:
-        """As :meth:`audit`, but only looks when somebody has changed the ruleset, and makes it so again.
+    async def touched(self) -> bool:
+        """Whether somebody has changed the ruleset, so that :meth:`doubts` may find something to mend."""
+        return self._can.nft and bool(self._text) and await asyncio.to_thread(self._audit.touched)
+
+    async def mend(self, doubts: Doubts) -> list[str]:
+        """As :meth:`audit`, and makes it so again; to be called after :meth:`touched`.
 
         Raises :class:`Unavailable` or :class:`OSError` when that cannot be done now.
         """
-        if not self._can.nft or not self._text or not await asyncio.to_thread(self._audit.touched):
-            return []
         found = await asyncio.to_thread(self._audit.bent)
         if found:
             await self._load()
-        else:
-            found = await asyncio.to_thread(self._audit.differing, adopt=True)
+            await self.write({})
+            return found
+        found = await asyncio.to_thread(self._audit.differing, doubts, adopt=True)
         await self.write({})
-        await asyncio.to_thread(self._audit.settle)
+        self._audit.settle()
         return found
 
     async def counted(self) -> Counted:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from swarmd.node.network import wire
 from swarmd.node.network.core.family import IP6, Family
-from swarmd.node.network.wire import F_DUMP, Message, Netlink, attr, text
+from swarmd.node.network.wire import F_DUMP, Message, Netlink, attr, nest, text
 
 Elements = dict[bytes, bytes | None]
 
@@ -67,6 +67,22 @@ def elements(netlink: Netlink, family: Family, table: str, name: str) -> Element
         return found
     # The kernel keeps the two ends of an interval apart; the intervals of one set never overlap.
     return {first + last: found[first] for first, last in zip(sorted(found), sorted(ends), strict=False)}
+
+
+def element(netlink: Netlink, family: Family, table: str, name: str, key: bytes) -> Elements:
+    """The element with this key alone, of a set without intervals; empty when it has none."""
+    wanted = nest(_SET_ELEMENTS, nest(1, nest(_KEY, attr(1, key))))
+    body = _header(family) + attr(_SET_TABLE, text(table)) + attr(_SET_NAME, text(name)) + wanted
+    found: Elements = {}
+    try:
+        replies = netlink.ask(Message(_SUBSYSTEM | _GETELEMENT, 0, body))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return found
+        raise
+    for _, reply in replies:
+        _one_by_one(wire.attrs(reply[4:]).get(_SET_ELEMENTS, b""), found, [])
+    return found
 
 
 def counts(netlink: Netlink, family: Family, table: str, name: str) -> dict[bytes, int]:

@@ -69,7 +69,7 @@ class Network:
         self._lock = asyncio.Lock()
         self._stale = asyncio.Event()
         self._limits: tuple[str, ...] = ()
-        self._sockets: tuple[Netlink, Netlink] | None = None
+        self._sockets: tuple[Netlink, ...] = ()
         self._containers = Containers(None)
         self._networks = Networks(node_id, clock)
         self._fence = Fence()
@@ -90,17 +90,17 @@ class Network:
 
     async def start(self) -> Capabilities:
         try:
-            self._sockets = (Netlink(ROUTE), Netlink(NETFILTER))
+            self._sockets = (Netlink(ROUTE), Netlink(NETFILTER), Netlink(NETFILTER))
         except OSError:
             can = await probe(None, None, self._overlay_port)
             self._limits = can.missing
             return can
-        route, netfilter = self._sockets
+        route, netfilter, reading = self._sockets
         can = await probe(Overlay(route, self._overlay_port), netfilter, self._overlay_port)
         self._publishing.sctp = can.nft and can.sctp
         self._limits = can.missing
         self._containers = Containers(route)
-        self._datapath = Datapath(route, netfilter, self._overlay_port, can)
+        self._datapath = Datapath(route, netfilter, reading, self._overlay_port, can)
         self._secure = SecureLink(route, self._clock, self._nursery)
         overlays = (self._datapath.overlay, self._secure.device)
         self._keeper = Keeper(route, self._datapath, overlays, self._containers, self._clock, self._report)
@@ -179,11 +179,11 @@ class Network:
         return None if self._datapath is None else await self._datapath.connections(addresses_of(found))
 
     async def audit(self) -> tuple[str, ...]:
+        if self._keeper is None or not self._ready:
+            return self.problems()
+        found = await self._keeper.audit(self._publishing.free, self._lock)
         async with self._lock:
-            if self._keeper is None or not self._ready:
-                return self.problems()
-            names = await self._resolver.audit()
-            return (*self.problems(), *await self._keeper.audit(self._publishing.free()), *names)
+            return (*self.problems(), *found, *await self._resolver.audit())
 
     def problems(self) -> tuple[str, ...]:
         return (
@@ -218,9 +218,10 @@ class Network:
             if clean and self._datapath and self._sockets:
                 await asyncio.to_thread(self._containers.clear)
                 await self._datapath.remove()
-            for netlink in self._sockets or ():
+            for netlink in self._sockets:
                 netlink.close()
-            self._sockets = self._datapath = self._keeper = self._secure = None
+            self._sockets = ()
+            self._datapath = self._keeper = self._secure = None
             self._forget()
 
     def _forget(self) -> None:
@@ -341,17 +342,19 @@ class Network:
 
     async def _broken(self) -> bool:
         """Whether somebody removed our device or table; then they are set up again at once."""
-        async with self._lock:
-            try:
-                if self._datapath is None or self._keeper is None:
-                    return False
-                if await self._datapath.intact():
-                    await whole(self._keeper.mend())
-                    return self._secure is not None and await self._secure.stale()
-                await whole(self._datapath.rebuild())
-                await self._write_local()
-            except (OSError, SwarmError) as error:
-                self._report("network keeper", error)
+        if self._datapath is None or self._keeper is None:
+            return False
+        try:
+            async with self._lock:
+                if not await self._datapath.intact():
+                    await whole(self._datapath.rebuild())
+                    await self._write_local()
+                    return True
+            await self._keeper.mend(self._lock)
+            async with self._lock:
+                return self._secure is not None and await self._secure.stale()
+        except (OSError, SwarmError) as error:
+            self._report("network keeper", error)
             return True
 
     async def _again(self, name: str, *, afresh: bool = False) -> None:
