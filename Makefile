@@ -96,6 +96,8 @@ bench: ## measure, as ratios to a peer in the same run (root)
 	@$(BIN)/python -m benchmarks.bench_pull
 	@$(BIN)/python -m benchmarks.bench_registry
 	@$(BIN)/python -m benchmarks.bench_network
+	@$(BIN)/python -m benchmarks.bench_elements
+	@unshare -n $(BIN)/python -m benchmarks.network_change 5000 20
 	@$(BIN)/python -m benchmarks.bench_secure
 	@$(BIN)/python -m benchmarks.bench_swarm $(ARGS)
 	@$(BIN)/python -m benchmarks.bench_updates
