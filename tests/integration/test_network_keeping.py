@@ -122,6 +122,7 @@ def tables() -> Iterator[tuple[Tables, RuleAudit, Callable[[str], None]]]:
 
     try:
         somebody("add table ip swarmd { map vip { type ipv4_addr : ipv4_addr; }; }")
+        somebody("add set ip swarmd refused { type ipv4_addr; }")
         written = Tables(sockets[0])
         audit = RuleAudit(*sockets, written)
         audit.begin(("ip",))
@@ -154,6 +155,23 @@ def test_what_we_write_while_the_kernel_is_read_is_no_difference(
     audit.settle()
     assert audit.doubts() == {}
     assert audit.differing({("ip", "vip"): set(KEYS)}) == []
+
+
+def test_what_we_write_is_not_taken_for_somebody_elses(
+    tables: tuple[Tables, RuleAudit, Callable[[str], None]],
+) -> None:
+    written, audit, _ = tables
+    for wanted in ({}, {KEYS[0]: None}, {}, {}):
+        written.forget()
+        written.want("ip", {"refused": wanted})
+        written.write()
+        assert not audit.touched()
+    written.want("ip", {"vip": {}})
+    written.write()
+    for _ in range(2):  # the first empties what the second finds empty
+        written.forget()
+        written.write()
+        assert not audit.touched()
 
 
 def test_a_change_that_comes_while_the_kernel_is_read_is_looked_at_the_next_time(

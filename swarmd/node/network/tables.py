@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from swarmd.node.mesh.core.table import INTERVALS, RANGES, Difference, Elements, difference
-from swarmd.node.network import nfset
+from swarmd.node.network import nfread, nfset
 from swarmd.node.network.core.family import Family
 from swarmd.node.network.ruleset import TABLE
 from swarmd.node.network.wire import Netlink
@@ -79,9 +79,13 @@ class Tables:
             for one, found in self._pending.items()
             if found
         ]
-        if changes:
+        if any(change.remove or change.add for change in changes):
             nfset.commit(self._netlink, TABLE, changes)
             self.commits += 1
+        elif changes:  # to flush what is empty is no transaction for the kernel
+            before = nfread.generation(self._netlink)
+            nfset.commit(self._netlink, TABLE, changes)
+            self.commits += nfread.generation(self._netlink) - before
         self._known.update(self._wanted)
         self._pending.clear()
 
