@@ -27,7 +27,7 @@ class RegistryActions(Protocol):
     """What the node does.  All raise SwarmError."""
 
     async def pull(
-        self, ref: str, *, platform: str, all_tags: bool, logins: Logins, progress: Progress
+        self, ref: str, *, platform: str, all_tags: bool, needed: bool, logins: Logins, progress: Progress
     ) -> None: ...
 
     async def push(self, ref: str, *, all_tags: bool, logins: Logins, progress: Progress) -> None: ...
@@ -48,6 +48,7 @@ class RegistryServer(registry_pb2_grpc.RegistryServicer):
                 request.ref,
                 platform=request.platform,
                 all_tags=request.all_tags,
+                needed=request.needed,
                 logins=_logins(request.logins),
                 progress=progress,
             )

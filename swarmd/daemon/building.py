@@ -19,7 +19,6 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Report
-from swarmd.model.errors import Denied, NotFound, Unavailable
 from swarmd.node.agent.core.container import NodeFacts
 from swarmd.node.building.bases import Logins
 from swarmd.node.building.builder import Builder
@@ -33,14 +32,15 @@ from swarmd.rpc.v1 import images_pb2
 class Fetched(Protocol):
     """From its registry, as the user may who builds, or the swarm.  Raises SwarmError."""
 
-    async def __call__(self, ref: str, *, platform: str, logins: Logins, progress: Progress) -> ImageInfo: ...
+    async def __call__(
+        self, ref: str, *, platform: str, newest: bool, logins: Logins, progress: Progress
+    ) -> ImageInfo: ...
 
 
 class _Elsewhere:
     """Images that this node lacks: of other nodes of its swarm, else of registries."""
 
-    def __init__(self, images: ImageStore, member: Callable[[], Member | None], fetched: Fetched) -> None:
-        self._images = images
+    def __init__(self, member: Callable[[], Member | None], fetched: Fetched) -> None:
         self._member = member
         self._fetched = fetched
 
@@ -48,27 +48,13 @@ class _Elsewhere:
         self, ref: str, platform: str, *, newest: bool, logins: Logins, progress: Progress
     ) -> ImageInfo:
         """Raises NotFound, Denied, Unavailable."""
-        member = self._member()
-        if member is not None and not newest and not self._has(ref):
-            try:
-                await member.working.fetcher.ensure(ref, progress=progress)
-                return self._images.resolve(ref)
-            except (NotFound, Denied, Unavailable):
-                pass  # the user's own log-in may help
-        return await self._fetched(ref, platform=platform, logins=logins, progress=progress)
+        return await self._fetched(ref, platform=platform, newest=newest, logins=logins, progress=progress)
 
     async def admit(self, ref: str, digest: str) -> None:
         """What a build begins with runs in it, and is copied from: the swarm's rules hold for it."""
         member = self._member()
         if member is not None:
             await member.working.admission.check(ref, digest)
-
-    def _has(self, ref: str) -> bool:
-        try:
-            self._images.resolve(ref)
-        except NotFound:
-            return False
-        return True
 
 
 class Building:
@@ -89,7 +75,7 @@ class Building:
         self._clock = clock
         self._changed = changed
         self._report = report
-        bases = _Elsewhere(images, member, fetched)
+        bases = _Elsewhere(member, fetched)
         runner = Runner(runtime, config.data / "containers", network, _facts, new_id)
         self.builder = Builder(
             images,

@@ -28,7 +28,7 @@ from swarmd.image.trust.core.artifact import Signature
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model import image_ref
-from swarmd.model.errors import Invalid, NotFound, SwarmError
+from swarmd.model.errors import Denied, Invalid, NotFound, SwarmError, Unavailable
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.registry import RegistryCredential
 from swarmd.rpc import codec, errors
@@ -75,9 +75,19 @@ class Registries:
     # -- for users -------------------------------------------------------------------------------
 
     async def pull(
-        self, ref: str, *, platform: str, all_tags: bool, logins: Mapping[str, Credential], progress: Progress
+        self,
+        ref: str,
+        *,
+        platform: str,
+        all_tags: bool,
+        needed: bool,
+        logins: Mapping[str, Credential],
+        progress: Progress,
     ) -> None:
-        """Have an image here, or all of a repository.  Raises SwarmError."""
+        """Have an image here, or all of a repository; ``needed``: from anywhere.  Raises SwarmError."""
+        if needed and not all_tags and not platform:
+            await self.fetched(ref, platform=platform, newest=False, logins=logins, progress=progress)
+            return
         who = self._login_of(logins)
         wanted = image_ref.parse(ref)
         refs = [wanted]
@@ -110,9 +120,17 @@ class Registries:
         return await self.client.check(host, login)
 
     async def fetched(
-        self, ref: str, *, platform: str, logins: Mapping[str, Credential], progress: Progress
+        self, ref: str, *, platform: str, newest: bool, logins: Mapping[str, Credential], progress: Progress
     ) -> ImageInfo:
-        """An image for a build, as its registry has it now.  Raises SwarmError."""
+        """An image to run or to build on: of another node of the swarm, if this one lacks it and it need not
+        be the ``newest``, else as its registry has it now.  Raises SwarmError."""
+        member = self._member()
+        if member is not None and not newest and not self._has(ref):
+            try:
+                await member.working.fetcher.ensure(ref, progress=progress)
+                return self._images.resolve(ref)
+            except (NotFound, Denied, Unavailable):
+                pass  # the user's own log-in may help
         who = self._login_of(logins)
         info = await self.client.pull(ref, progress=progress, platform=platform, who=who)
         self._changed()
@@ -127,6 +145,13 @@ class Registries:
     async def signatures(self, ref: ImageRef) -> tuple[Signature, ...]:
         """Those of an image that its registry has.  Raises SwarmError."""
         return await fetching.signatures(self.client, ref)
+
+    def _has(self, ref: str) -> bool:
+        try:
+            self._images.resolve(ref)
+        except NotFound:
+            return False
+        return True
 
     # -- who asks --------------------------------------------------------------------------------
 

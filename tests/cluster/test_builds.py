@@ -39,6 +39,7 @@ def test_what_a_worker_builds_runs_on_every_node(lab: Lab, tmp_path: Path) -> No
     listed = lab.ask("builder", "ls", node="node3")
     assert "COPY app.txt /app.txt" in listed
 
+    assert lab.ask("run", "--rm", "made:1", "cat", "/app.txt", node="node1") == "first"
     lab.create("made", "--replicas", "3", image="made:1")
     tasks = lab.until_running("made", 3)
     assert {task.node for task in tasks} == {"node1", "node2", "node3"}

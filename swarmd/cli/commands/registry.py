@@ -64,16 +64,20 @@ def pull_image(
     *,
     platform: str = "",
     all_tags: bool = False,
+    needed: bool = False,
     quiet: bool = False,
     out: TextIO | None = None,
 ) -> None:
-    """Have the daemon pull an image, with this user's log-in.  Raises CliError."""
+    """Have the daemon pull an image, with this user's log-in; if it is only ``needed``, from anywhere in the
+    swarm.  Raises CliError."""
     from swarmd.rpc.v1 import registry_pb2 as pb
 
     host = logins.host_of_image(ref)
     if not all_tags:
         _say_default_tag(ref, quiet=quiet, out=out)
-    request = pb.PullRequest(ref=ref, platform=platform, all_tags=all_tags, logins=logins.as_messages(host))
+    request = pb.PullRequest(
+        ref=ref, platform=platform, all_tags=all_tags, needed=needed, logins=logins.as_messages(host)
+    )
     messages = client.registry.Pull(request)
     if quiet:
         list(messages)
@@ -96,7 +100,7 @@ def have_image(client: Client, image: str, policy: str, platform: str) -> None:
             raise NotHad(str(error)) from None
         session.warn(f"Unable to find image '{shown_name(image)}' locally")
     try:
-        pull_image(client, image, platform=platform, out=sys.stderr)
+        pull_image(client, image, platform=platform, needed=policy == "missing", out=sys.stderr)
     except DaemonError as error:
         raise NotHad(str(error)) from None
 

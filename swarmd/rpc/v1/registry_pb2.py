@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from swarmd.rpc.v1 import options_pb2 as swarmd_dot_rpc_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarmd/rpc/v1/registry.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\"Y\n\rRegistryLogin\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x16\n\x0eidentity_token\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\"l\n\x0bPullRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x10\n\x08\x61ll_tags\x18\x03 \x01(\x08\x12,\n\x06logins\x18\x04 \x03(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\"Z\n\x0bPushRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x10\n\x08\x61ll_tags\x18\x02 \x01(\x08\x12,\n\x06logins\x18\x04 \x03(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\"O\n\x10TransferProgress\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\"N\n\x11\x43heckLoginRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x05login\x18\x02 \x01(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\",\n\x12\x43heckLoginResponse\x12\x16\n\x0eidentity_token\x18\x01 \x01(\t2\xf1\x01\n\x08Registry\x12\x45\n\x04Pull\x12\x1a.swarmd.rpc.v1.PullRequest\x1a\x1f.swarmd.rpc.v1.TransferProgress0\x01\x12\x45\n\x04Push\x12\x1a.swarmd.rpc.v1.PushRequest\x1a\x1f.swarmd.rpc.v1.TransferProgress0\x01\x12Q\n\nCheckLogin\x12 .swarmd.rpc.v1.CheckLoginRequest\x1a!.swarmd.rpc.v1.CheckLoginResponse\x1a\x04\xa8\xbb\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswarmd/rpc/v1/registry.proto\x12\rswarmd.rpc.v1\x1a\x1bswarmd/rpc/v1/options.proto\"Y\n\rRegistryLogin\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x16\n\x0eidentity_token\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\"|\n\x0bPullRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x10\n\x08\x61ll_tags\x18\x03 \x01(\x08\x12,\n\x06logins\x18\x04 \x03(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\x12\x0e\n\x06needed\x18\x05 \x01(\x08\"Z\n\x0bPushRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x10\n\x08\x61ll_tags\x18\x02 \x01(\x08\x12,\n\x06logins\x18\x04 \x03(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\"O\n\x10TransferProgress\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\"N\n\x11\x43heckLoginRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12+\n\x05login\x18\x02 \x01(\x0b\x32\x1c.swarmd.rpc.v1.RegistryLogin\",\n\x12\x43heckLoginResponse\x12\x16\n\x0eidentity_token\x18\x01 \x01(\t2\xf1\x01\n\x08Registry\x12\x45\n\x04Pull\x12\x1a.swarmd.rpc.v1.PullRequest\x1a\x1f.swarmd.rpc.v1.TransferProgress0\x01\x12\x45\n\x04Push\x12\x1a.swarmd.rpc.v1.PushRequest\x1a\x1f.swarmd.rpc.v1.TransferProgress0\x01\x12Q\n\nCheckLogin\x12 .swarmd.rpc.v1.CheckLoginRequest\x1a!.swarmd.rpc.v1.CheckLoginResponse\x1a\x04\xa8\xbb\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTRYLOGIN']._serialized_start=76
   _globals['_REGISTRYLOGIN']._serialized_end=165
   _globals['_PULLREQUEST']._serialized_start=167
-  _globals['_PULLREQUEST']._serialized_end=275
-  _globals['_PUSHREQUEST']._serialized_start=277
-  _globals['_PUSHREQUEST']._serialized_end=367
-  _globals['_TRANSFERPROGRESS']._serialized_start=369
-  _globals['_TRANSFERPROGRESS']._serialized_end=448
-  _globals['_CHECKLOGINREQUEST']._serialized_start=450
-  _globals['_CHECKLOGINREQUEST']._serialized_end=528
-  _globals['_CHECKLOGINRESPONSE']._serialized_start=530
-  _globals['_CHECKLOGINRESPONSE']._serialized_end=574
-  _globals['_REGISTRY']._serialized_start=577
-  _globals['_REGISTRY']._serialized_end=818
+  _globals['_PULLREQUEST']._serialized_end=291
+  _globals['_PUSHREQUEST']._serialized_start=293
+  _globals['_PUSHREQUEST']._serialized_end=383
+  _globals['_TRANSFERPROGRESS']._serialized_start=385
+  _globals['_TRANSFERPROGRESS']._serialized_end=464
+  _globals['_CHECKLOGINREQUEST']._serialized_start=466
+  _globals['_CHECKLOGINREQUEST']._serialized_end=544
+  _globals['_CHECKLOGINRESPONSE']._serialized_start=546
+  _globals['_CHECKLOGINRESPONSE']._serialized_end=590
+  _globals['_REGISTRY']._serialized_start=593
+  _globals['_REGISTRY']._serialized_end=834
 # @@protoc_insertion_point(module_scope)

@@ -50,7 +50,9 @@ Global___RegistryLogin: _TypeAlias = RegistryLogin  # noqa: Y015
 
 @_typing.final
 class PullRequest(_message.Message):
-    """logins: a host that is missing is asked as the swarm's user, if it has one.  platform: os/arch[/variant], empty for this node's."""
+    """logins: a host that is missing is asked as the swarm's user, if it has one.  platform: os/arch[/variant], empty for this node's.
+    needed: it is only to be here; if this node lacks it, that of another node of its swarm is as good as its registry's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,9 +60,11 @@ class PullRequest(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     ALL_TAGS_FIELD_NUMBER: _builtins.int
     LOGINS_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     platform: _builtins.str
     all_tags: _builtins.bool
+    needed: _builtins.bool
     @_builtins.property
     def logins(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistryLogin]: ...
     def __init__(
@@ -70,10 +74,11 @@ class PullRequest(_message.Message):
         platform: _builtins.str = ...,
         all_tags: _builtins.bool = ...,
         logins: _abc.Iterable[Global___RegistryLogin] | None = ...,
+        needed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tags", b"all_tags", "logins", b"logins", "platform", b"platform", "ref", b"ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tags", b"all_tags", "logins", b"logins", "needed", b"needed", "platform", b"platform", "ref", b"ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
