@@ -33,7 +33,10 @@ _MOST_BYTES = 2000
 async def abort(context: Any, error: SwarmError) -> NoReturn:
     """End a call with an error that the caller may be told."""
     code = _CODES.get(error.kind, grpc.StatusCode.UNKNOWN)
-    await context.abort(code, _fitting(str(error)), ((KIND_KEY, error.kind),))
+    try:
+        await context.abort(code, _fitting(str(error)), ((KIND_KEY, error.kind),))
+    except grpc.aio.InternalError as unsent:  # the caller has gone: the call is over already
+        raise grpc.aio.AbortError(str(error)) from unsent
     raise AssertionError  # abort() raises
 
 
