@@ -45,19 +45,20 @@ class OpenCalls(grpc.aio.ServerInterceptor):
     def __init__(self, check: Check) -> None:
         self.finishing = Finishing()
         self._check = check
-        self._open: dict[asyncio.Task[Any], tuple[str, _Seen]] = {}
-        self._cut: dict[asyncio.Task[Any], Denied] = {}
+        self._open: dict[asyncio.Task[Any], _Call] = {}
         self._log = structlog.get_logger()
 
     def recheck(self) -> None:
         """Rows or roots are others than before: cut the calls of those who may not make them any more."""
-        for task, (method, seen) in list(self._open.items()):
+        for task, call in list(self._open.items()):
             try:
-                self._check(method, seen)
+                self._check(call.method, call.seen)
             except Denied as error:
-                self._log.info("call_cut", method=method, caller=seen.peer(), reason=str(error))
-                self._cut[task] = error
-                task.cancel()
+                self._log.info("call_cut", method=call.method, caller=call.seen.peer(), reason=str(error))
+                call.cut = error
+                # While an answer is on its way gRPC would take the cancellation, and tell the caller nothing.
+                if not call.is_sending:
+                    task.cancel()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The method's own handler, known while it runs when it streams its answer."""
@@ -80,23 +81,35 @@ class OpenCalls(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
             task = asyncio.current_task()
             assert task is not None
-            self._open[task] = method, _Seen(context)
+            known = self._open[task] = _Call(method, _Seen(context))
             try:
                 async with contextlib.aclosing(inner(request, context)) as answers:
                     async for answer in answers:
+                        known.is_sending = True
                         yield answer
+                        known.is_sending = False
+                        if known.cut is not None:
+                            raise known.cut
             except asyncio.CancelledError:
-                reason = self._cut.get(task)
-                if reason is None:
+                if known.cut is None or known.is_sending:
                     raise
                 # grpc.aio tells the caller nothing of a method that was cancelled.
                 task.uncancel()
-                raise reason from None
+                raise known.cut from None
             finally:
                 self._open.pop(task, None)
-                self._cut.pop(task, None)
 
         return call
+
+
+class _Call:
+    """One that is open; ``cut``: why it is to end."""
+
+    def __init__(self, method: str, seen: _Seen) -> None:
+        self.method = method
+        self.seen = seen
+        self.is_sending = False
+        self.cut: Denied | None = None
 
 
 class _Seen:
