@@ -21,6 +21,9 @@ from swarmd.kit.clock import Clock
 from swarmd.model.errors import Denied
 from swarmd.security import ca, peer, roots
 
+LAST_ANSWER_SECONDS = 3.0
+"""For a caller to take what is on its way when the call is cut, and then to be told why."""
+
 
 def certificate_check(clock: Clock, trusted: Callable[[], bytes]) -> Check:
     """Refuses what TLS would refuse if the connection began now: a certificate that has expired, or is of a
@@ -57,8 +60,15 @@ class OpenCalls(grpc.aio.ServerInterceptor):
                 self._log.info("call_cut", method=call.method, caller=call.seen.peer(), reason=str(error))
                 call.cut = error
                 # While an answer is on its way gRPC would take the cancellation, and tell the caller nothing.
-                if not call.is_sending:
+                if call.is_sending:
+                    asyncio.get_running_loop().call_later(LAST_ANSWER_SECONDS, self._end, task)
+                else:
                     task.cancel()
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        """Of a caller who does not take what is sent."""
+        if task in self._open:
+            task.cancel()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The method's own handler, known while it runs when it streams its answer."""

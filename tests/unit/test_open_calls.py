@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 
+from swarmd.api import open_calls
 from swarmd.api.open_calls import OpenCalls
 from swarmd.kit.supervise import caught
 from swarmd.model.errors import Denied
@@ -67,3 +69,43 @@ async def test_a_call_is_cut_when_its_caller_may_not_make_it_any_more() -> None:
         calls.recheck()
     with pytest.raises(Denied, match=r"ipv4:10\.0\.0\.9:4711 may not call .*Logs"):
         raise call.result() or AssertionError("not cut")
+
+
+def barred(method: str, context: Any) -> None:
+    raise Denied("not any more")
+
+
+async def sending(calls: OpenCalls) -> AsyncIterator[str]:
+    """A call of which the first answer is on its way to the caller."""
+
+    async def continuation(details: object) -> Any:
+        return grpc.unary_stream_rpc_method_handler(endless)
+
+    handler = await calls.intercept_service(continuation, Details)
+    answers: AsyncIterator[str] = handler.unary_stream(b"", Context())
+    assert await anext(answers) == "first"
+    return answers
+
+
+async def test_a_call_that_is_cut_while_an_answer_is_on_its_way_says_why_after_it() -> None:
+    calls = OpenCalls(barred)
+    answers = await sending(calls)
+    calls.recheck()
+    with pytest.raises(Denied, match="not any more"):
+        await anext(answers)
+
+
+async def test_a_caller_who_does_not_take_what_is_sent_is_cut_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(open_calls, "LAST_ANSWER_SECONDS", 0.0)
+    calls = OpenCalls(barred)
+
+    async def deaf() -> None:
+        async with contextlib.aclosing(await sending(calls)):  # type: ignore[type-var]
+            calls.recheck()
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.ensure_future(deaf())
