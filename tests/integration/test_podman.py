@@ -72,6 +72,16 @@ class Podman:
         """A container that runs on, by its id."""
         return self("run", "-d", "--network", "none", *words)
 
+    def remove(self, *containers: str) -> None:
+        """Remove containers that may run; stopped first.
+
+        ``rm -f`` of podman 4.3 gives its lock away while it waits for the stop, and then removes the
+        container while the clean-up after it still runs: "userdata/shm: device or resource busy" (podman's
+        issue 11594).
+        """
+        self("stop", "-t", "0", *containers)
+        self("rm", *containers)
+
     def look(self, container: str, field: str) -> str:
         return self("inspect", container, "--format", "{{." + field + "}}")
 
@@ -83,7 +93,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     subprocess.run(["tar", "-C", str(image(base / "image")), "-cf", str(base / "box.tar"), "."], check=True)
     made("import", "-q", str(base / "box.tar"), "box")
     yield made
-    made("rm", "-f", "-t", "0", "-a")
+    made.remove("-a")
     for parent in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
         for group in (*parent.glob("*"), parent):
             if group.is_dir():
@@ -97,7 +107,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 def box(podman: Podman) -> Iterator[str]:
     container = podman.daemon("--memory", "64m", "box", "sh", "-c", "echo begun; exec sleep 1000")
     yield container
-    podman("rm", "-f", "-t", "0", container)
+    podman.remove(container)
 
 
 def test_run_gives_output_and_exit_code(podman: Podman) -> None:
@@ -188,7 +198,7 @@ def test_a_health_check_is_run(podman: Podman) -> None:
     podman("healthcheck", "run", container, code=1)
     podman("exec", container, "touch", "/tmp/well")
     podman("healthcheck", "run", container)
-    podman("rm", "-f", "-t", "0", container)
+    podman.remove(container)
 
 
 def test_a_read_only_root_with_writable_places(podman: Podman) -> None:
@@ -255,7 +265,7 @@ def test_a_user_namespace(podman: Podman) -> None:
     assert podman("exec", container, "id", "-u") == "0"
     pid = podman.look(container, "State.Pid")
     assert os.stat(f"/proc/{pid}").st_uid == 100000
-    podman("rm", "-f", "-t", "0", container)
+    podman.remove(container)
 
 
 def test_ulimits_hostname_and_environment(podman: Podman) -> None:
@@ -269,7 +279,7 @@ def test_ulimits_hostname_and_environment(podman: Podman) -> None:
 def test_many_containers_at_once(podman: Podman) -> None:
     made = [podman.daemon("box", "sleep", "1000") for _ in range(4)]
     assert set(made) <= set(podman("ps", "-q", "--no-trunc").split())
-    podman("rm", "-f", "-t", "0", *made)
+    podman.remove(*made)
 
 
 def test_a_pod_shares_namespaces(podman: Podman) -> None:
@@ -280,4 +290,5 @@ def test_a_pod_shares_namespaces(podman: Podman) -> None:
     first, second = (podman("run", "-d", "--pod", made, "box", "sleep", "1000") for _ in range(2))
     seen = [podman("exec", one, "readlink", "/proc/self/ns/uts") for one in (first, second)]
     assert seen[0] == seen[1] != os.readlink("/proc/self/ns/uts")
-    podman("pod", "rm", "-f", "-t", "0", made)
+    podman("pod", "stop", "-t", "0", made)
+    podman("pod", "rm", made)

@@ -59,10 +59,10 @@ class Manager:
         """Hang up."""
         await self._channel.close()
 
-    async def _call(self, method: Any, request: Any, *, stale: bool = False) -> Any:
+    async def _call(self, method: Any, request: Any, *, stale: bool = False, seconds: float = SECONDS) -> Any:
         try:
             metadata = (("swarmd-read", "stale"),) if stale else ()
-            return await method(request, timeout=SECONDS, metadata=metadata)
+            return await method(request, timeout=seconds, metadata=metadata)
         except grpc.RpcError as error:
             raise failure(error) from error
 
@@ -73,9 +73,9 @@ class Manager:
         except grpc.RpcError:
             return False
 
-    async def statuses(self) -> dict[str, str]:
+    async def statuses(self, seconds: float = SECONDS) -> dict[str, str]:
         """Host name → status as a manager, of those that are meant to be managers or are."""
-        answer = await self._call(self._control.ListNodes, control_pb2.ListNodesRequest())
+        answer = await self._call(self._control.ListNodes, control_pb2.ListNodesRequest(), seconds=seconds)
         return {
             view.node.description.hostname: str(view.manager_status) if view.node.role == "manager" else "?"
             for view in answer.nodes
@@ -112,10 +112,10 @@ class Manager:
         request = control_pb2.UpdateServiceRequest(ref=found.id, version=found.version, spec=spec)
         await self._call(self._control.UpdateService, request)
 
-    async def label(self, node: str, key: str, value: str) -> None:
+    async def label(self, node: str, key: str, value: str, seconds: float = SECONDS) -> None:
         """Write a label of a node, whatever it was."""
         request = control_pb2.UpdateNodeRequest(ref=node, label_add={key: value})
-        await self._call(self._control.UpdateNode, request)
+        await self._call(self._control.UpdateNode, request, seconds=seconds)
 
     async def labels(self, node: str) -> dict[str, str]:
         """The labels of a node."""

@@ -7,10 +7,11 @@ up ─► clients ════════════════════�
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ NOTABLE_SECONDS = 4.0
 """A healing that takes longer is reported with what it waited for."""
 
 LEAD_ATTEMPTS = 20
+HAND_OVER_SECONDS = 1.5
 READ_ATTEMPTS = 5
 
 
@@ -167,12 +169,25 @@ class Run:
             if len(seen) == len(self._site.nodes):
                 break
             if leader:
-                await self._site.signal(leader, "TERM")
+                await self._hand_over(leader, seen.keys() - {leader})
         missing = sorted(set(self._site.nodes) - seen.keys())
         if missing:
             self._say(f"compared without {', '.join(missing)}: never led in {LEAD_ATTEMPTS} hand-overs")
         if len(set(seen.values())) > 1:
             self.findings.append(Finding(f"the managers do not store the same: {seen}"))
+
+    async def _hand_over(self, leader: str, seen: Collection[str]) -> None:
+        """To one that was not yet seen leading: the others are held, so that they lack the last write."""
+        for node in seen:
+            await self._site.signal(node, "STOP")
+        try:
+            with contextlib.suppress(CallFailed):  # more than a minority is held
+                await self._site.managers[leader].label(leader, "handed-on", str(self._history.now()))
+            await self._site.signal(leader, "TERM")
+            await asyncio.sleep(HAND_OVER_SECONDS)
+        finally:
+            for node in seen:
+                await self._site.signal(node, "CONT")
 
     async def _content(self, node: str) -> str:
         services = await self._site.managers[node].services()

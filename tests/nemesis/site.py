@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.cluster.lab import DAEMON, Lab
 from tests.nemesis import cables
 from tests.nemesis.disks import SmallDisk
-from tests.nemesis.machine import slowness
-from tests.nemesis.manager import CallFailed, Manager
+from tests.nemesis.machine import Work, slowness, starvation, work
+from tests.nemesis.manager import SECONDS, CallFailed, Manager
 
 LIBFAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
@@ -130,12 +130,14 @@ class Site:
 
         ``seconds`` are those of a machine with a core to spare: a slower one may take longer in proportion.
         """
-        began, looked, slow = self.now(), self.now(), 1.0
+        began, looked, slow, done = self.now(), self.now(), 1.0, await self._work()
         self.obstacle = ""
         while self.now() - began < seconds * slow:
             if self.now() - looked > _LOOK_SECONDS:
-                looked, slow = self.now(), max(slow, await asyncio.to_thread(slowness))
-            problem = await self._problem()
+                before, done = done, await self._work()
+                slow = max(slow, starvation(before, done), await asyncio.to_thread(slowness))
+                looked = self.now()
+            problem = await self._problem(SECONDS * slow)
             if not problem:
                 return self.now() - began
             self.obstacle = problem
@@ -143,14 +145,17 @@ class Site:
         waited, factor = self.now() - began, f"{slow:.1f} times slower than with a core to spare"
         raise NotHealed(f"not whole again within {waited:.0f} s ({factor}): {self.obstacle}")
 
-    async def _problem(self) -> str:
+    async def _work(self) -> dict[int, Work]:
+        return await asyncio.to_thread(work, f"--data-dir {self.root}/".replace(" ", "\0"))
+
+    async def _problem(self, seconds: float) -> str:
         self._healings += 1
         for node, manager in self.managers.items():
             try:
-                statuses = await manager.statuses()
+                statuses = await manager.statuses(seconds)
                 if sorted(statuses.values()) != ["Leader", *["Reachable"] * (self._count - 1)]:
                     return f"{node} shows the managers as {statuses}"
-                await manager.label(node, f"whole-{node}", str(self._healings))
+                await manager.label(node, f"whole-{node}", str(self._healings), seconds)
             except CallFailed as error:
                 return f"{node}: {error}"
         return ""
