@@ -14,7 +14,7 @@ from swarmd.manager.allocator.core.standing import Standing
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Conflict, Denied, Invalid, NotFound, OutOfSequence, Unavailable
 from swarmd.model.network import NetworkAttachment
-from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service
+from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service, Task
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change
 from swarmd.store.store import Store
@@ -36,6 +36,7 @@ class Attachments:
 
         Raises Denied, NotFound, Invalid, Refused in words; Unavailable when it may work later.
         """
+        attaching.check(asked, wanted)
         for _ in range(ATTEMPTS):
             found = self._attach(node_id, asked, wanted)
             try:
@@ -50,10 +51,9 @@ class Attachments:
         self, node_id: str, asked: SingleContainer, wanted: Sequence[NetworkAttachment]
     ) -> attaching.Attached:
         self._check_node(node_id)
-        row = self._store.get(SingleContainer, asked.id)
-        attaching.check_owner(row, node_id)
+        row = self._own(asked.id, node_id)
         now = replace(row or asked, name=asked.name, node_id=node_id, up=asked.up)
-        held = self._store.addresses_of(asked.id)
+        held = self._held(asked.id)
         found = attaching.attach(now, wanted, held, self.network, Turn(self._view(wanted)))
         return attaching.Attached(found.row, ()) if row is not None and found.row == row else found
 
@@ -74,7 +74,7 @@ class Attachments:
             row = self._store.get(SingleContainer, container_id)
             if row is None:
                 return
-            held = self._store.addresses_of(container_id)
+            held = self._held(container_id)
             changes: Iterable[Change] = (
                 attaching.without(row, network, held) if network else attaching.released(row, held)
             )
@@ -100,6 +100,20 @@ class Attachments:
     def _check_node(self, node_id: str) -> None:
         if self._store.get(Node, node_id) is None:
             raise Denied(f"node {node_id} is not part of this swarm any more")
+
+    def _own(self, container_id: str, node_id: str) -> SingleContainer | None:
+        """Its row, if it has one.  Raises Denied for what is not this node's: whoever is told of a network
+        knows the ids of all that is in it."""
+        row = self._store.get(SingleContainer, container_id)
+        if row is not None and row.node_id != node_id:
+            raise Denied(f"container {row.id} is another node's")
+        if self._store.get(Task, container_id) or self._store.get(Service, container_id):
+            raise Denied(f"{container_id} is no container of node {node_id}")
+        return row
+
+    def _held(self, container_id: str) -> list[AddressAllocation]:
+        rows = self._store.addresses_of(container_id)
+        return [row for row in rows if row.owner_kind == attaching.KIND]
 
     def _view(self, wanted: Iterable[NetworkAttachment]) -> View:
         rows: list[AddressAllocation] = []
