@@ -81,8 +81,8 @@ def check(asked: SingleContainer, wanted: Iterable[NetworkAttachment]) -> None:
     for one in wanted:
         if not _NAME.fullmatch(asked.name):
             raise Invalid(
-                f'container name "{asked.name[:255]}" cannot be known in networks: write [a-zA-Z0-9] first, then '
-                "at most 254 of [a-zA-Z0-9_.-]"
+                f'container name "{asked.name[:255]}" cannot be known in networks: write [a-zA-Z0-9] first, '
+                "then at most 254 of [a-zA-Z0-9_.-]"
             )
         if len(one.aliases) > _MOST_ALIASES:
             raise Invalid(
