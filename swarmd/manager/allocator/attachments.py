@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from swarmd.manager.allocator.core import attaching
 from swarmd.manager.allocator.core.addresses import Turn, View
 from swarmd.manager.allocator.core.standing import Standing
+from swarmd.manager.allocator.viewing import view
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Conflict, Denied, Invalid, NotFound, OutOfSequence, Unavailable
 from swarmd.model.network import NetworkAttachment
-from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service, Task
+from swarmd.model.objects import AddressAllocation, Network, Node, Service, Task
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change
 from swarmd.store.store import Store
@@ -123,13 +124,4 @@ class Attachments:
             except (NotFound, Invalid):
                 continue  # that is said where it is looked for
         standing = Standing(rows, self._store.all(Service))
-        cluster = self._store.cluster() or Cluster(id="")
-        return View(
-            row=lambda key: self._store.get(AddressAllocation, key),
-            network=lambda network_id: self._store.get(Network, network_id),
-            networks=lambda: self._store.all(Network),
-            nodes=lambda: self._store.all(Node),
-            settings=cluster.spec,
-            newest=standing.newest,
-            asked=standing.asked,
-        )
+        return view(self._store, standing)
