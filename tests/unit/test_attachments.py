@@ -213,9 +213,9 @@ async def test_what_a_node_calls_its_containers_is_looked_at(
     container = replace(SingleContainer(id="a", name="A", node_id="n1", up=True), **asked)
     with pytest.raises(Invalid, match=re.escape(words)):
         await rig.attachments.attach("n1", container, [NetworkAttachment(target="red", aliases=(alias,))])
+    many = NetworkAttachment(target="red", aliases=tuple(f"a{number}" for number in range(101)))
     with pytest.raises(Invalid, match="101 aliases"):
-        names = tuple(f"a{number}" for number in range(101))
-        await rig.attach("a", NetworkAttachment(target="red", aliases=names))
+        await rig.attach("a", many)
     assert rig.owners() == {}
 
 
