@@ -54,6 +54,8 @@ class OpenCalls(grpc.aio.ServerInterceptor):
     def recheck(self) -> None:
         """Rows or roots are others than before: cut the calls of those who may not make them any more."""
         for task, call in list(self._open.items()):
+            if call.cut is not None:
+                continue
             try:
                 self._check(call.method, call.seen)
             except Denied as error:

@@ -81,7 +81,7 @@ class MeshFile:
                 self._begin(due)
         except (OSError, Unavailable) as error:
             if not self._due or self._due[0].since:
-                self._due = [*due, *self._due]
+                self._due = [then(*due), *self._due]  # one, however long the disk stays full
             structlog.get_logger().error("mesh_not_saved", reason=str(error))
 
     def _begin(self, states: list[NetworkState]) -> None:

@@ -5,6 +5,7 @@ Addresses are text, IPv4 or IPv6; a list of them holds at most one of each famil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -58,6 +59,14 @@ class NetworkAttachment(msgspec.Struct, frozen=True, kw_only=True):
     vip: str = ""
     addresses: tuple[str, ...] = ()
     options: dict[str, str] = {}
+
+
+_ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+
+
+def is_alias(text: str) -> bool:
+    """Whether it can be a further name in a network."""
+    return _ALIAS.fullmatch(text) is not None
 
 
 def attachments(networks: Iterable[NetworkAttachment]) -> tuple[NetworkAttachment, ...]:

@@ -11,5 +11,10 @@ PLACES_TAKEN = "max replicas per node limit exceed"
 
 def waits_for_its_own(task: Task) -> bool:
     """Whether it may go where an older task of its own slot is, once that has ended."""
-    error = task.status.error
-    return task.state == TaskState.PENDING and (PORT_IN_USE in error or PLACES_TAKEN in error)
+    is_port = task.state == TaskState.PENDING and PORT_IN_USE in task.status.error
+    return is_port or waits_for_a_place(task)
+
+
+def waits_for_a_place(task: Task) -> bool:
+    """Whether some node has as many tasks of its own service as it may."""
+    return task.state == TaskState.PENDING and PLACES_TAKEN in task.status.error

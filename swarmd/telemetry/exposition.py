@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 
 from swarmd.telemetry.metrics import Reading, Spread
 
+_OPEN = "application/openmetrics-text"
+
 
 class Exposition:
     """Of one daemon: what it reads of itself, and what the process says of its own."""
@@ -35,8 +37,17 @@ class Exposition:
 
         Takes some 5 microseconds for each value.
         """
-        encode, media_type = choose_encoder(accept)
+        encode, media_type = choose_encoder(form(accept))
         return encode(_All(readings, self._process)), media_type
+
+
+def form(accept: str) -> str:
+    """What a header comes to: there are two forms of the page, whatever else is asked for."""
+    try:
+        _, media_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # the library compares versions that are no numbers
+        return ""
+    return _OPEN if media_type.startswith(_OPEN) else ""
 
 
 class _All(Collector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,9 +10,17 @@ import pytest
 from swarmd.manager.allocator.attachments import Attachments
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Denied, Invalid, NotFound, Refused, Unavailable
-from swarmd.model.network import ContainerNetwork, NetworkAttachment, NetworkSpec, SubnetSpec
-from swarmd.model.objects import AddressAllocation, Cluster, Network, Node
+from swarmd.model.network import (
+    ContainerNetwork,
+    NetworkAttachment,
+    NetworkSpec,
+    SubnetSpec,
+    TaskNetwork,
+    VirtualIp,
+)
+from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
+from swarmd.model.spec import ContainerSpec, ServiceSpec, TaskTemplate
 from swarmd.store.core.invariants import invariants
 from swarmd.store.core.transaction import Delete
 from tests.scripts.sim import Sim
@@ -158,6 +167,56 @@ async def test_a_container_is_its_nodes(rig: Rig) -> None:
         await rig.attach("b", "red", node="n9")
     assert await rig.attachments.report("n2", []) == []
     assert rig.owners() == {"10.5.0.2": "a"}, "what another node reports says nothing of it"
+
+
+async def test_nobodys_addresses_but_its_own_go_whatever_id_a_node_names(rig: Rig) -> None:
+    """A node knows the ids of others' tasks and services: they are in what it is told of its networks."""
+    rows = [
+        AddressAllocation(
+            id=f"id-red/10.6.0.{number}", network_id="id-red", address=f"10.6.0.{number}",
+            owner_kind=kind, owner_id=owner,
+        )
+        for number, kind, owner in ((77, "task", "t1"), (78, "service", "s1"))
+    ]  # fmt: skip
+    spec = ServiceSpec(name="web", template=TaskTemplate(container=ContainerSpec(image="web")))
+    vip = VirtualIp(network_id="id-red", addresses=("10.6.0.78",))
+    task = Task(
+        id="t1", service_id="s1", service_name="web", spec_version=1, node_id="n2",
+        networks=(TaskNetwork(network_id="id-red", addresses=("10.6.0.77",)),),
+    )  # fmt: skip
+    version = SpecVersion(id="s1.1", service_id="s1", number=1, template=spec.template)
+    await rig.put(Service(id="s1", spec=spec, spec_version=1, vips=(vip,)), version, task, *rows)
+    for victim in ("t1", "s1"):
+        for wanted in ((), ("red",), ("blue",)):
+            with pytest.raises(Denied, match=f"{victim} is no container of node n1"):
+                await rig.attach(victim, *wanted)
+    assert rig.owners() == {"10.6.0.77": "t1", "10.6.0.78": "s1"}
+    assert not rig.store.all(SingleContainer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "alias", "words"),
+    [
+        ({"id": ""}, "db", 'container id ""'),
+        ({"id": "../a"}, "db", 'container id "../a"'),
+        ({"id": "a" * 65}, "db", "container id"),
+        ({"name": "\x1b[2J"}, "db", "container name"),
+        ({"name": "n" * 256}, "db", "container name"),
+        ({}, "a b", 'alias "a b" in network red cannot be a host name'),
+        ({}, "", 'alias "" in network red cannot be a host name'),
+        ({}, "a" * 254, "cannot be a host name"),
+    ],
+)
+async def test_what_a_node_calls_its_containers_is_looked_at(
+    rig: Rig, asked: dict[str, str], alias: str, words: str
+) -> None:
+    container = replace(SingleContainer(id="a", name="A", node_id="n1", up=True), **asked)
+    with pytest.raises(Invalid, match=re.escape(words)):
+        await rig.attachments.attach("n1", container, [NetworkAttachment(target="red", aliases=(alias,))])
+    many = NetworkAttachment(target="red", aliases=tuple(f"a{number}" for number in range(101)))
+    with pytest.raises(Invalid, match="101 aliases"):
+        await rig.attach("a", many)
+    assert rig.owners() == {}
 
 
 async def test_a_report_lets_go_of_what_is_gone_and_names_what_is_different(rig: Rig) -> None:

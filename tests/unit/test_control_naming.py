@@ -147,3 +147,10 @@ def test_the_nodes_images_are_found_by_the_digest_of_an_index_as_well() -> None:
     assert index.names(EVIL) == {"docker.io/library/app", "reg.example.com/app"}
     assert index.names(OTHER) == {"docker.io/library/nginx", "reg.example.com/app"}
     assert index.names("sha256:" + "0" * 64) == set()
+
+
+def test_a_node_that_calls_images_what_none_is_called_does_not_keep_others_from_being_judged() -> None:
+    index = ImageIndex()
+    index.report("n1", {"app:1": EVIL})
+    index.report("n9", {"\x00 no name": EVIL, "": EVIL, f"A//b@{EVIL}": OTHER})
+    assert index.names(EVIL) == {"docker.io/library/app"}

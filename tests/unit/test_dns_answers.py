@@ -116,6 +116,22 @@ def test_a_single_container_is_found_by_name_and_alias() -> None:
     assert values("probe") == values("helper") == values("g" * 12) == ["10.0.1.77"]
 
 
+def test_of_containers_with_one_name_those_are_found_whose_nodes_are_there() -> None:
+    def container(letter: str, node: str, *, up: bool) -> Endpoint:
+        address = f"10.0.1.{ord(letter)}"
+        return Endpoint(letter * 25, "Probe", "", 0, node, "net1", (address,), ("helper",), up=up)
+
+    one, other = container("x", "node2", up=True), container("y", "node3", up=False)
+    for name in ("probe", "helper", "helper.front"):
+        assert values(name, view=seen(state=replace(STATE, endpoints=(one, other)))) == ["10.0.1.120"]
+        assert values(name, view=seen(state=replace(STATE, endpoints=(other,)))) == ["10.0.1.121"]
+        both = replace(STATE, endpoints=(one, replace(other, up=True)))
+        assert values(name, view=seen(state=both)) == ["10.0.1.120", "10.0.1.121"]
+        lost = answer.view(IN_FRONT, ("me",), zones(both, {}, unreachable={"node2"}))
+        assert values(name, view=lost) == ["10.0.1.121"]
+    assert values("y" * 12, view=seen(state=replace(STATE, endpoints=(one, other)))) == ["10.0.1.121"]
+
+
 def test_a_container_finds_itself_before_anybody_told_of_it() -> None:
     empty = replace(STATE, endpoints=())
     assert values("me", view=seen(state=empty)) == ["10.0.1.11"]

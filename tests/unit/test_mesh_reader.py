@@ -113,6 +113,20 @@ async def test_the_file_has_what_was_told_last_whatever_was_added_to_it(tmp_path
     assert shown(replace(then(*told[:2]))) == shown(loaded(path))
 
 
+async def test_what_a_full_disk_does_not_take_is_kept_as_one_thing_and_written_later(tmp_path: Path) -> None:
+    path, reader = tmp_path / "later" / "mesh.json", MeshReader()
+    file, told = MeshFile(path, ManualClock()), []
+    for version in range(1, 20):
+        since, changed = (version - 1, f"s{version}") if version > 1 else (0, "")
+        told.append(read(reader, message(version, (f"s{version}", version), since=since, changed=changed)))
+        file.save(told[-1])
+        file._write(file._taken())  # there is no such directory
+        assert len(file._due) == 1
+    path.parent.mkdir()
+    file._write(file._taken())
+    assert loaded(path) == replace(then(*told), version=0)
+
+
 async def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh_file, "_LEAST", 1000)
     path, reader, size = tmp_path / "mesh.json", MeshReader(), 0

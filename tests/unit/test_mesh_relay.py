@@ -195,6 +195,30 @@ async def test_a_reset_at_one_end_is_a_reset_at_the_other(proxy: Proxy) -> None:
 
 
 @on_both_loops
+async def test_what_ends_with_a_reset_looks_whole_to_nobody(proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as listener:
+        listener.bind((HERE, 0))
+        listener.listen()
+        listener.setblocking(False)
+        port = free_port()
+        await update(proxy, [published(port, listener.getsockname()[1])])
+        async with asyncio.timeout(LIMIT):
+            reader, writer = await asyncio.open_connection(HERE, port)
+            writer.write(b"?")
+            there, _ = await loop.sock_accept(listener)
+            assert await loop.sock_recv(there, 9) == b"?"
+            # Without the loop's turn in between, so that the proxy hears of both at once.
+            there.send(b"half of the answ")
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            there.close()
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+            await until(lambda: not proxy.relay.links)
+
+
+@on_both_loops
 async def test_clients_above_the_limit_are_reset_and_later_ones_are_served(proxy: Proxy) -> None:
     proxy.relay._most = 3
     async with backend(says("a")) as one, asyncio.timeout(LIMIT):

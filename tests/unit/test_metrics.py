@@ -91,6 +91,23 @@ def test_both_formats_are_what_their_parsers_read(accept: str) -> None:
             assert [sample.value for sample in family.samples] == [7.5]
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        ("application/openmetrics-text; version=abc", False),
+        ("text/plain; version=x; escaping=foo", False),
+        ("application/openmetrics-text; version=1.0.0; escaping=allow-utf-8; q=0.5, */*", True),
+        ("application/openmetrics-text; version=9.9.9.9", True),
+        ("; ;=,,=;q=", False),
+    ],
+)
+def test_whatever_is_asked_for_there_are_two_forms_of_the_page(accept: str, is_open: bool) -> None:
+    forms = [Exposition().render((one(catalogue.LEADS, 1),), wanted)[1] for wanted in ("", OPEN)]
+    text, media_type = Exposition().render((one(catalogue.LEADS, 1),), accept)
+    assert media_type == forms[is_open]
+    assert samples(text.decode())["swarm_manager_leader"] == 1
+
+
 def test_a_histogram_counts_up_to_each_bound_and_all() -> None:
     timings = Timings((0.1, 1.0))
     for seconds in (0.05, 0.1, 0.5, 3.0):
@@ -162,6 +179,20 @@ async def test_a_part_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     found = await _read(Scraper({"slow": part.read, "good": _well}, ManualClock()))
     assert found["swarm_manager_leader"] == 1
     assert found['swarmd_scrape_errors_total{part="slow"}'] == 1
+
+
+async def test_headers_of_many_kinds_are_answered_with_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[str] = []
+    render = Exposition.render
+
+    def counted(self: Exposition, readings: Sequence[Reading], accept: str = "") -> tuple[bytes, str]:
+        rendered.append(accept)
+        return render(self, readings, accept)
+
+    monkeypatch.setattr(Exposition, "render", counted)
+    of = Scraper({"good": _well}, ManualClock())
+    pages = {await of.scrape(f"text/plain; q=0.{number}") for number in range(5)}
+    assert len(pages) == len(rendered) == 1
 
 
 async def test_scrapes_at_the_same_time_are_one_reading_which_is_good_for_a_second() -> None:

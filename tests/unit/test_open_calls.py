@@ -95,6 +95,22 @@ async def test_a_call_that_is_cut_while_an_answer_is_on_its_way_says_why_after_i
         await anext(answers)
 
 
+async def test_a_call_that_is_to_end_is_cut_once_however_often_rows_change() -> None:
+    asked: list[str] = []
+
+    def check(method: str, context: Any) -> None:
+        asked.append(method)
+        raise Denied("not any more")
+
+    calls = OpenCalls(check)
+    answers = await sending(calls)
+    for _ in range(3):
+        calls.recheck()
+    assert len(asked) == 1
+    with pytest.raises(Denied, match="not any more"):
+        await anext(answers)
+
+
 async def test_a_caller_who_does_not_take_what_is_sent_is_cut_nevertheless(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

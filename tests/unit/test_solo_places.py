@@ -22,13 +22,17 @@ NO_LEADER = Unavailable("no manager can be reached at the moment")
 
 
 class FakeManagers:
-    """Gives 10.0.0.N in the order of asking; ``trouble`` is raised for a network, or for all ("")."""
+    """Gives 10.0.0.N in the order of asking; ``trouble`` is raised for a network, or for all ("").
+
+    ``stale``: what a report is answered, beside those whose addresses are others than the ones given last.
+    """
 
     def __init__(self) -> None:
         self.log: list[str] = []
         self.trouble: dict[str, SwarmError] = {}
         self.stale: Collection[str] = ()
         self.reported: list[tuple[str, bool, tuple[str, ...]]] = []
+        self._rows: dict[str, tuple[str, ...]] = {}
         self._given = 1
 
     async def attach(self, record: Record, keep: Keep, *, up: bool, patience: float = 10.0) -> None:
@@ -40,6 +44,7 @@ class FakeManagers:
             if error is not None and not (isinstance(error, Conflict) and _asks_nothing(wanted, name)):
                 raise error
         got = [self._network(one) for one in wanted]
+        self._rows[record.id] = tuple(address for one in got for address in one.addresses)
         keep(networks.answered(record, got, [one.name for one in record.networks]))
 
     def _network(self, one: NetworkAttachment) -> ContainerNetwork:
@@ -51,8 +56,9 @@ class FakeManagers:
     async def report(self, reported: Callable[[], Iterable[tuple[Record, bool]]]) -> Collection[str]:
         if "" in self.trouble:
             raise self.trouble[""]
+        found = {record.id: networks.addresses(record) for record, _ in reported()}
         self.reported = [(record.name, up, networks.addresses(record)) for record, up in reported()]
-        return self.stale
+        return {*self.stale, *(one for one, had in self._rows.items() if found.get(one, had) != had)}
 
 
 def _asks_nothing(wanted: list[NetworkAttachment], name: str) -> bool:
@@ -229,6 +235,34 @@ async def test_a_network_that_is_gone_is_left_and_the_others_are_kept(rig: Rig) 
     await reported(rig, "id-box")
     assert addresses(box) == ("10.0.0.9",)
     assert {one.name for one in box.record.networks} == {"gone", "blue"}, "its next start says what is wrong"
+
+
+async def test_one_that_cannot_be_put_right_keeps_no_other_waiting(rig: Rig) -> None:
+    box = rig.hold("box", settled("blue", "10.0.0.9"), up=True)
+    other = rig.hold("other", settled("red", "10.0.1.9"), up=True)
+    rig.managers.trouble["blue"] = Conflict("address 10.0.0.9 of network blue is still that of task t")
+    rig.maker.trouble = Refused("network blue clashes with a route of this node")
+    await reported(rig, "id-box", "id-other")
+    assert rig.managers.log[-1] == "other: red['10.0.1.9'] up"
+    assert (addresses(box), addresses(other)) == (("10.0.0.2",), ("10.0.1.9",))
+
+
+async def test_one_that_could_not_be_moved_to_its_new_address_yet_is_moved_later(rig: Rig) -> None:
+    box = rig.hold("box", settled("blue", "10.0.0.9"), up=True)
+    rig.managers.trouble["blue"] = Conflict("address 10.0.0.9 of network blue is still that of task t")
+    rig.maker.trouble = Unavailable("this node was not told of network blue")
+    rig.managers.stale = ("id-box",)
+    nursery = Nursery(lambda name, error: None)
+    nursery.start("report", rig.places.run())
+    rig.places.report()
+    await eventually(lambda: rig.managers.reported)
+    await settle()
+    rig.managers.stale, rig.maker.trouble = (), None
+    rig.clock.advance(AGAIN)
+    await eventually(lambda: rig.maker.renewed)
+    assert [after for _, after in rig.maker.renewed] == [addresses(box)]
+    assert addresses(box) != ("10.0.0.9",)
+    await nursery.close()
 
 
 # -- what can never be ------------------------------------------------------------------------------

@@ -112,6 +112,25 @@ def test_start_first_takes_a_node_whose_port_is_free_and_leaves_the_old_task_alo
     assert new.node_id not in ("", old.node_id)
 
 
+def test_start_first_leaves_the_old_task_alone_that_does_not_have_what_the_new_one_waits_for() -> None:
+    sim = a_swarm()
+    sim.create(a_service("other", mode="global", ports=ON_THE_NODE))
+    sim.create(a_service(replicas=2, update=UpdateConfig(order="start-first")))
+    sim.settle()
+    change(sim, "v2", ports=ON_THE_NODE)
+    sim.settle()
+    sim.advance(60)
+    waits = [task for task in sim.live("web") if task.state == TaskState.PENDING]
+    assert [task.status.error for task in waits] == [
+        "no suitable node (host-mode port already in use on 3 nodes)"
+    ]
+    assert [task.spec_version for task in sim.live("web") if task.state == TaskState.RUNNING] == [1, 1]
+    sim.remove("other")
+    sim.settle()
+    sim.advance(5)
+    assert versions(sim) == [2, 2]
+
+
 @pytest.mark.parametrize(("parallelism", "at_once"), [(1, 1), (2, 2), (0, 5), (9, 5)])
 def test_parallelism_bounds_the_slots_in_hand_and_zero_means_all(parallelism: int, at_once: int) -> None:
     sim = an_update(UpdateConfig(parallelism=parallelism), replicas=5)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from swarmd.control.core import validate
 from swarmd.model import subnets
 from swarmd.model.errors import Invalid
-from swarmd.model.network import PREDEFINED, NetworkAttachment
+from swarmd.model.network import PREDEFINED, NetworkAttachment, is_alias
 from swarmd.model.objects import AddressAllocation, Network
 from swarmd.model.replace import replace
 from swarmd.model.spec import ServiceSpec
 
-_ALIAS = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})")
 _LONE = ("host", "none")
 _MODES = ("", "vip", "dnsrr")
 
@@ -76,7 +74,7 @@ def _attachment(one: NetworkAttachment, spec: ServiceSpec) -> None:
     if not one.target:
         raise Invalid("network: write its name or id")
     for alias in one.aliases:
-        if not _ALIAS.fullmatch(alias):
+        if not is_alias(alias):
             raise Invalid(f'alias "{alias}" in network {one.target} cannot be a host name')
     for key in one.options:
         raise Invalid(f'driver-opt "{key}" of network {one.target} is not known: there are none')

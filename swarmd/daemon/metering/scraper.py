@@ -14,7 +14,7 @@ import structlog
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import caught, together
 from swarmd.telemetry import catalogue
-from swarmd.telemetry.exposition import Exposition
+from swarmd.telemetry.exposition import Exposition, form
 from swarmd.telemetry.metrics import Reading
 from swarmd.telemetry.tally import Tally
 
@@ -51,10 +51,11 @@ class Scraper:
                 self._readings = await self._read()
                 self._texts.clear()
                 self._until = self._clock.monotonic() + FRESH
-            text = self._texts.get(accept)
+            wanted = form(accept)
+            text = self._texts.get(wanted)
             if text is None:
-                text = await asyncio.to_thread(self._exposition.render, self._readings, accept)
-                self._texts[accept] = text
+                text = await asyncio.to_thread(self._exposition.render, self._readings, wanted)
+                self._texts[wanted] = text
             return text
 
     async def _read(self) -> Sequence[Reading]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from swarmd.manager.allocator.core import attaching, routes
-from swarmd.manager.allocator.core.addresses import Turn, View
+from swarmd.manager.allocator.core.addresses import Turn
 from swarmd.manager.allocator.core.ports import Grant
 from swarmd.manager.allocator.core.release import grant_vips, is_over, release
 from swarmd.manager.allocator.core.standing import Standing
+from swarmd.manager.allocator.viewing import view
 from swarmd.manager.orchestrator.core.health import is_dead
 from swarmd.manager.plan import Agenda, Step
 from swarmd.model.containers import SingleContainer
@@ -81,7 +82,7 @@ class AllocatorPlanner:
     def plan(self, keys: Collection[str], now: float) -> Agenda:
         ports = _Ports(self._store.all(PortAllocation))
         held = {row.service_id for row in ports.taken.values()}
-        turn = Turn(self._view())
+        turn = Turn(view(self._store, self._standing))
         steps: list[Step] = []
         wakes: dict[str, float] = {}
         for key in keys:
@@ -105,18 +106,6 @@ class AllocatorPlanner:
         if task.networks and (is_gone or not task.is_live):
             return (task.id,)
         return (task.service_id,) if task.state == TaskState.NEW and not is_gone else ()
-
-    def _view(self) -> View:
-        cluster = self._store.cluster() or Cluster(id="")
-        return View(
-            row=lambda key: self._store.get(AddressAllocation, key),
-            network=lambda network_id: self._store.get(Network, network_id),
-            networks=lambda: self._store.all(Network),
-            nodes=lambda: self._store.all(Node),
-            settings=cluster.spec,
-            newest=self._standing.newest,
-            asked=self._standing.asked,
-        )
 
     def _freed(self, owner_id: str) -> Iterable[Step]:
         """Addresses of a task that needs none, of a container of a node that was removed, or of an owner that

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Sequence
 from swarmd.manager.allocator.core import attaching
 from swarmd.manager.allocator.core.addresses import Turn, View
 from swarmd.manager.allocator.core.standing import Standing
+from swarmd.manager.allocator.viewing import view
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Conflict, Denied, Invalid, NotFound, OutOfSequence, Unavailable
 from swarmd.model.network import NetworkAttachment
-from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service
+from swarmd.model.objects import AddressAllocation, Network, Node, Service, Task
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change
 from swarmd.store.store import Store
@@ -36,6 +37,7 @@ class Attachments:
 
         Raises Denied, NotFound, Invalid, Refused in words; Unavailable when it may work later.
         """
+        attaching.check(asked, wanted)
         for _ in range(ATTEMPTS):
             found = self._attach(node_id, asked, wanted)
             try:
@@ -50,10 +52,9 @@ class Attachments:
         self, node_id: str, asked: SingleContainer, wanted: Sequence[NetworkAttachment]
     ) -> attaching.Attached:
         self._check_node(node_id)
-        row = self._store.get(SingleContainer, asked.id)
-        attaching.check_owner(row, node_id)
+        row = self._own(asked.id, node_id)
         now = replace(row or asked, name=asked.name, node_id=node_id, up=asked.up)
-        held = self._store.addresses_of(asked.id)
+        held = self._held(asked.id)
         found = attaching.attach(now, wanted, held, self.network, Turn(self._view(wanted)))
         return attaching.Attached(found.row, ()) if row is not None and found.row == row else found
 
@@ -74,7 +75,7 @@ class Attachments:
             row = self._store.get(SingleContainer, container_id)
             if row is None:
                 return
-            held = self._store.addresses_of(container_id)
+            held = self._held(container_id)
             changes: Iterable[Change] = (
                 attaching.without(row, network, held) if network else attaching.released(row, held)
             )
@@ -101,6 +102,20 @@ class Attachments:
         if self._store.get(Node, node_id) is None:
             raise Denied(f"node {node_id} is not part of this swarm any more")
 
+    def _own(self, container_id: str, node_id: str) -> SingleContainer | None:
+        """Its row, if it has one.  Raises Denied for what is not this node's: whoever is told of a network
+        knows the ids of all that is in it."""
+        row = self._store.get(SingleContainer, container_id)
+        if row is not None and row.node_id != node_id:
+            raise Denied(f"container {row.id} is another node's")
+        if self._store.get(Task, container_id) or self._store.get(Service, container_id):
+            raise Denied(f"{container_id} is no container of node {node_id}")
+        return row
+
+    def _held(self, container_id: str) -> list[AddressAllocation]:
+        rows = self._store.addresses_of(container_id)
+        return [row for row in rows if row.owner_kind == attaching.KIND]
+
     def _view(self, wanted: Iterable[NetworkAttachment]) -> View:
         rows: list[AddressAllocation] = []
         for one in wanted:
@@ -109,13 +124,4 @@ class Attachments:
             except (NotFound, Invalid):
                 continue  # that is said where it is looked for
         standing = Standing(rows, self._store.all(Service))
-        cluster = self._store.cluster() or Cluster(id="")
-        return View(
-            row=lambda key: self._store.get(AddressAllocation, key),
-            network=lambda network_id: self._store.get(Network, network_id),
-            networks=lambda: self._store.all(Network),
-            nodes=lambda: self._store.all(Node),
-            settings=cluster.spec,
-            newest=standing.newest,
-            asked=standing.asked,
-        )
+        return view(self._store, standing)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from swarmd.model import image_ref
+from swarmd.model.errors import Invalid
 from swarmd.model.image_ref import ImageRef
 
 
@@ -34,12 +36,18 @@ class ImageIndex:
 
     def names(self, digest: str) -> set[str]:
         """Complete repositories that nodes hold a digest under, of a manifest or an index."""
-        return {
-            image_ref.parse(name).name
+        behind = f"@{digest}"
+        called = {
+            name
             for images in self._held.values()
             for name, held in images.items()
-            if held == digest or name.endswith(f"@{digest}")
+            if held == digest or name.endswith(behind)
         }
+        found: set[str] = set()
+        for name in called:
+            with contextlib.suppress(Invalid):  # a node may say anything
+                found.add(image_ref.parse(name).name)
+        return found
 
     def _digest(self, name: str, prefer: str) -> str:
         preferred = self._held.get(prefer, {}).get(name)

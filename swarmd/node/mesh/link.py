@@ -57,7 +57,7 @@ class Runner(Protocol):
 class End:
     """One of the two sockets."""
 
-    __slots__ = ("connecting", "ended", "last", "link", "number", "other", "rest", "sock", "watched")
+    __slots__ = ("connecting", "ended", "last", "link", "number", "other", "rest", "sock", "torn", "watched")
 
     def __init__(self, sock: Socket, link: Link) -> None:
         self.sock = sock
@@ -68,6 +68,8 @@ class End:
         """What it has not taken yet."""
         self.last = False
         """Nothing will come after what can be read now."""
+        self.torn = False
+        """It was reset: what can be read now does not end, it breaks off."""
         self.ended = False
         """It has said all, and that has been read."""
         self.connecting = False
@@ -77,7 +79,8 @@ class End:
     def ready(self, mask: int) -> None:
         """The kernel says that something can be done."""
         if mask & _NO_MORE:
-            self.last = True
+            self.torn = bool(mask & select.EPOLLERR)
+            self.last = not self.torn
         if mask & OUT and (self.rest or self.connecting):
             self.flush()
         if mask & ~OUT:
@@ -103,7 +106,7 @@ class End:
                 return
             if self.ended:
                 self.link.ended(self)
-            if size < _SIZE:
+            if size < _SIZE and not self.torn:
                 return
         self.link.runner.again(self)
 

@@ -120,6 +120,7 @@ class Http2(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self._behind = b""  # nobody waits for answers to what is in it
         for stream in self._streams.values():
             stream.fail(Lost())
             if stream.task is not None:

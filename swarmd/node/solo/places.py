@@ -154,10 +154,17 @@ class Places:
 
     async def _report(self) -> None:
         stale = await self._managers.report(lambda: [(held.record, held.up) for held in self._held()])
+        later: Unavailable | None = None
         for held in tuple(self._held()):
             if held.record.id in stale:
                 async with held.change:
-                    await self._again(held)
+                    error = await caught(self._again(held))
+                if isinstance(error, Unavailable):
+                    later = error
+                elif error is not None:
+                    self._log.warning("container_not_attached", name=held.record.name, reason=str(error))
+        if later is not None:
+            raise later
 
     async def _again(self, held: Held) -> None:
         """What a manager does not know, or knows otherwise.
@@ -173,7 +180,11 @@ class Places:
             self._log.warning("container_loses_networks", container=before.name, reason=str(error))
             await self._what_it_can(held, before)
         if held.record != before:
-            await self._renew(before, held)
+            try:
+                await self._renew(before, held)
+            except Unavailable:
+                self._save(held, before.networks)  # the next report finds that it is not so yet
+                raise
 
     async def _what_it_can(self, held: Held, before: Record) -> None:
         kept: tuple[Joined, ...] = ()

@@ -6,6 +6,7 @@ happens at once, nobody else has them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 
 import msgspec
@@ -13,14 +14,18 @@ import msgspec
 from swarmd.manager.allocator.core.addresses import Owner, Turn
 from swarmd.model import subnets
 from swarmd.model.containers import SingleContainer
-from swarmd.model.errors import Denied, Invalid, NotFound, Refused
-from swarmd.model.network import ContainerNetwork, NetworkAttachment
+from swarmd.model.errors import Invalid, NotFound, Refused
+from swarmd.model.network import ContainerNetwork, NetworkAttachment, is_alias
 from swarmd.model.objects import AddressAllocation, Network
 from swarmd.model.replace import replace
 from swarmd.store.core.transaction import Change, Delete, Put
 
 KIND = "container"
 """What its addresses say of their owner."""
+
+_ID = re.compile(r"[0-9a-z]{1,64}")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+_MOST_ALIASES = 100
 
 Find = Callable[[str], Network]
 """A network by id, name or beginning of an id; raises NotFound."""
@@ -69,6 +74,25 @@ def attach(
     return _settled(row, tuple(networks), held, changes)
 
 
+def check(asked: SingleContainer, wanted: Iterable[NetworkAttachment]) -> None:
+    """Raises Invalid for names that no container has: every node and its users are told them."""
+    if not _ID.fullmatch(asked.id):
+        raise Invalid(f'container id "{asked.id[:64]}" is none')
+    for one in wanted:
+        if not _NAME.fullmatch(asked.name):
+            raise Invalid(
+                f'container name "{asked.name[:255]}" cannot be known in networks: write [a-zA-Z0-9] first, '
+                "then at most 254 of [a-zA-Z0-9_.-]"
+            )
+        if len(one.aliases) > _MOST_ALIASES:
+            raise Invalid(
+                f"{len(one.aliases)} aliases in network {one.target}: a container has at most {_MOST_ALIASES}"
+            )
+        for alias in one.aliases:
+            if not is_alias(alias):
+                raise Invalid(f'alias "{alias[:255]}" in network {one.target} cannot be a host name')
+
+
 def released(row: SingleContainer, held: Iterable[AddressAllocation]) -> tuple[Change, ...]:
     """Nothing is left of it in any network."""
     mine = [Delete(AddressAllocation, one.id, one.version) for one in held]
@@ -89,12 +113,6 @@ def others_wanted(rows: Iterable[SingleContainer], reported: Iterable[SingleCont
         for one in reported
         if (one.networks or one.id in known) and known.get(one.id) != (one.name, one.up, one.networks)
     ]
-
-
-def check_owner(row: SingleContainer | None, node_id: str) -> None:
-    """Raises Denied when it is another node's."""
-    if row is not None and row.node_id != node_id:
-        raise Denied(f"container {row.id} is another node's")
 
 
 def _settled(

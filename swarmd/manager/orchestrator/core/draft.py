@@ -82,6 +82,11 @@ class Draft:
         version = self._before.versions.get(task.spec_version)
         return (version.template if version else self.service.spec.template).restart
 
+    def host_ports(self, task: Task) -> list[str]:
+        """Keys of the ports that it takes of its node."""
+        version = self._before.versions.get(task.spec_version)
+        return [port.key for port in version.ports if port.mode == "host"] if version else []
+
     @property
     def is_rolling(self) -> bool:
         """An update or rollback is under way."""

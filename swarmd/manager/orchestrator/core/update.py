@@ -17,10 +17,11 @@ from swarmd.manager.orchestrator.core.health import OWN_DEATHS
 from swarmd.manager.orchestrator.core.restart import is_finished, may_restart
 from swarmd.manager.orchestrator.core.rollback import rolled_back
 from swarmd.model.objects import Task, UpdateStatus
+from swarmd.model.ports import clashing
 from swarmd.model.replace import replace
 from swarmd.model.spec import UpdateConfig
 from swarmd.model.states import TaskState, UpdateState
-from swarmd.model.waiting import waits_for_its_own
+from swarmd.model.waiting import waits_for_a_place, waits_for_its_own
 
 
 def note_failures(draft: Draft, slots: int) -> None:
@@ -81,10 +82,18 @@ def _hand_over(draft: Draft, key: Key) -> None:
     """start-first: the new task runs, so the old one may go; or the old one has the only place for it."""
     live = draft.live(key)
     current = [task for task in live if draft.is_current(task)]
-    if _runs(current) or any(waits_for_its_own(task) for task in current):
-        for task in live:
-            if not draft.is_current(task):
-                draft.end(task)
+    old = [task for task in live if not draft.is_current(task)]
+    if _runs(current) or any(_waits_for(draft, task, old) for task in current):
+        for task in old:
+            draft.end(task)
+
+
+def _waits_for(draft: Draft, task: Task, old: Collection[Task]) -> bool:
+    """Whether it may run once these have ended: a port may be another service's, which does not end."""
+    if not waits_for_its_own(task):
+        return False
+    has = [port for one in old for port in draft.host_ports(one)]
+    return waits_for_a_place(task) or any(clashing(port, has) for port in draft.host_ports(task))
 
 
 def _is_stale(draft: Draft, key: Key) -> bool:

@@ -4,6 +4,7 @@
     tasks.SERVICE, tasks.ALIAS          the addresses of its tasks that are up
     SLOT.SERVICE, SERVICE.SLOT.TASK,    one task, up or not: members of a group find each other before
     TASK, first 12 characters of TASK   they are ready
+    CONTAINER, its aliases              single ones that are up; if none of that name is, all
     the address, backwards              SERVICE.SLOT.TASK.NETWORK or SERVICE.NETWORK
 
 Each of them also with ``.NETWORK`` behind it.  Names are compared without regard to case.
@@ -99,17 +100,16 @@ def _filed(services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]) -
     names = Names()
     titles = {service.id: service.name for service in services}
     up: dict[str, list[str]] = {service.id: [] for service in services}
-    slots: dict[str, tuple[list[str], list[str]]] = {}
+    shared: dict[str, tuple[list[str], list[str]]] = {}
     for one in endpoints:
-        for name in (one.name, one.task_id, one.task_id[:12], *one.aliases):
+        for name in (one.task_id, one.task_id[:12]):
             names.add(name, TASK_TTL, one.addresses)
-        if one.service_id in titles:
-            if one.up:
-                up[one.service_id] += one.addresses
-            if one.slot:
-                ready, others = slots.setdefault(f"{one.slot}.{titles[one.service_id]}", ([], []))
-                (ready if one.up else others).extend(one.addresses)
-    for name, (ready, others) in slots.items():
+        if one.up and one.service_id in titles:
+            up[one.service_id] += one.addresses
+        for name in _shared(one, titles):
+            ready, others = shared.setdefault(name.lower(), ([], []))
+            (ready if one.up else others).extend(one.addresses)
+    for name, (ready, others) in shared.items():
         names.add(name, TASK_TTL, ready or others)
     for service in services:
         virtual = service.addresses
@@ -117,6 +117,12 @@ def _filed(services: tuple[ServiceView, ...], endpoints: tuple[Endpoint, ...]) -
             names.add(name, SERVICE_TTL if virtual else TASK_TTL, virtual or up[service.id])
             names.add(f"tasks.{name}", TASK_TTL, up[service.id])
     return names
+
+
+def _shared(one: Endpoint, titles: Mapping[str, str]) -> Iterable[str]:
+    """Names that another may have as well: the next task of a slot, a container of another node."""
+    slot = one.slot and titles.get(one.service_id)
+    return (one.name, *one.aliases, *((f"{one.slot}.{slot}",) if slot else ()))
 
 
 def _backwards(
