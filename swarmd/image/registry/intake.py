@@ -17,6 +17,7 @@ import msgspec
 
 from swarmd.image.port import Content, Ingest
 from swarmd.image.registry.core.refusals import Refusal
+from swarmd.image.streams import DiskFull
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import Invalid
@@ -88,8 +89,7 @@ class Uploads:
     async def append(self, upload: Upload, pieces: AsyncIterator[bytes]) -> None:
         """Add to it.  What arrived before a failure stays.
 
-        Raises :class:`Refusal` for a blob that grows beyond the limit (then the upload is gone), Unavailable
-        for a full disk.
+        Raises :class:`Refusal` for a blob that grows beyond the limit, DiskFull: then the upload is gone.
         """
         async for piece in pieces:
             if not piece:
@@ -101,7 +101,11 @@ class Uploads:
                 )
             if upload.ingest is None:
                 upload.ingest = await self._content.ingest(algorithm=upload.algorithm)
-            await upload.ingest.write(piece)
+            try:
+                await upload.ingest.write(piece)
+            except DiskFull:
+                await self.cancel(upload)
+                raise
             upload.touched = self._clock.monotonic()
 
     async def finish(self, upload: Upload, digest: str) -> int:
