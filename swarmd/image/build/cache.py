@@ -131,7 +131,7 @@ class Cache:
                 left -= row.size
         with self._lock, self._database:
             self._forget([row.key for row in gone])
-        # Of the rows, not of what was forgotten just now: an attempt before may have had no room for its note.
+        # Of the rows, not of what was forgotten now: an attempt before may have had no room for its note.
         found = {layer.digest: layer for row in gone if (layer := row.outcome.layer) is not None}
         layers = [layer for digest, layer in found.items() if digest not in self._roots]
         names = tuple(name for layer in layers for name in (layer.digest, layer.diff_id))
