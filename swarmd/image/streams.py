@@ -43,7 +43,8 @@ def disk_errors(root: Path) -> Iterator[None]:
 def is_full(error: Exception) -> bool:
     """Whether that is what the error says: the disk is full."""
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        code = getattr(error, "sqlite_errorcode", 0)
+        return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
     return isinstance(error, OSError) and error.errno in _FULL
 
 

@@ -25,6 +25,7 @@ from swarmd.kit.clock import SystemClock
 from swarmd.kit.ids import new_id
 from swarmd.model.errors import NotFound, SwarmError
 from swarmd.model.spec import ContainerSpec
+from swarmd.node.agent.taskdb import TaskDatabase
 from swarmd.node.containers.commit import Committer, Wanted
 from swarmd.node.runtime.port import ContainerConfig
 from tests.integration.build_rig import BuildRig, building, make_files
@@ -33,6 +34,7 @@ from tests.integration.runtime_rig import start, until_line
 from tests.nemesis.disks import SmallDisk
 from tests.unit.registry_rig import header, image_manifest, sha256
 from tests.unit.scripted_registry import Answer, Asked, Holding, ScriptedRegistry, registry
+from tests.unit.test_agent_store import RECORD
 
 pytestmark = pytest.mark.root
 
@@ -285,6 +287,19 @@ async def test_below_the_reserve_nothing_is_written_and_first_goes_what_can_be_m
         assert full.is_running(there)
         full.disk.free()
         await full.pull()
+
+
+async def test_the_tasks_of_a_node_are_read_on_a_full_disk(tmp_path: Path) -> None:
+    async with nearly_full(tmp_path) as full:
+        path = full.rig.base / "tasks.db"
+        database = TaskDatabase(path)
+        await database.open()
+        await database.put(RECORD)
+        await database.close()
+        full.disk.fill()
+        again = TaskDatabase(path)
+        assert await again.open() == [RECORD]
+        await again.close()
 
 
 async def test_what_is_opened_on_a_full_disk_makes_room_there(tmp_path: Path) -> None:
