@@ -22,7 +22,7 @@ from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.snapshots import SnapshotStore
 
 _FILES = (
-    "tasks.db", "tasks.db-wal", "tasks.db-shm", "mesh.json", "mesh.json.new", "node.json.new",
+    "tasks.db", "tasks.db-wal", "tasks.db-shm", "tasks.spare", "mesh.json", "mesh.json.new", "node.json.new",
     "trust.json", "trust.json.new",
 )  # fmt: skip
 _WAY_OUT = "restore it from a backup, or run `swarmctl swarm leave --force` and join again"

@@ -28,6 +28,7 @@ from swarmd.image.registry.blobs import Ensure
 from swarmd.image.registry.core.pushed import IMAGES, INDEXES
 from swarmd.image.registry.http_server import HttpServer
 from swarmd.image.registry.intake import Uploads
+from swarmd.image.registry.journal import Journal
 from swarmd.image.registry.links import Links
 from swarmd.image.registry.mirror import Mirror, Upstream
 from swarmd.image.registry.port import Names, Stored
@@ -67,6 +68,7 @@ def swarm_registry(
         ensure=ensure,
         upstream=upstream,
         state=config.data / "registry-mirror.json",
+        journal=config.data / "registry-pushes.json",
         arch=goarch(),
         changed=changed,
         clock=clock,
@@ -80,7 +82,8 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
     """What the registry stands on.
 
     ``state``: the file that keeps where tags of other registries led, which ``upstream`` reads.
-    ``arch``: of this machine.  ``changed``: told when there are other images here.
+    ``journal``: the file that keeps what is known of pushes under way.  ``arch``: of this machine.
+    ``changed``: told when there are other images here.
     """
 
     images: ImageStore
@@ -88,6 +91,7 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
     ensure: Ensure
     upstream: Upstream
     state: Path
+    journal: Path
     arch: str
     changed: Callable[[], None]
     clock: Clock
@@ -105,6 +109,7 @@ class RegistryDoor:
         self._log = structlog.get_logger()
         self._nursery = Nursery(behind.report)
         content, clock = behind.images.content, behind.clock
+        journal = Journal(behind.journal)
         mirror = None
         if config.read_through:
             mirror = Mirror(behind.upstream, content, clock, behind.state, config.read_through)
@@ -112,8 +117,8 @@ class RegistryDoor:
         self._registry = Registry(
             behind.names,
             content,
-            Uploads(content, clock, behind.new_id),
-            Links(content, clock),
+            Uploads(content, clock, behind.new_id, journal=journal),
+            Links(content, clock, journal),
             ensure=behind.ensure,
             mirror=mirror,
             on_pushed=self._take,

@@ -17,7 +17,7 @@ from swarmd.image.blobs import ALGORITHMS, algorithm_of
 from swarmd.image.core.tar import CHUNK
 from swarmd.image.keeper import Keeper
 from swarmd.image.port import Ingest
-from swarmd.image.streams import disk_errors
+from swarmd.image.streams import DiskFull, disk_errors
 from swarmd.kit.ids import NewId, new_id
 from swarmd.model.errors import Invalid, NotFound
 
@@ -74,6 +74,11 @@ class BlobContent:
         """Whatever is collected meanwhile: not these, whether they are here already or not."""
         return self._keeper.pins.holding(digests)
 
+    async def give_back(self, digests: Iterable[str]) -> None:
+        """What nobody else needs of these is removed."""
+        self._keeper.fresh.forget(digests)
+        await self._keeper.sweep()
+
     async def _begin(self, algorithm: str) -> Ingest:
         if algorithm not in ALGORITHMS:
             raise Invalid(f"digests of {algorithm!r} are not supported: use {' or '.join(ALGORITHMS)}")
@@ -118,7 +123,12 @@ class _Ingest:
 
     async def write(self, data: bytes) -> None:
         async with self._alone:
-            await asyncio.to_thread(self._append, data)
+            try:
+                await asyncio.to_thread(self._append, data)
+            except DiskFull:
+                self._content.forget(self.key)
+                await asyncio.to_thread(self._path.unlink, missing_ok=True)
+                raise
 
     async def commit(self, digest: str = "") -> tuple[str, int]:
         async with self._alone:

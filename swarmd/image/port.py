@@ -33,7 +33,7 @@ class Ingest(Protocol):
         ...
 
     async def write(self, data: bytes) -> None:
-        """Append.  Raises Unavailable for a full disk; what was there stays."""
+        """Append.  Raises DiskFull: then it is gone, for what it took is needed."""
         ...
 
     async def commit(self, digest: str = "") -> tuple[str, int]:
@@ -76,6 +76,10 @@ class Content(Protocol):
 
     def holding(self, digests: Iterable[str]) -> contextlib.AbstractContextManager[None]:
         """Whatever is collected meanwhile: not these, whether they are here already or not."""
+        ...
+
+    async def give_back(self, digests: Iterable[str]) -> None:
+        """Whoever brought these goes on with none of them: what nobody else needs is removed."""
         ...
 
 

@@ -5,7 +5,6 @@ Blocking; for threads.  Whoever changes the catalogue holds the store's lock: on
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 import msgspec
 
 from swarmd.image.core.catalog import Catalog, ImageRow
+from swarmd.image.database import Spare, connect
+from swarmd.image.streams import is_full, no_space
 from swarmd.model.errors import SwarmError, Unavailable
 
 _TABLES = ("images", "refs", "indexes", "layers")
 _SCHEMA = "CREATE TABLE IF NOT EXISTS {} (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
-_RESERVE = 128 << 10
-"""Bytes kept aside: what frees space must be written down on a full disk too."""
 
 
 class Records:
@@ -27,7 +26,7 @@ class Records:
     def __init__(self, path: Path, old: Path) -> None:
         self._path = path
         self._old = old
-        self._spare = path.with_name("spare")
+        self._spare = Spare(path.with_name("spare"))
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._saved = Catalog()
@@ -40,8 +39,10 @@ class Records:
             self._saved = catalog = self._read()
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             self.close()
-            if _is_full(error):
-                raise self._no_space() from error
+            if is_full(error):
+                raise no_space(self._path.parent) from error
+            if isinstance(error, sqlite3.OperationalError):
+                raise Unavailable(f"{self._path} cannot be read: {error}") from error
             raise SwarmError(
                 f"{self._path} is damaged ({error}): move it away and load the images again"
             ) from error
@@ -51,27 +52,15 @@ class Records:
     def save(self, catalog: Catalog) -> None:
         """Write what is new, all or nothing.  Raises Unavailable for a full disk."""
         try:
-            try:
-                self._write(catalog)
-            except sqlite3.OperationalError as error:
-                if not _is_full(error) or not self._spare.exists():
-                    raise
-                self._spare.unlink()
-                self._write(catalog)
+            self._spare.helping(lambda: self._write(catalog))
         except sqlite3.Error as error:
-            if _is_full(error):
-                raise self._no_space() from error
+            if is_full(error):
+                raise no_space(self._path.parent) from error
             raise Unavailable(f"{self._path} cannot be written: {error}") from error
 
     def keep_reserve(self) -> None:
         """Put bytes aside again, if there is room."""
-        with contextlib.suppress(OSError):
-            if not self._spare.exists():
-                try:
-                    self._spare.write_bytes(bytes(_RESERVE))
-                except OSError:
-                    self._spare.unlink(missing_ok=True)
-                    raise
+        self._spare.keep()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -122,27 +111,12 @@ class Records:
         self._old.unlink()
         return catalog
 
-    def _no_space(self) -> Unavailable:
-        return Unavailable(
-            f"no space left for images in {self._path.parent}: "
-            "free some (swarmctl image prune) or enlarge the disk"
-        )
-
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Threads of the pool take turns; the lock above keeps them apart.
-    connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection = connect(path)  # threads of the pool take turns; the lock above keeps them apart
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 64")
     for table in _TABLES:
         connection.execute(_SCHEMA.format(table))
     connection.commit()
     return connection
-
-
-def _is_full(error: Exception) -> bool:
-    return (
-        isinstance(error, sqlite3.Error)
-        and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-    )

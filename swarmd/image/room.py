@@ -6,12 +6,14 @@ something new is about to come ─► is there room? ─► free what nobody nee
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from swarmd.image.streams import DiskFull
 from swarmd.kit.clock import Clock
-from swarmd.model.errors import Unavailable
+from swarmd.model.errors import SwarmError
 
 RESERVE_BYTES = 512 << 20
 _RESERVE_SHARE = 0.1
@@ -41,13 +43,13 @@ class Room:
         self.frees: list[Free] = []
 
     async def make(self) -> None:
-        """Before something new is written.  Raises Unavailable when too little is free."""
+        """Before something new is written.  Raises DiskFull when too little is free."""
         if not self._lack():
             return
         async with self._alone:
             await self._free()
         if lack := self._lack():
-            raise Unavailable(lack)
+            raise DiskFull(lack)
 
     async def _free(self) -> None:
         now = self._clock.monotonic()
@@ -57,7 +59,9 @@ class Room:
         for free in self.frees:
             if not self._lack():
                 return
-            await free()
+            # Who can let go of nothing, for want of room for a note of it, keeps nobody else from it.
+            with contextlib.suppress(SwarmError, OSError):
+                await free()
             await asyncio.to_thread(self._finish)
 
     def _lack(self) -> str:

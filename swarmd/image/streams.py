@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,10 @@ from swarmd.model.errors import Invalid, Unavailable
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+class DiskFull(Unavailable):
+    """There is no room for what was to be written."""
+
+
 class Readable(Protocol):
     """Anything with a ``read``: a file, a pipe."""
 
@@ -26,15 +31,28 @@ class Readable(Protocol):
 
 @contextlib.contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
-    """Tell a full disk in words: :class:`Unavailable`, naming the directory."""
+    """Tell a full disk, met by a file or a database there, in words: :class:`DiskFull`, naming ``root``."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except (OSError, sqlite3.Error) as error:
+        if not is_full(error):
             raise
-        raise Unavailable(
-            f"no space left for images in {root}: free some (swarmctl image prune) or enlarge the disk"
-        ) from error
+        raise no_space(root) from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether that is what the error says: the disk is full."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def no_space(root: Path) -> DiskFull:
+    """The same in words."""
+    return DiskFull(
+        f"no space left for images in {root}: free some (swarmctl image prune) or enlarge the disk"
+    )
 
 
 class Digesting:

@@ -189,15 +189,18 @@ def make_files(top: Path, files: Files) -> Path:
 
 
 @asynccontextmanager
-async def building(base: Path, more: Path | None = None) -> AsyncIterator[BuildRig]:
-    """A node that builds, with the image ``busybox``, and in it what ``more`` has; nothing of it is left."""
+async def building(base: Path, more: Path | None = None, *, reserve: int = 0) -> AsyncIterator[BuildRig]:
+    """A node that builds, with the image ``busybox``, and in it what ``more`` has; nothing of it is left.
+
+    ``reserve``: bytes of the disk that images leave free.
+    """
     rig = runtime_rig.Rig(base)
     if more is not None:
         shutil.copytree(more, rig.image, symlinks=True, dirs_exist_ok=True)
     for directory in (base / "data", base / "run"):
         directory.mkdir()
     async with runtime_rig.running(rig) as runtime:
-        store = ImageStore(base / "data" / "images", SystemClock())
+        store = ImageStore(base / "data" / "images", SystemClock(), reserve=reserve)
         await store.open()
         await store.import_rootfs(io.BytesIO(tar_of(rig.image)), "busybox", ('CMD ["sh"]',))
         runner = Runner(

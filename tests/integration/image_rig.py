@@ -54,6 +54,11 @@ def folder(name: str, **fields: Any) -> Member:
     return entry(name, b"", tarfile.DIRTYPE, **fields)
 
 
+async def pieces_of(*data: bytes) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+
+
 def symlink(name: str, target: str) -> Member:
     return entry(name, b"", tarfile.SYMTYPE, linkname=target)
 

@@ -162,6 +162,7 @@ class TestRecovery:
         (root / "work" / "half" / "tree" / "deep" / "file").touch()
         (root / "work" / "part").write_bytes(b"half a blob")
         (root / "trash" / "3" / "x").mkdir(parents=True)
+        await store.close()
         again = await opened(root)
         assert (leftovers(root), again.list(), again.warnings) == (kept, listed, ())
 
@@ -171,6 +172,7 @@ class TestRecovery:
         await store.load(io.BytesIO(archive("a:1", LAYERS[0])))
         await store.load(io.BytesIO(archive("b:1", LAYERS[1])))
         store.blob_path(sha256(LAYERS[0])).unlink()
+        await store.close()
         again = await opened(tmp_path / "images")
         assert [info.refs for info in again.list()] == [("b:1",)]
         assert len(again.warnings) == 1

@@ -60,6 +60,7 @@ class TestBlobs:
         data = os.urandom(5000)
         ingest = await store.content.ingest(algorithm="sha512")
         await ingest.write(data[:3000])
+        await store.close()
         again = await opened(tmp_path / "images")
         other = await again.content.ingest(ingest.key)
         assert other.offset == 3000

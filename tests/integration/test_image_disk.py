@@ -56,6 +56,7 @@ async def test_a_store_of_release_0_1_0_is_taken_over(tmp_path: Path) -> None:
     assert (await again.prepare("b:1")).layers == layers
     assert not (root / "catalog.json").exists()
     await again.remove("a:1", in_use=nobody)
+    await again.close()
     assert [info.refs for info in (await opened(root)).list()] == [("b:1",)]
 
 
@@ -152,4 +153,5 @@ async def test_removing_works_on_a_full_disk(tmp_path: Path) -> None:
     records._write = refuses  # type: ignore[method-assign]
     await store.remove("a:1", in_use=nobody)
     await store.remove("b:1", in_use=nobody)
+    await store.close()
     assert [info.refs for info in (await opened(tmp_path / "images")).list()] == []

@@ -81,6 +81,7 @@ class Bed:
                 ensure=nowhere,
                 upstream=Hub(),
                 state=root / "mirror.json",
+                journal=root / "pushes.json",
                 arch=goarch(),
                 changed=self._changed,
                 clock=self.clock,

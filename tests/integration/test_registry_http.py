@@ -177,7 +177,7 @@ async def test_an_upload_that_is_cut_off_leaves_nothing_visible_and_goes_on(benc
     location = await client.begin()
     sent = b"1e\r\n" + data[:30] + b"\r\n" if "chunked" in form else data[:30]
     await client.send(f"PATCH {location} HTTP/1.1\nHost: x\n{form}", sent)
-    upload = bench.rig.uploads.find("app", location.rpartition("/")[2])
+    upload = await bench.rig.uploads.find("app", location.rpartition("/")[2])
     await until(lambda: upload.is_busy)
     client.cut()
     await until(lambda: not upload.is_busy)
@@ -197,7 +197,7 @@ async def test_a_put_that_is_cut_off_stores_nothing(bench: Bench) -> None:
     location = await client.begin()
     digest = sha256(b"x" * 30)
     await client.send(f"PUT {location}?digest={digest} HTTP/1.1\nHost: x\nContent-Length: 100", b"x" * 30)
-    upload = bench.rig.uploads.find("app", location.rpartition("/")[2])
+    upload = await bench.rig.uploads.find("app", location.rpartition("/")[2])
     await until(lambda: upload.is_busy)
     client.cut()
     await until(lambda: not upload.is_busy)

@@ -24,7 +24,7 @@ class SmallDisk:
         """Move the data of a node that is off onto the image, and mount it there."""
         with self._image.open("wb") as file:
             file.truncate(int(SIZE[:-1]) << 20)
-        _run("mkfs.ext4", "-q", "-m", "0", str(self._image))
+        _run("mkfs.ext4", "-q", "-b", "4096", "-m", "0", str(self._image))
         aside = self._data.with_name("data.before")
         self._data.rename(aside)
         self._data.mkdir(mode=0o700)
@@ -33,8 +33,8 @@ class SmallDisk:
         shutil.copytree(aside, self._data, dirs_exist_ok=True)
         shutil.rmtree(aside)
 
-    def fill(self) -> None:
-        """Leave not one free block."""
+    def fill(self, leave: int = 0) -> None:
+        """Leave ``leave`` bytes free: not one block."""
         with self._filler.open("ab", buffering=0) as file:
             for step in _STEPS:
                 try:
@@ -43,6 +43,7 @@ class SmallDisk:
                 except OSError as error:
                     if error.errno != errno.ENOSPC:
                         raise
+            os.ftruncate(file.fileno(), max(0, file.tell() - leave))
             os.fsync(file.fileno())
 
     def free(self) -> None:
@@ -52,7 +53,8 @@ class SmallDisk:
     def remove(self) -> None:
         """Unmount; the node must be off, or it keeps the file system."""
         if os.path.ismount(self._data):
-            _run("umount", str(self._data))
+            # Lazily: the kernel may use it for a moment longer than anybody who could be waited for.
+            _run("umount", "--lazy", str(self._data))
         self._image.unlink(missing_ok=True)
 
 

@@ -52,6 +52,9 @@ class Files:
     async def ingest(self, key: str = "", *, algorithm: str = "sha256") -> Ingest:
         return Arriving(self)
 
+    async def give_back(self, digests: Iterable[str]) -> None:
+        """Nothing is collected here."""
+
     @contextlib.contextmanager
     def holding(self, digests: Iterable[str]) -> Iterator[None]:
         self.held.extend(digests)

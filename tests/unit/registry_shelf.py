@@ -102,6 +102,9 @@ class ShelfContent:
         self.begun += not key
         return ShelfIngest(self, key or f"{algorithm}-{self.begun}", algorithm)
 
+    async def give_back(self, digests: Iterable[str]) -> None:
+        """Nothing is collected here."""
+
     @contextlib.contextmanager
     def holding(self, digests: Iterable[str]) -> Iterator[None]:
         yield

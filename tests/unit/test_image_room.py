@@ -14,6 +14,7 @@ import pytest
 from swarmd.image.core.config import ImageConfig, write_config
 from swarmd.image.room import RESERVE_BYTES, Room
 from swarmd.image.store import ImageStore
+from swarmd.image.streams import DiskFull
 from swarmd.image.trash import Trash
 from swarmd.model.errors import Unavailable
 from tests.unit.test_control_bed import ManualClock
@@ -81,7 +82,7 @@ async def test_what_does_not_fit_is_refused_in_words_and_not_freed_for_at_each_a
     room.frees.append(free)
     disk.used = 93 * MIB
     refused = await asyncio.gather(*(room.make() for _ in range(3)), return_exceptions=True)
-    assert {type(one) for one in refused} == {Unavailable}
+    assert {type(one) for one in refused} == {DiskFull}
     said = f"{disk.root} has 7 MiB of free space left, and 10 MiB are kept free. Remove images"
     assert str(refused[0]).startswith(f"no room for images: {said}")
     assert free.turns == 1

@@ -164,7 +164,7 @@ async def test_an_upload_belongs_to_its_repository(rig: Rig) -> None:
 
 async def test_only_one_request_is_at_work_on_an_upload(rig: Rig) -> None:
     location = await begin(rig)
-    upload = rig.uploads.find("app", location.rpartition("/")[2])
+    upload = await rig.uploads.find("app", location.rpartition("/")[2])
     with rig.uploads.alone(upload):
         assert (await rig.ask("PATCH", location, DATA)).status == 409
     assert (await rig.ask("PATCH", location, DATA)).status == 202

@@ -47,10 +47,14 @@ class CacheRow(msgspec.Struct, frozen=True):
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """Keys that were forgotten, and bytes of layers that nothing else in the cache has."""
+    """Keys that were forgotten, and bytes of layers that nothing else in the cache has.
+
+    ``layers``: digests and diffIDs of those.
+    """
 
     keys: tuple[str, ...]
     freed: int
+    layers: tuple[str, ...] = ()
 
 
 class Cache:
@@ -126,11 +130,12 @@ class Cache:
                 gone.append(row)
                 left -= row.size
         with self._lock, self._database:
-            held = set(self._roots)
             self._forget([row.key for row in gone])
-            freed = held - set(self._roots)
-        sizes = {row.outcome.layer.digest: row.size for row in gone if row.outcome.layer is not None}
-        return Pruned(tuple(row.key for row in gone), sum(sizes[digest] for digest in freed))
+        # Of the rows, not of what was forgotten now: an attempt before may have had no room for its note.
+        found = {layer.digest: layer for row in gone if (layer := row.outcome.layer) is not None}
+        layers = [layer for digest, layer in found.items() if digest not in self._roots]
+        names = tuple(name for layer in layers for name in (layer.digest, layer.diff_id))
+        return Pruned(tuple(row.key for row in gone), sum(layer.size for layer in layers), names)
 
     def settle(self) -> None:
         """Write when rows were used."""

@@ -88,7 +88,7 @@ class Blobs:
 
     async def patch(self, route: Route, request: Request) -> Reply:
         """A piece of an upload."""
-        upload = self._uploads.find(route.name, route.reference)
+        upload = await self._uploads.find(route.name, route.reference)
         with self._uploads.alone(upload):
             piece = request.header("content-range")
             ranges.check_piece(piece, request.length, upload.offset, _progress(upload))
@@ -97,16 +97,16 @@ class Blobs:
 
     async def put(self, route: Route, request: Request) -> Reply:
         """The end of an upload, with what is still to come of it."""
-        upload = self._uploads.find(route.name, route.reference)
+        upload = await self._uploads.find(route.name, route.reference)
         return await self._complete(upload, request, checked_digest(request.first("digest")))
 
     async def status(self, route: Route) -> Reply:
         """How far an upload is."""
-        return Reply(204, _progress(self._uploads.find(route.name, route.reference)))
+        return Reply(204, _progress(await self._uploads.find(route.name, route.reference)))
 
     async def cancel(self, route: Route) -> Reply:
         """Give an upload up."""
-        upload = self._uploads.find(route.name, route.reference)
+        upload = await self._uploads.find(route.name, route.reference)
         with self._uploads.alone(upload):
             await self._uploads.cancel(upload)
         return Reply(204)

@@ -8,6 +8,7 @@ ingest (maybe with a beginning) ──► Range ──► 206 here, 200 from the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 from swarmd.image.core.manifest import Descriptor
 from swarmd.image.flights import Flights
@@ -54,6 +55,15 @@ class Downloads:
                     progress(item, "Download complete")
                     return True
         raise AssertionError  # the last try returns or raises
+
+    async def give_up(self, digests: Iterable[str]) -> None:
+        """What is here of those that are not whole is removed."""
+        for digest in digests:
+            async with self._flights.alone(digest):
+                if key := self._hints.unfinished(digest):
+                    with contextlib.suppress(NotFound):
+                        await (await self._content.ingest(key)).cancel()
+                    self._hints.ended(digest)
 
     async def _ingest(self, wanted: Descriptor) -> Ingest:
         key = self._hints.unfinished(wanted.digest)

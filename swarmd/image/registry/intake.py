@@ -5,7 +5,8 @@
     begin ──► append ... append ──► finish ──► a stored blob
                   └── cut off: what arrived stays, and the next piece goes on there
 
-Nothing is on disk before the first byte, and nobody sees anything before :meth:`Uploads.finish`.
+Nothing is on disk before the first byte, and nobody sees anything before :meth:`Uploads.finish`.  One that
+has bytes is gone on with after a restart, too: the journal knows where they are.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import msgspec
 
 from swarmd.image.port import Content, Ingest
 from swarmd.image.registry.core.refusals import Refusal
+from swarmd.image.registry.journal import Begun, Journal
+from swarmd.image.streams import DiskFull
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
-from swarmd.model.errors import Invalid
+from swarmd.model.errors import Invalid, NotFound
 
 
 class UploadLimits(msgspec.Struct, frozen=True):
@@ -31,7 +34,10 @@ class UploadLimits(msgspec.Struct, frozen=True):
 
 
 class Upload:
-    """One upload; ``offset`` bytes of it are here."""
+    """One upload; ``offset`` bytes of it are here.
+
+    ``kept``: the unfinished blob that an earlier process left of it and that was not looked at yet.
+    """
 
     def __init__(self, key: str, repository: str, algorithm: str, touched: float) -> None:
         self.key = key
@@ -39,6 +45,7 @@ class Upload:
         self.algorithm = algorithm
         self.touched = touched
         self.ingest: Ingest | None = None
+        self.kept = ""
         self.is_busy = False
 
     @property
@@ -47,16 +54,25 @@ class Upload:
 
 
 class Uploads:
-    """All of them, found again by key."""
+    """All of them, found again by key; with a ``journal`` that is kept, by the next process too."""
 
     def __init__(
-        self, content: Content, clock: Clock, new_id: NewId, limits: UploadLimits | None = None
+        self,
+        content: Content,
+        clock: Clock,
+        new_id: NewId,
+        limits: UploadLimits | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._content = content
         self._clock = clock
         self._new_id = new_id
         self._limits = limits or UploadLimits()
+        self._journal = journal or Journal()
         self._open: dict[str, Upload] = {}
+        for key, begun in self._journal.uploads().items():
+            self._open[key] = Upload(key, begun.repository, begun.algorithm, clock.monotonic())
+            self._open[key].kept = begun.ingest
 
     def begin(self, repository: str, algorithm: str = "sha256") -> Upload:
         """A new one.  Raises :class:`Refusal` (429) when too many are open, all with content."""
@@ -66,12 +82,23 @@ class Uploads:
         self._open[upload.key] = upload
         return upload
 
-    def find(self, repository: str, key: str) -> Upload:
+    async def find(self, repository: str, key: str) -> Upload:
         """Raises :class:`Refusal` (404) for one that is not open, or another repository's."""
         upload = self._open.get(key)
-        if upload is None or upload.repository != repository:
+        if upload is None or upload.repository != repository or not await self._recalled(upload):
             raise Refusal("BLOB_UPLOAD_UNKNOWN", "there is no such upload: begin again with POST")
         return upload
+
+    async def _recalled(self, upload: Upload) -> bool:
+        """Whether what an earlier process left of it is still here; its digest is taken so far."""
+        if upload.kept:
+            try:
+                upload.ingest = await self._content.ingest(upload.kept)
+            except NotFound:
+                self._forget(upload)
+                return False
+            upload.kept = ""
+        return True
 
     @contextlib.contextmanager
     def alone(self, upload: Upload) -> Iterator[None]:
@@ -88,8 +115,7 @@ class Uploads:
     async def append(self, upload: Upload, pieces: AsyncIterator[bytes]) -> None:
         """Add to it.  What arrived before a failure stays.
 
-        Raises :class:`Refusal` for a blob that grows beyond the limit (then the upload is gone), Unavailable
-        for a full disk.
+        Raises :class:`Refusal` for a blob that grows beyond the limit, DiskFull: then the upload is gone.
         """
         async for piece in pieces:
             if not piece:
@@ -101,7 +127,13 @@ class Uploads:
                 )
             if upload.ingest is None:
                 upload.ingest = await self._content.ingest(algorithm=upload.algorithm)
-            await upload.ingest.write(piece)
+                begun = Begun(upload.repository, upload.algorithm, upload.ingest.key)
+                self._journal.begun(upload.key, begun)
+            try:
+                await upload.ingest.write(piece)
+            except DiskFull:
+                await self.cancel(upload)
+                raise
             upload.touched = self._clock.monotonic()
 
     async def finish(self, upload: Upload, digest: str) -> int:
@@ -115,14 +147,15 @@ class Uploads:
         try:
             _, size = await upload.ingest.commit(digest)
         except Invalid as error:
-            self._open.pop(upload.key, None)
+            self._forget(upload)
             raise Refusal("DIGEST_INVALID", str(error)) from error
-        self._open.pop(upload.key, None)
+        self._forget(upload)
         return size
 
     async def cancel(self, upload: Upload) -> None:
         """Forget it."""
-        self._open.pop(upload.key, None)
+        await self._recalled(upload)
+        self._forget(upload)
         ingest, upload.ingest = upload.ingest, None
         if ingest is not None:
             await ingest.cancel()
@@ -134,13 +167,18 @@ class Uploads:
             await self.cancel(upload)
 
     async def close(self) -> None:
-        """Forget all."""
+        """Forget all that the next process cannot go on with."""
         for upload in list(self._open.values()):
-            await self.cancel(upload)
+            if not self._journal.is_kept or not (upload.kept or upload.ingest):
+                await self.cancel(upload)
+
+    def _forget(self, upload: Upload) -> None:
+        self._open.pop(upload.key, None)
+        self._journal.ended(upload.key)
 
     def _make_room(self) -> None:
         """Whoever only begins uploads takes nobody's place: of the empty ones the oldest goes first."""
-        empty = [each for each in self._open.values() if each.ingest is None and not each.is_busy]
+        empty = [each for each in self._open.values() if not (each.ingest or each.kept or each.is_busy)]
         if not empty:
             raise Refusal("TOOMANYREQUESTS", f"{len(self._open)} uploads are open: finish or cancel some")
         del self._open[min(empty, key=lambda each: each.touched).key]

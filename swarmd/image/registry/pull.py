@@ -18,6 +18,7 @@ from swarmd.image.registry.core import documents
 from swarmd.image.registry.core.documents import Document, Wanted
 from swarmd.image.registry.download import Downloads, short
 from swarmd.image.registry.remote import Remote
+from swarmd.image.streams import DiskFull
 from swarmd.kit.supervise import together
 from swarmd.model.errors import Invalid
 from swarmd.model.image_ref import ImageRef
@@ -77,14 +78,20 @@ class Pulls:
             raise Invalid(f"an image configuration of {manifest.config.size} bytes is refused")
         content = self._images.content
         digests = (found.manifest.digest, found.document.digest, *(blob.digest for blob in manifest.blobs()))
-        with content.holding(digests):
-            await self._downloads.have(remote, manifest.config, silent)
-            config = read_config(content.path(manifest.config.digest).read_bytes())
-            documents.check_platform(config.platform, platform, found.ref.familiar())
-            fresh = await self._layers(remote, manifest.layers, progress)
-            index = found.document.raw if found.document.is_index else None
-            info = await self._images.add(found.manifest.raw, (kept_name(found.ref.familiar()),), index=index)
-        await self._images.prepare(info.digest)
+        try:
+            with content.holding(digests):
+                await self._downloads.have(remote, manifest.config, silent)
+                config = read_config(content.path(manifest.config.digest).read_bytes())
+                documents.check_platform(config.platform, platform, found.ref.familiar())
+                fresh = await self._layers(remote, manifest.layers, progress)
+                index = found.document.raw if found.document.is_index else None
+                names = (kept_name(found.ref.familiar()),)
+                info = await self._images.add(found.manifest.raw, names, index=index)
+            await self._images.prepare(info.digest)
+        except DiskFull:  # to go on with it some other day is worth less than the room
+            await self._downloads.give_up(digests)
+            await content.give_back(digests)
+            raise
         for layer in fresh:
             progress(short(layer), "Pull complete")
         return info

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from swarmd.image.database import Spare
 from swarmd.model.errors import Unavailable
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
 from swarmd.security.sealing import HEAD_BYTES, PLAIN, CannotOpen, Sealer, is_sealed, key_id_of
@@ -25,6 +26,7 @@ class TaskDatabase:
     def __init__(self, path: Path, sealer: Sealer = PLAIN) -> None:
         self._path = path
         self._sealer = sealer
+        self._spare = Spare(path.with_name("tasks.spare"))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="taskdb")
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -57,7 +59,9 @@ class TaskDatabase:
             raise Unavailable(f"the task database {self._path} cannot be used: {error}") from error
 
     def _open(self) -> list[TaskRecord]:
-        self._connection = connection = _connect(self._path)
+        # Before anything can be read a file of shared memory is made: a full disk has no room for it.
+        self._connection = connection = self._spare.helping(lambda: _connect(self._path))
+        self._spare.keep()
         records: list[TaskRecord] = []
         for task_id, data in connection.execute("SELECT id, record FROM tasks").fetchall():
             try:

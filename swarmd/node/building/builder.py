@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,10 @@ from swarmd.image.build.solver import Solver
 from swarmd.image.build.work import Limits, Staged, Watch, Wish
 from swarmd.image.core.catalog import ImageInfo, tag_name
 from swarmd.image.core.config import History, ImageConfig, write_config
+from swarmd.image.database import Spare, connect
 from swarmd.image.port import Progress
 from swarmd.image.store import ImageStore
+from swarmd.image.streams import disk_errors
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import NewId
 from swarmd.kit.trees import remove_tree
@@ -35,11 +36,11 @@ from swarmd.node.building.carrying import export_cache, import_cache
 from swarmd.node.building.context import Context
 from swarmd.node.building.hands import BuildHands, Means
 from swarmd.node.building.mounting import CacheMounts, Secrets
+from swarmd.node.building.pruning import Pruning
 from swarmd.node.building.remembering import Remembering
 from swarmd.node.building.running import Runner
 from swarmd.node.building.spool import Spool
 
-_ANY = 1 << 62
 KEEP = 10 << 30
 """Bytes of layers that the cache keeps when a build ends; the oldest go first."""
 
@@ -126,13 +127,14 @@ class Builder:
             with contextlib.suppress(FileNotFoundError):
                 remove_tree(left)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database = sqlite3.connect(self._root / "build.db", check_same_thread=False)
-        database.execute("PRAGMA journal_mode = WAL")
+        database = connect(self._root / "build.db")
         database.execute("PRAGMA synchronous = NORMAL")
         self._database = database
         self.cache = Cache(database, self._lock, self._store.content.has)
         self.spool = Spool(self._root / "contexts", database, self._lock, self._new_id)
         self.mounts = CacheMounts(self._root / "mounts", self._new_id)
+        spare = Spare(self._root / "spare")
+        self._pruning = Pruning(self.cache, self.spool, self.mounts, self._store.content, spare)
 
     async def close(self) -> None:
         """Let go of the files."""
@@ -153,6 +155,12 @@ class Builder:
     ) -> Built:
         """Raises Failed for a step, Invalid for the Dockerfile, NotFound for an image, Unavailable."""
         await self._store.room.make()
+        with disk_errors(self._root):
+            return await self._build(request, context, watch, warn)
+
+    async def _build(
+        self, request: Request, context: Context, watch: Watch, warn: Callable[[Sequence[Warned]], None]
+    ) -> Built:
         dockerfile = parse(request.dockerfile)
         options = request.options
         images = self._images(request, watch.progress)
@@ -218,12 +226,7 @@ class Builder:
 
     async def prune(self, *, before: float, keep: int, everything: bool) -> Pruned:
         """Forget what was last used ``before`` then, what is too much for ``keep`` bytes, or everything."""
-        pruned = await asyncio.to_thread(self.cache.prune, before=before, keep=keep, everything=everything)
-        forever = float("inf") if everything else before
-        freed = await asyncio.to_thread(self.spool.prune, before=forever, keep=keep if keep >= 0 else _ANY)
-        freed += await asyncio.to_thread(self.mounts.prune, forever)
-        await self._store.gc(lambda digest: ())
-        return Pruned(pruned.keys, pruned.freed + freed)
+        return await self._pruning.prune(before=before, keep=keep, everything=everything)
 
     async def export_cache(self) -> AsyncIterator[bytes]:
         """See :mod:`swarmd.node.building.carrying`."""

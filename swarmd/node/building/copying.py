@@ -12,6 +12,7 @@ import msgspec
 from swarmd.image.build.core.graph import Copy, Inline, MakeDirectory
 from swarmd.image.build.core.select import Chosen, check_destination, contents
 from swarmd.image.build.core.tree import Item, Tree, join
+from swarmd.image.streams import disk_errors
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.building.canvas import Canvas, Looks, landing
 from swarmd.node.building.merged import write_all
@@ -112,7 +113,8 @@ def _archive(work: Work, step: Copy, tree: Tree, one: Chosen) -> Iterator[Unpack
 @contextlib.contextmanager
 def _disk(upper: Path) -> Iterator[None]:
     try:
-        yield
+        with disk_errors(upper.parent):
+            yield
     except OSError as error:
         raise Unavailable(f"the layer cannot be written: {error}") from error
 

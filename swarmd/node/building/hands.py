@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from swarmd.image.build.solver import reads_origin
 from swarmd.image.build.work import Begun, Chain, Task, Watch
 from swarmd.image.port import Layer
 from swarmd.image.store import ImageStore
+from swarmd.image.streams import disk_errors
 from swarmd.kit.ids import NewId
 from swarmd.kit.trees import remove_tree
 from swarmd.node.building.bases import Images
@@ -112,6 +114,10 @@ class BuildHands:
 
     async def carry_out(self, task: Task, watch: Watch) -> Layer | None:
         """The layer of an operation; None when it changed nothing."""
+        with disk_errors(self._means.root):
+            return await self._carried_out(task, watch)
+
+    async def _carried_out(self, task: Task, watch: Watch) -> Layer | None:
         self._begin()
         self._chains.update(task.sources)
         upper = self._scratch / self._means.new_id()
@@ -245,7 +251,8 @@ class BuildHands:
 
 def _remove(*paths: Path) -> None:
     for path in paths:
-        remove_tree(path)
+        with contextlib.suppress(FileNotFoundError):  # there was no room to make it
+            remove_tree(path)
 
 
 def _files(tree: Tree, chosen: Sequence[Chosen], exclude: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.image.streams import disk_errors
 from swarmd.kit.ids import NewId
 from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.building.merged import write_all
@@ -144,10 +145,11 @@ class Writing:
     def write(self, data: bytes) -> None:
         """More of the present file.  Raises Unavailable for a full disk."""
         try:
-            if self._fd < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._fd = os.open(self._path, flags, 0o600)
-            write_all(self._fd, data)
+            with disk_errors(self._path.parent):
+                if self._fd < 0:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                    self._fd = os.open(self._path, flags, 0o600)
+                write_all(self._fd, data)
         except OSError as error:
             raise Unavailable(f"the build context cannot be written to disk: {error}") from error
         self._hash.update(data)
@@ -169,8 +171,12 @@ class Writing:
             os.close(self._fd)
             self._fd = -1
         if self.files:
-            self._path.touch(0o600)
-            self._spool.add(self._path.name, self._size, self.files, now)
-            self.files = {}
+            files, self.files = self.files, {}
+            try:
+                self._path.touch(0o600)
+                self._spool.add(self._path.name, self._size, files, now)
+            except BaseException:  # there may be no room for a note of it
+                self._path.unlink(missing_ok=True)
+                raise
         else:
             self._path.unlink(missing_ok=True)

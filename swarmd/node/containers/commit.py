@@ -22,9 +22,10 @@ from swarmd.image.core.config import ConfigDocument, History, read_config, write
 from swarmd.image.core.manifest import read_manifest
 from swarmd.image.port import Layer
 from swarmd.image.store import ImageStore
+from swarmd.image.streams import disk_errors
 from swarmd.kit.clock import Clock
 from swarmd.kit.trees import remove_tree
-from swarmd.model.errors import NotFound, Refused, SwarmError, Unavailable
+from swarmd.model.errors import NotFound, Refused, SwarmError
 from swarmd.model.spec import ContainerSpec
 from swarmd.node.containers.core.committed import command_line, committed, told
 from swarmd.node.runtime.archive import Archives
@@ -154,6 +155,8 @@ class Committer:
         place = await asyncio.to_thread(self._place)
         try:
             copy = place / "upper"
+            with disk_errors(self._work):
+                copy.mkdir()
             async with self._still(container_id, place / _STANDS_STILL, pause=pause):
                 anything = await self._archives.copy_changes(container_id, copy)
             yield copy if anything else None
@@ -161,13 +164,9 @@ class Committer:
             await asyncio.to_thread(remove_tree, place)
 
     def _place(self) -> Path:
-        try:
+        with disk_errors(self._work):
             self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place = Path(tempfile.mkdtemp(dir=self._work))
-            (place / "upper").mkdir()
-        except OSError as error:
-            raise Unavailable(f"there is no room for a copy of the container: {error}") from error
-        return place
+            return Path(tempfile.mkdtemp(dir=self._work))
 
     @contextlib.asynccontextmanager
     async def _still(self, container_id: str, note: Path, *, pause: bool) -> AsyncIterator[None]:
@@ -176,7 +175,8 @@ class Committer:
         if not pause or state is None or state.status != "running" or state.paused:
             yield
             return
-        note.write_text(container_id)
+        with disk_errors(self._work):
+            note.write_text(container_id)
         await self._runtime.pause(container_id)
         try:
             yield

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from swarmd.image.streams import disk_errors
 from swarmd.kit.supervise import Nursery
 from swarmd.kit.tree import ids
 from swarmd.kit.tree.confined import held, open_in_root
@@ -164,7 +165,8 @@ class Archives:
             return bool(kept)
 
         try:
-            return await self._run(work)
+            with disk_errors(target.parent):
+                return await self._run(work)
         except OSError as error:
             raise Unavailable(f"the layer of container {container_id} cannot be copied: {error}") from error
 
