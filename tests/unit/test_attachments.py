@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Serv
 from swarmd.model.replace import replace
 from swarmd.model.spec import ContainerSpec, ServiceSpec, TaskTemplate
 from swarmd.store.core.invariants import invariants
-from swarmd.store.core.transaction import Delete
+from swarmd.store.core.transaction import Change, Delete
 from tests.scripts.sim import Sim
 from tests.unit.test_control_bed import Bed
 
@@ -125,6 +126,22 @@ async def test_somebody_who_takes_the_address_first_is_no_trouble(rig: Rig) -> N
     rig.proposer.first.append(lambda: rig.attach("b", "blue"))
     row = await rig.attach("a", "blue")
     assert rig.owners() == {"10.5.0.2": "b", row.networks[0].addresses[0]: "a"}
+
+
+async def test_the_answer_has_all_that_was_asked_for_whatever_becomes_of_the_row_right_behind_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = rig.store.commit
+
+    async def and_then(changes: Sequence[Change]) -> None:
+        monkeypatch.undo()
+        await commit(changes)
+        await rig.attachments.release("a", "id-red")
+
+    monkeypatch.setattr(rig.store, "commit", and_then)
+    row = await rig.attach("a", "blue", "red")
+    assert [one.network_id for one in row.networks] == ["id-blue", "id-red"], "as its node asked"
+    assert [one.network_id for one in rig.row("a").networks] == ["id-blue"]
 
 
 @pytest.mark.parametrize(

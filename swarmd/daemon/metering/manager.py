@@ -43,8 +43,9 @@ class Swarm:
                 networks=len(store.all(Network)),
                 secrets=len(store.all(Secret)),
             )
-            self._counted = (store, store.index)
+            seen = (store, store.index)
             self._readings = await asyncio.to_thread(swarm, rows)
+            self._counted = seen
         if managing.term is None:
             return self._readings
         dispatcher = managing.term.dispatcher

@@ -45,7 +45,8 @@ class Attachments:
             except (OutOfSequence, Conflict):
                 continue
             if found.row is not None:
-                return self._store.get(SingleContainer, asked.id) or found.row
+                now = self._store.get(SingleContainer, asked.id)
+                return now if now is not None and now.networks == found.row.networks else found.row
         raise Unavailable("others took addresses of the same networks all the time: try again")
 
     def _attach(
