@@ -130,14 +130,28 @@ async def test_nodes_hear_the_names_and_a_service_is_one(rig: Rig) -> None:
     assert (await rig.trust.evidence(ref)).names == ("reg.example.com/app",)
 
 
-async def test_a_registry_that_answers_something_else_confirms_nothing() -> None:
-    bed = Bed()
+async def test_a_registry_that_answers_something_else_confirms_nothing(rig: Rig) -> None:
+    asked: list[ImageRef] = []
 
     async def ask(ref: ImageRef) -> str:
+        asked.append(ref)
         return OTHER
 
-    names = Names(bed.store, bed.clock, lambda digest: {"docker.io/evil/app"}, ask, DOMAINS)
-    assert await names.of(ImageRef("reg.example.com/app", "", EVIL)) == ("docker.io/evil/app",)
+    names = Names(rig.bed.store, rig.bed.clock, lambda digest: {"docker.io/evil/app"}, ask, DOMAINS)
+    ref = ImageRef("reg.example.com/app", "", EVIL)
+    assert (await names.of(ref), asked) == (("docker.io/evil/app",), [ref])
+
+
+async def test_without_rules_no_registry_is_asked_whatever_name_a_node_asks_about(rig: Rig) -> None:
+    elsewhere = ImageRef("reg.example.com/app", "", EVIL)
+    rig.outside.add((elsewhere.name, EVIL))
+    assert set((await rig.trust.evidence(elsewhere)).names) == {"docker.io/evil/app", elsewhere.name}
+    assert len(rig.asked) == 1
+    for rule in rig.trust.policy().rules:
+        await rig.trust.remove_rule(rule.id)
+    other = ImageRef("127.0.0.1:9323/app", "", EVIL)
+    assert (await rig.trust.evidence(other)).names == ("docker.io/evil/app",)
+    assert len(rig.asked) == 1
 
 
 def test_the_nodes_images_are_found_by_the_digest_of_an_index_as_well() -> None:
