@@ -27,6 +27,7 @@ from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.raft.timing import Timing
 
 CLUSTER = "cluster1"
+pytestmark = pytest.mark.usefixtures("own_time")
 FAST = Timing(0.5)
 
 
