@@ -126,7 +126,7 @@ async def test_a_websocket_goes_through_and_stays() -> None:
         ):
             for text in ("one", "x" * 100_000):
                 await socket_.send_str(text)
-                assert await socket_.receive_str(timeout=10) == f"echo {text}"
+                assert await socket_.receive_str(timeout=60) == f"echo {text}"
         _, out = await rig.curl(
             "http://app.example.com/", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"
         )
