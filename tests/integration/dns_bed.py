@@ -175,7 +175,7 @@ class Bed:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the node do it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def update(self, state: NetworkState) -> None:
         async def update() -> None:

@@ -150,7 +150,7 @@ def ask_from(
     return name, client, sock
 
 
-def eventually(check: Callable[[], bool], what: str, limit: float = 30.0) -> None:
+def eventually(check: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """Wait until ``check`` holds; it is polled, because nobody announces what the kernel did."""
     end = time.monotonic() + limit
     while not check():

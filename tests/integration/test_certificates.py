@@ -154,7 +154,7 @@ class ClusterPort:
 
 async def comes_true(condition: Callable[[], bool]) -> None:
     """Within five seconds of real time: sockets are involved."""
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -276,7 +276,7 @@ def test_a_connection_that_asks_for_more_than_its_share_waits_and_is_answered(be
 
     def talk() -> tuple[int, float]:
         begin = time.monotonic()
-        with socket.create_connection(HERE, timeout=20) as sock:
+        with socket.create_connection(HERE, timeout=60) as sock:
             sender = threading.Thread(
                 target=sock.sendall, args=[(len(question).to_bytes(2) + question) * count]
             )

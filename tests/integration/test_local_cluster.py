@@ -256,12 +256,12 @@ def test_each_node_has_its_own_host_name_and_files_in_etc(shared: Shared) -> Non
 def test_the_host_and_the_nodes_reach_each_other(shared: Shared) -> None:
     bench, cluster = shared
     assert all(answers(node.address) for node in cluster.nodes)
-    code = "import socket,sys; socket.create_connection((sys.argv[1], 2377), timeout=20)"
+    code = "import socket,sys; socket.create_connection((sys.argv[1], 2377), timeout=60)"
     for target in (cluster.nodes[2].address, cluster.nodes[0].address):
         bench.output(cluster, "node1", sys.executable, "-c", code, target)
     with socket.create_server((cluster.gateway, 0)) as here:
         port = str(here.getsockname()[1])
-        code = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)"
+        code = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60)"
         bench.output(cluster, "node3", sys.executable, "-c", code, cluster.gateway, port)
 
 

@@ -69,7 +69,7 @@ class Cluster:
                 await self.changed.wait()
 
     async def counted(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - a counter tells nobody that it grew
                 await asyncio.sleep(0.02)
 

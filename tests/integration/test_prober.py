@@ -40,7 +40,7 @@ class Asked:
 
     async def answer(self, probe: ProbeSpec) -> Result:
         """The first answer that is not a refused connection: a server needs a moment to listen."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "refused" in (result := await self.ask(probe)).output:
                 pass
             return result
@@ -97,7 +97,7 @@ async def test_a_container_that_has_ended_is_no_success(tmp_path: Path) -> None:
     assert asked.checks.counts()["failed",] == 1
 
 
-def command(*args: str, timeout: float = 20.0) -> ProbeSpec:
+def command(*args: str, timeout: float = 60.0) -> ProbeSpec:
     return ProbeSpec(kind="exec", command=args, timeout=timeout)
 
 
@@ -115,6 +115,7 @@ async def test_a_command_that_takes_too_long_is_ended_with_what_it_started(tmp_p
     async with container(tmp_path, IDLE) as asked:
         result = await asked.ask(command("sh", "-c", "sleep 4242 & sleep 4243", timeout=0.5))
         assert (result.code, result.output) == (-1, "Health check exceeded timeout (500ms)")
-        left = await asked.ask(command("ps"))
-    assert "424" not in left.output
+        async with asyncio.timeout(60):
+            while " 424" in (left := await asked.ask(command("ps", "-o", "args"))).output:
+                pass  # what was killed takes a moment to end
     assert left.code == 0

@@ -329,7 +329,7 @@ async def test_a_carrier_that_was_killed_in_the_middle_of_a_word_is_started_agai
     nursery = Nursery(lambda _, error: failures.append(error))
     keeper = CarrierKeeper(SystemClock(), nursery)
     keeper.order(Orders("node1", 1, "127.0.0.1", PORT, Papers("swarm", b"", b"", b"", str(tmp_path))))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not lives.exists() or len(lives.read_text().split()) < 2:
             assert not failures
             await asyncio.sleep(0.02)

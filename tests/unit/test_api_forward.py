@@ -465,5 +465,5 @@ async def test_a_write_whose_connection_breaks_is_not_called_undone(managers: Th
 
 
 async def reached(manager: Manager) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await manager.control.called.wait()

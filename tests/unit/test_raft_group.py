@@ -62,7 +62,7 @@ class Journal:
 async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(0.01)
 
 
 class Group:
@@ -639,7 +639,7 @@ class SlowDisk(SystemDisk):
         self.hold.set()
 
     def sync(self, fd: int) -> None:
-        self.hold.wait(10)
+        self.hold.wait(120)
         super().sync(fd)
 
 

@@ -91,7 +91,7 @@ async def test_a_term_does_nothing_more_when_the_disk_stands_still_for_so_long(g
 
     class Standing(SystemDisk):
         def sync(self, fd: int) -> None:
-            go_on.wait(20)
+            go_on.wait(120)
             super().sync(fd)
 
     leader = await group.found("abc", disk=Standing())

@@ -172,7 +172,7 @@ async def test_a_disk_that_stands_still_holds_up_no_read(group: Group) -> None:
 
     class Standing(SystemDisk):
         def sync(self, fd: int) -> None:
-            go_on.wait(20)
+            go_on.wait(120)
             super().sync(fd)
 
     leader = await group.found("abc", disk=Standing(), timing=Timing())
