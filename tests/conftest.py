@@ -51,7 +51,15 @@ async def own_time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
     """The loop's time, that of :class:`SystemClock` and that of the Raft core is this process' own."""
     from tests.own_time import begin  # the core takes a while to load
 
-    return await begin(monkeypatch)
+    return await begin(monkeypatch, skips=False)
+
+
+@pytest.fixture
+async def skipping_time(monkeypatch: pytest.MonkeyPatch) -> OwnTime:
+    """As :func:`own_time`, for what has no sockets: it is not waited while all only wait."""
+    from tests.own_time import begin
+
+    return await begin(monkeypatch, skips=True)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from swarmd.store.raft.snapshots import Floor, SnapshotStore, encode_floor
 from swarmd.store.raft.timing import Timing
 from swarmd.store.raft.wal import Wal, replay
 
-pytestmark = pytest.mark.usefixtures("own_time")
+pytestmark = pytest.mark.usefixtures("skipping_time")
 
 FAST = Timing(0.5)
 ADDRESSES = {name: f"10.0.0.{number}:2377" for number, name in enumerate("abcdefg", 1)}

@@ -18,7 +18,7 @@ from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.node import RaftNode
 from tests.unit.test_raft_group import FAST, Group, until
 
-pytestmark = pytest.mark.usefixtures("own_time")
+pytestmark = pytest.mark.usefixtures("skipping_time")
 
 SLACK = 0.6
 """Seconds: a few turns of the pump on a busy machine."""

@@ -20,7 +20,7 @@ from swarmd.store.raft.probe import Probe
 from swarmd.store.raft.timing import Timing
 from tests.unit.test_raft_group import FAST, Group, until
 
-pytestmark = pytest.mark.usefixtures("own_time")
+pytestmark = pytest.mark.usefixtures("skipping_time")
 
 
 class Counting:

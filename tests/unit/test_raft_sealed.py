@@ -11,7 +11,7 @@ from swarmd.security.vault import Locked, Vault
 from swarmd.store.raft.node import RaftNode
 from tests.unit.test_raft_group import Group, members, until
 
-pytestmark = pytest.mark.usefixtures("own_time")
+pytestmark = pytest.mark.usefixtures("skipping_time")
 
 SECRET = b"what nobody may read %d"
 
