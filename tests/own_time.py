@@ -6,7 +6,7 @@ anywhere, and then who is looked at first takes the others for dead.  So here ti
     while the loop waits       as it does for everybody, but never beyond the timer that was waited for
     while something runs       as much as the processor worked for this thread
 
-and, for members that share a network in memory (``skips``), at once when all of them and their disks only wait.
+and, for members that share a network in memory (``skips``), at once while all of them and their disks wait.
 So a test of what happens within a second says the same on a machine with a load of 1 or of 100.
 """
 
