@@ -102,7 +102,7 @@ def test_a_node_that_left_has_nothing_of_the_swarm(lab: Lab) -> None:
         assert not left & {"vault", "raft", "node.json", "tasks.db", "mesh.json"}
         assert list((data / "volumes").iterdir()) == []
         assert not (data / "identity" / "node.key").exists()
-        lab.until_node("node3", "Down", seconds=5.0)
+        lab.until_node("node3", "Down")
         assert lab.answers("node1", 80)
     finally:
         _forget(lab, "node3")

@@ -115,7 +115,7 @@ class Guest:
 
     def dig(self, *words: str) -> list[str]:
         """The short answer of dig, in order of text."""
-        return sorted(self.run("dig", "@127.0.0.11", "+short", "+tries=1", "+timeout=8", *words).split())
+        return sorted(self.run("dig", "@127.0.0.11", "+short", "+tries=1", "+timeout=20", *words).split())
 
     def inside(self, act: Callable[[], T]) -> T:
         return inside(self.namespace, act)
@@ -141,7 +141,7 @@ class Bed:
         self._ready: concurrent.futures.Future[Resolver] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._live, name="node")
         self._thread.start()
-        self.resolver = self._ready.result(timeout=10)
+        self.resolver = self._ready.result(timeout=60)
 
     def _live(self) -> None:
         try:
@@ -175,7 +175,7 @@ class Bed:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the node do it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def update(self, state: NetworkState) -> None:
         async def update() -> None:

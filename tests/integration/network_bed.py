@@ -28,6 +28,7 @@ from swarmd.model.errors import SwarmError
 from swarmd.node.network.port import Attachment, Backend, NetworkState, NodeView, PublishedPort
 
 ROOT = Path(__file__).resolve().parents[2]
+UDP_TIMEOUT, UDP_SECONDS = "net.netfilter.nf_conntrack_udp_timeout", 3600
 T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -101,7 +102,7 @@ def inside(namespace: str, act: Callable[[], T]) -> T:
     return out[0]
 
 
-def ask(namespace: str, address: str, port: int, timeout: float = 10.0) -> tuple[str, str]:
+def ask(namespace: str, address: str, port: int, timeout: float = 30.0) -> tuple[str, str]:
     """(container, client address it saw) of one HTTP request made from ``namespace``."""
 
     def request() -> str:
@@ -131,7 +132,7 @@ def ask_from(
             kind = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
             sock = on_error.enter_context(socket.socket(kind))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.settimeout(10)
+            sock.settimeout(30)
             sock.bind(source)
             sock.connect(to)
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n" if end == "server" else b"GET /wait HTTP/1.0\r\n\r\n")
@@ -149,7 +150,7 @@ def ask_from(
     return name, client, sock
 
 
-def eventually(check: Callable[[], bool], what: str, limit: float = 30.0) -> None:
+def eventually(check: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """Wait until ``check`` holds; it is polled, because nobody announces what the kernel did."""
     end = time.monotonic() + limit
     while not check():
@@ -217,6 +218,8 @@ class Node:
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **self.bed.environment},
         )  # fmt: skip
         self.can = self.call("start")
+        # Half a minute by default, in which a busy machine asks no thirty questions.
+        run("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{UDP_TIMEOUT}={UDP_SECONDS}")
         return self.process
 
     def call(self, method: str, **arguments: Any) -> Any:

@@ -123,13 +123,15 @@ def overlay(count: int, *networks: NetworkView, **more: Any) -> Iterator[Overlay
         made.close()
 
 
-def refusal(container: Container, address: str, port: int = 8000, *, source: str = "") -> int:
+def refusal(
+    container: Container, address: str, port: int = 8000, *, source: str = "", seconds: float = 30.0
+) -> int:
     """The errno of a connection that must fail; 0 if it does not."""
 
     def attempt() -> int:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as sock:
-            sock.settimeout(3)
+            sock.settimeout(seconds)
             if source:
                 sock.bind((source, 0))
             return sock.connect_ex((address, port))
@@ -144,7 +146,7 @@ def udp(container: Container, address: str, *, source: int = 0, port: int = 8000
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind(("", source))
-            sock.settimeout(10)
+            sock.settimeout(30)
             sock.sendto(b"?", (address, port))
             return sock.recv(100).decode()
 

@@ -131,7 +131,7 @@ class Node:
 
     def page(self, address: str) -> str:
         def request() -> str:
-            with socket.create_connection((address, 8000), timeout=3) as sock:
+            with socket.create_connection((address, 8000), timeout=30) as sock:
                 sock.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
                 data = b""
                 while chunk := sock.recv(4096):

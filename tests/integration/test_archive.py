@@ -213,7 +213,7 @@ async def test_a_sender_that_goes_away_leaves_nobody_waiting(rig: Rig, runtime: 
 
     for _ in range(20):  # more than there are threads
         copying = asyncio.ensure_future(runtime.archives.write(config.id, "/tmp", stalls()))
-        await asyncio.wait_for(begun.wait(), 30)
+        await asyncio.wait_for(begun.wait(), 60)
         begun.clear()
         copying.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -236,7 +236,7 @@ async def test_a_reader_that_goes_away_leaves_nothing_open(rig: Rig, runtime: Lo
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         await once()
-    for _ in range(100):  # the threads close behind us
+    for _ in range(6000):  # the threads close behind us
         if len(os.listdir("/proc/self/fd")) <= before:
             break
         await asyncio.sleep(0.01)

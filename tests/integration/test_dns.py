@@ -253,7 +253,7 @@ def test_a_connection_takes_many_questions_at_once(bed: Bed, box: Guest) -> None
     names = [("pipe.example" if n % 50 == 7 else "web") for n in range(600)]
 
     def talk() -> dict[int, list[str]]:
-        with socket.create_connection(HERE, timeout=10) as sock:
+        with socket.create_connection(HERE, timeout=60) as sock:
             questions = [ask(name, ident=n) for n, name in enumerate(names)]
             sock.sendall(b"".join(len(each).to_bytes(2, "big") + each for each in questions))
             sock.shutdown(socket.SHUT_WR)
@@ -276,7 +276,7 @@ def test_a_connection_that_asks_for_more_than_its_share_waits_and_is_answered(be
 
     def talk() -> tuple[int, float]:
         begin = time.monotonic()
-        with socket.create_connection(HERE, timeout=20) as sock:
+        with socket.create_connection(HERE, timeout=60) as sock:
             sender = threading.Thread(
                 target=sock.sendall, args=[(len(question).to_bytes(2) + question) * count]
             )
@@ -296,7 +296,7 @@ def test_a_connection_that_asks_for_more_than_its_share_waits_and_is_answered(be
 
 def test_a_frame_too_long_ends_the_connection(box: Guest) -> None:
     def talk() -> bytes:
-        with socket.create_connection(HERE, timeout=10) as sock:
+        with socket.create_connection(HERE, timeout=60) as sock:
             sock.sendall(b"\xff\xff" + bytes(100))
             try:
                 return sock.recv(100)
@@ -308,7 +308,7 @@ def test_a_frame_too_long_ends_the_connection(box: Guest) -> None:
 
 def test_connections_of_one_container_are_bounded_and_give_way_again(bed: Bed) -> None:
     def fill() -> list[bool]:
-        made = [socket.create_connection(HERE, timeout=10) for _ in range(40)]
+        made = [socket.create_connection(HERE, timeout=60) for _ in range(40)]
         served = []
         for sock in made:
             question = ask("web")

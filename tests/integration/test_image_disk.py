@@ -31,7 +31,7 @@ async def loaded(root: Path) -> ImageStore:
 
 async def until(condition: object, what: str) -> None:
     assert callable(condition)
-    for _ in range(1500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

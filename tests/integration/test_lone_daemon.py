@@ -102,7 +102,7 @@ def _with_metrics(directory: Path, settings: MetricsConfig) -> Daemon:
 
 def _fetched(url: str, accept: str) -> str:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(urllib.request.Request(url, headers={"Accept": accept}), timeout=20) as answer:
+    with direct.open(urllib.request.Request(url, headers={"Accept": accept}), timeout=60) as answer:
         return str(answer.read().decode())
 
 

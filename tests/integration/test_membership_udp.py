@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -14,6 +13,9 @@ from swarmd.model.errors import Invalid, Unavailable
 from swarmd.node.membership.core.config import SwimConfig
 from swarmd.node.membership.core.messages import MemberEvent
 from swarmd.node.membership.shell import Gossip
+from tests.own_time import OwnTime
+
+pytestmark = pytest.mark.usefixtures("own_time")
 
 KEY, OTHER_KEY = b"k" * 32, b"x" * 32
 QUICK = SwimConfig(
@@ -67,7 +69,7 @@ class Cluster:
                 await self.changed.wait()
 
     async def counted(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - a counter tells nobody that it grew
                 await asyncio.sleep(0.02)
 
@@ -172,15 +174,18 @@ async def test_meta_is_told_and_garbage_is_counted(cluster: Cluster) -> None:
     await cluster.counted(lambda: cluster.gossips["a"].stats().garbage == 1)
 
 
-async def test_a_machine_that_stands_still_accuses_nobody(cluster: Cluster) -> None:
+async def test_a_machine_that_stands_still_accuses_nobody(own_time: OwnTime, cluster: Cluster) -> None:
     names = {"a", "b", "c"}
     for name in sorted(names):
         await cluster.add(name, seeds=("a",))
     await cluster.until(lambda: cluster.all_know(names))
-    for _ in range(3):
-        time.sleep(1.5)  # noqa: ASYNC251 - the stall itself
-        for name in sorted(names):
-            await cluster.hears(name, 6)
+    for name in sorted(names) * 4:
+        gossip = cluster.gossips[name]
+        before = gossip.stats().sent
+        while gossip.stats().sent == before:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        own_time.stand_still(1.5)  # what it asked was not heard yet
+        await cluster.hears(name, 2)
     assert all(event.kind == "up" for events in cluster.events.values() for event in events)
 
 

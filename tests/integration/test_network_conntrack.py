@@ -29,7 +29,7 @@ def swarm() -> Iterator[Bed]:
 
 
 def connect(swarm: Bed, node: Node, port: int) -> socket.socket:
-    return inside(swarm.hub, lambda: socket.create_connection((node.address, port), timeout=5))
+    return inside(swarm.hub, lambda: socket.create_connection((node.address, port), timeout=30))
 
 
 def answer(sock: socket.socket) -> str:
@@ -55,7 +55,7 @@ def gossip_passes(source: Node, target: Node) -> bool:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind((node.address, 7946))
-            sock.settimeout(3)
+            sock.settimeout(30)
             return sock
 
         return inside(node.namespace, make)

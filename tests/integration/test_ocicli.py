@@ -51,7 +51,7 @@ def left_groups() -> list[Path]:
     return [path for path in Path("/sys/fs/cgroup").glob(f"*/ocicli-{os.getpid()}/*") if path.is_dir()]
 
 
-def until(condition: object, seconds: float = 30.0) -> None:
+def until(condition: object, seconds: float = 60.0) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():

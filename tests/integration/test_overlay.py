@@ -89,7 +89,7 @@ def test_a_container_cannot_speak_from_an_address_that_is_not_its_own(swarm: Ove
     try:
         for target in ("far", "third"):
             address = swarm.address(named(swarm, target), "blue", family)
-            assert refusal(liar, address, source=stolen) == errno.EAGAIN  # nothing came back
+            assert refusal(liar, address, source=stolen, seconds=3.0) == errno.EAGAIN  # nothing came back
     finally:
         run(*inside_liar, "del", f"{stolen}/{length}", "dev", "eth0")
 
@@ -161,7 +161,7 @@ def test_a_virtual_address_without_tasks_refuses_at_once_until_there_is_one(swar
 
 
 def hold(container: Container, address: str) -> socket.socket:
-    return inside(container.namespace, lambda: socket.create_connection((address, 8000), timeout=5))
+    return inside(container.namespace, lambda: socket.create_connection((address, 8000), timeout=30))
 
 
 def finish(sock: socket.socket) -> str:
@@ -326,7 +326,7 @@ def big(namespace: str, address: str, port: int = 8000) -> int:
     """How many bytes of a large answer arrive."""
 
     def download() -> int:
-        with socket.create_connection((address, port), timeout=5) as sock:
+        with socket.create_connection((address, port), timeout=30) as sock:
             sock.sendall(b"GET /big HTTP/1.0\r\n\r\n")
             received = 0
             while chunk := sock.recv(1 << 16):
@@ -340,7 +340,7 @@ def segment(namespace: str, address: str, port: int) -> int:
     """The largest segment that a client sends."""
 
     def connect() -> int:
-        with socket.create_connection((address, port), timeout=5) as sock:
+        with socket.create_connection((address, port), timeout=30) as sock:
             return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
 
     return inside(namespace, connect)

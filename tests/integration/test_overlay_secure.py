@@ -108,7 +108,7 @@ def test_a_neighbour_of_the_nodes_cannot_speak_as_a_container(swarm: Overlay, ne
     def bound(to: str) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((to, 9999))
-        sock.settimeout(3)
+        sock.settimeout(30)
         return sock
 
     with (

@@ -51,7 +51,7 @@ def outcome(namespace: str, address: str, port: int) -> str:
 
     def attempt() -> str:
         try:
-            with socket.create_connection((address, port), timeout=10) as sock:
+            with socket.create_connection((address, port), timeout=60) as sock:
                 sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 return "served" if sock.recv(100) else "nothing"
         except OSError as error:
@@ -123,7 +123,7 @@ def udp(namespace: str, address: str, port: int) -> str:
     def request() -> str:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind(("", 5600))
-            sock.settimeout(10)
+            sock.settimeout(30)
             sock.connect((address, port))
             sock.send(b"?")
             try:
@@ -233,10 +233,10 @@ def test_a_container_that_speaks_the_proxy_protocol_is_told_the_client(swarm: Be
     server = inside(listener.namespace, lambda: socket.create_server(("0.0.0.0", 8888)))
 
     def serve() -> None:
-        server.settimeout(5)
+        server.settimeout(30)
         connection, _ = server.accept()
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(30)
             while not received or not received[-1].endswith(b"hello!"):
                 received.append((received[-1] if received else b"") + connection.recv(1000))
             connection.sendall(b"yes")
@@ -248,7 +248,7 @@ def test_a_container_that_speaks_the_proxy_protocol_is_told_the_client(swarm: Be
     client = CLIENT if family == 4 else CLIENT6
 
     def call() -> bytes:
-        with socket.create_connection(to, timeout=5, source_address=(client, 24000 + family)) as sock:
+        with socket.create_connection(to, timeout=30, source_address=(client, 24000 + family)) as sock:
             sock.sendall(b"hello!")
             return sock.recv(100)
 
@@ -272,7 +272,7 @@ def test_the_kernel_passes_sctp_on(swarm: Bed) -> None:
 
     def raw() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
-        sock.settimeout(5)
+        sock.settimeout(30)
         return sock
 
     receiver, sender = inside(listener.namespace, raw), inside(swarm.hub, raw)

@@ -27,6 +27,7 @@ from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.raft.timing import Timing
 
 CLUSTER = "cluster1"
+pytestmark = pytest.mark.usefixtures("own_time")
 FAST = Timing(0.5)
 
 
@@ -285,7 +286,7 @@ async def refused(cluster: Cluster, context: ssl.SSLContext, hello: pb.PeerHello
         return True
     try:
         await write_frame(writer, pb.PeerFrame(hello=hello))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await read_frame(reader) is None
     except OSError:
         return True
@@ -331,7 +332,7 @@ async def test_a_newer_connection_closes_the_older(cluster: Cluster) -> None:
     await write_frame(second_writer, hello)
     assert await read_frame(second) is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await first.read() == b""
     except ConnectionResetError:
         pass

@@ -100,7 +100,7 @@ class Bed:
         headers = {"Content-Type": kind or "application/octet-stream"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
         try:
-            with _DIRECT.open(request, timeout=20) as answer:
+            with _DIRECT.open(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -239,7 +239,7 @@ async def test_housekeeping_goes_on_after_a_failure(tmp_path: Path, monkeypatch:
     await bed.images.open()
     await bed.door.open()
     try:
-        await asyncio.wait_for(again.wait(), 20)
+        await asyncio.wait_for(again.wait(), 60)
     finally:
         await bed.door.close()
     assert [str(error) for error in bed.failures] == ["the disk is full"]

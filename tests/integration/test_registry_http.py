@@ -27,7 +27,7 @@ from swarmd.model.errors import Unavailable
 from tests.integration.registry_conformance import Suite
 from tests.unit.registry_rig import Rig, image_manifest, sha256
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 class Answer(msgspec.Struct):

@@ -126,7 +126,7 @@ async def test_a_websocket_goes_through_and_stays() -> None:
         ):
             for text in ("one", "x" * 100_000):
                 await socket_.send_str(text)
-                assert await socket_.receive_str(timeout=10) == f"echo {text}"
+                assert await socket_.receive_str(timeout=60) == f"echo {text}"
         _, out = await rig.curl(
             "http://app.example.com/", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"
         )
@@ -184,7 +184,7 @@ async def test_a_task_that_leaves_ends_what_it_does_and_gets_nothing_more() -> N
         await rig.serve(rig.route("app.example.com", old))
         await rig.curl("http://app.example.com/")
         slow = asyncio.ensure_future(rig.curl("http://app.example.com/slow"))
-        await asyncio.wait_for(rig.began.wait(), 20)
+        await asyncio.wait_for(rig.began.wait(), 60)
         await rig.serve(rig.route("app.example.com", new))
         for _ in range(4):
             assert told((await rig.curl("http://app.example.com/"))[1])["task"] == "new"
@@ -265,7 +265,7 @@ async def test_who_waits_too_long_is_told() -> None:
 
         async def answer_to(data: bytes, after: asyncio.Event) -> bytes:
             waiting = asyncio.ensure_future(rig.talk(data))
-            await asyncio.wait_for(after.wait(), 20)
+            await asyncio.wait_for(after.wait(), 60)
             while not waiting.done():
                 clock.advance(60.0)
                 await asyncio.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.integration.router_bed import Rig
 from tests.unit.test_secrets import KEY, certificate, key_pem
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 async def is_refused(reader: asyncio.StreamReader) -> bool:

@@ -289,10 +289,14 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_its_descendants(
 ) -> None:
     config = await sleeper(rig, runtime, init=True)
     script = "echo begun; (sh -c 'sleep 100000 & sleep 100000' &); setsid sleep 100000 & sleep 100000"
-    with pytest.raises(RunTimeout) as caught:
-        await run(runtime, config.id, ExecConfig(args=("sh", "-c", script)), limit=4096, timeout=2)
-    assert caught.value.output == b"begun\n"
-    await eventually(lambda: pids(runtime, config) == 2)
+    wanted, output = ExecConfig(args=("sh", "-c", script)), b""
+    for seconds in (2, 8, 32):  # a busy machine takes longer to begin it
+        with pytest.raises(RunTimeout) as caught:
+            await run(runtime, config.id, wanted, limit=4096, timeout=seconds)
+        await eventually(lambda: pids(runtime, config) == 2)
+        if output := caught.value.output:
+            break
+    assert output == b"begun\n"
     assert (await executed(runtime, config, "echo fine")) == (0, "fine\n")
 
 

@@ -120,7 +120,7 @@ async def over_grpc(server: Credentials, client: Credentials) -> bool:
         ) as channel:
             stub = agent_pb2_grpc.NodePeerStub(channel)
             try:
-                await stub.GetManifest(agent_pb2.GetManifestRequest(), timeout=10)
+                await stub.GetManifest(agent_pb2.GetManifestRequest(), timeout=60)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise

@@ -199,6 +199,6 @@ async def swarm(*names: str) -> AsyncIterator[tuple[Node, tuple[Manager, ...]]]:
 
 
 async def eventually(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.002)

@@ -107,7 +107,7 @@ class Daemon:
 
     async def eventually(self, true: Callable[[], object]) -> None:
         """Wait until something is so, or the daemon was cut off."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (true() or self.is_cut):  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -45,11 +47,16 @@ def on_both_loops(test: Callable[[Proxy], Coroutine[None, None, None]]) -> Calla
     return pytest.mark.parametrize("loop", loops)(both)
 
 
+_ports = itertools.cycle(range(20_000 + os.getpid() % 100 * 100, 32_000))
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("", 0))  # free on every address, also of what waits for its end
-        port: int = sock.getsockname()[1]
-        return port
+    """One that the kernel gives to nobody by itself, so that it is still free a moment later."""
+    for port in itertools.islice(_ports, 12_000):
+        with socket.socket(socket.AF_INET, kind) as sock, contextlib.suppress(OSError):
+            sock.bind(("", port))  # free on every address, also of what waits for its end
+            return port
+    raise AssertionError("no port is free")
 
 
 def published(port: int, *backends: int, protocol: Transport = "tcp", **more: Any) -> PublishedPort:

@@ -172,7 +172,7 @@ async def test_a_task_may_close_its_own_nursery() -> None:
     nursery, other = Nursery(lambda name, error: None), Work()
     nursery.start("other", other.run())
     await other.started.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await nursery.start("closing", nursery.close())
     assert other.ended == "cancelled"
 

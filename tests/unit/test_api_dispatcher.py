@@ -92,7 +92,7 @@ class Manager(Bed):
 async def manager() -> AsyncIterator[Manager]:
     manager = Manager()
     await manager.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield manager
     await manager.stop()
     assert manager.failures == []

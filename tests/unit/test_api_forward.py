@@ -180,7 +180,7 @@ class Manager:
     async def services(self, **metadata: str) -> tuple[str, dict[str, str]]:
         """Who answered, and what was said with it."""
         call = control_pb2_grpc.ControlStub(self.channel).ListServices(
-            pb.ListServicesRequest(), timeout=10, metadata=tuple(metadata.items())
+            pb.ListServicesRequest(), timeout=60, metadata=tuple(metadata.items())
         )
         answer = await call
         told: Any = await call.trailing_metadata()
@@ -188,7 +188,7 @@ class Manager:
 
     async def rotate(self, role: str = "worker") -> str:
         request = pb.RotateTokenRequest(role=role)
-        answer = await control_pb2_grpc.ControlStub(self.channel).RotateToken(request, timeout=10)
+        answer = await control_pb2_grpc.ControlStub(self.channel).RotateToken(request, timeout=60)
         return str(answer.token)
 
 
@@ -346,7 +346,7 @@ async def test_who_may_not_call_is_stopped_before_anything_is_looked_for(manager
 
 async def lines(manager: Manager, ref: str = "web") -> list[bytes]:
     stub = control_pb2_grpc.ControlStub(manager.channel)
-    return [message.line async for message in stub.Logs(pb.LogsRequest(ref=ref), timeout=10)]
+    return [message.line async for message in stub.Logs(pb.LogsRequest(ref=ref), timeout=60)]
 
 
 async def test_a_stream_is_passed_on_line_by_line(managers: Three) -> None:
@@ -428,7 +428,7 @@ async def test_a_stale_stream_is_answered_here_too(managers: Three) -> None:
     one, _, _ = managers
     one.leaders.append(no_leader())
     stub = control_pb2_grpc.ControlStub(one.channel)
-    call = stub.Logs(pb.LogsRequest(ref="web"), timeout=10, metadata=tuple(STALE.items()))
+    call = stub.Logs(pb.LogsRequest(ref="web"), timeout=60, metadata=tuple(STALE.items()))
     assert [message.line async for message in call] == [b"one", b"two"]
 
 
@@ -438,7 +438,7 @@ async def test_nothing_is_changed_by_a_manager_that_does_not_lead_however_stale(
     two.leads()
     stub = control_pb2_grpc.ControlStub(one.channel)
     answer = await stub.RotateToken(
-        pb.RotateTokenRequest(role="w"), timeout=10, metadata=tuple(STALE.items())
+        pb.RotateTokenRequest(role="w"), timeout=60, metadata=tuple(STALE.items())
     )
     assert answer.token == "two:w"
 
@@ -465,5 +465,5 @@ async def test_a_write_whose_connection_breaks_is_not_called_undone(managers: Th
 
 
 async def reached(manager: Manager) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await manager.control.called.wait()

@@ -216,7 +216,7 @@ async def test_one_stranger_behind_a_manager_does_not_hide_another(port: Port) -
         request = agent_pb2.ForwardedJoin(token_secret="x", csr_pem=b"x", address=address)
         for _ in range(times):
             with pytest.raises(grpc.aio.AioRpcError):
-                await call(request.SerializeToString(), timeout=10)
+                await call(request.SerializeToString(), timeout=60)
     # The last line may be written when its answer is here already.
     await eventually(lambda: b"10.0.0.2" in b"".join(port.audit))
     targets = [json.loads(line)["target"] for line in port.audit]
@@ -298,7 +298,7 @@ class Socket(Bed):
     async def call(self, name: str, request: bytes = b"", metadata: Any = ()) -> str:
         async with grpc.aio.insecure_channel(f"unix:{self.path}") as channel:
             try:
-                async for _ in channel.unary_stream(short(name))(request, metadata=metadata, timeout=10):
+                async for _ in channel.unary_stream(short(name))(request, metadata=metadata, timeout=60):
                     pass
             except grpc.aio.AioRpcError as error:
                 return error.code().name
@@ -380,7 +380,7 @@ async def test_the_leader_writes_who_asked_the_follower(socket: Socket, port: Po
 async def test_the_node_port_records_whom_it_refuses_by_the_certificate(port: Port) -> None:
     channel = port.channel("worker")
     with pytest.raises(grpc.aio.AioRpcError):
-        await channel.unary_unary(short("Control/ListServices"))(b"", timeout=10)
+        await channel.unary_unary(short("Control/ListServices"))(b"", timeout=60)
     await eventually(lambda: port.audit)  # it is written behind the answer
     (line,) = map(json.loads, port.audit)
     assert (line["caller"]["node"], line["caller"]["role"]) == ("worker", "worker")

@@ -25,7 +25,7 @@ class Rig:
         self.file = AuditFile(path, self.clock, lambda name, error: None, file_bytes=100, files=3)
 
     async def all(self, tail: int = -1) -> list[bytes]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return [line async for line in self.file.lines(tail=tail, follow=False)]
 
 
@@ -39,7 +39,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def until(condition: Any, rig: Rig) -> None:
     """Each look comes after the file has been read, which it is by the task that writes."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await rig.all(0)
 
@@ -75,7 +75,7 @@ async def test_who_follows_misses_nothing_and_sees_nothing_twice(rig: Rig) -> No
         async for line in rig.file.lines(tail=-1, follow=True):
             seen.append(line)  # noqa: PERF401 - looked at while it grows
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         following = group.create_task(follow())
         for number in range(50):
             rig.file.append(b"%d" % number)
@@ -139,7 +139,7 @@ async def test_who_reads_too_slowly_is_told_so(rig: Rig, monkeypatch: pytest.Mon
         rig.file.append(b"%d" % number)
         await rig.all(0)
     with pytest.raises(Unavailable, match="faster than this command reads it"):
-        await asyncio.wait_for(the_rest(slow), 30)
+        await asyncio.wait_for(the_rest(slow), 60)
 
 
 async def test_appending_does_not_wait_for_the_disk(tmp_path: Path) -> None:

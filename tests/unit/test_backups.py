@@ -81,7 +81,7 @@ class Rig:
         return b"snapshot %d" % self.taken
 
     async def until_taken(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.folder.names()) < count or self.taken < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
@@ -90,7 +90,7 @@ class Rig:
         for _ in range(int(seconds / POLL) + 1):
             before = len(self.clock._sleepers)
             self.clock.advance(POLL)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(self.clock._sleepers) < max(before, 1):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
 

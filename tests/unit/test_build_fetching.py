@@ -24,7 +24,7 @@ def _repository(path: Path, outside: Path) -> str:
     (path / "way").symlink_to(outside)
     who = ["-c", "user.name=Someone", "-c", "user.email=someone@example.org"]
     for command in (["init", "-q", "-b", "main"], ["add", "."], [*who, "commit", "-q", "-m", "All"]):
-        subprocess.run(["git", "-C", str(path), *command], check=True, timeout=30)
+        subprocess.run(["git", "-C", str(path), *command], check=True, timeout=60)
     return f"file://{path}"
 
 
@@ -61,7 +61,7 @@ def test_a_checksum_that_says_nothing_or_something_else_is_not_passed_over(
 def test_the_checksum_of_a_git_repository_is_that_of_its_commit(tmp_path: Path) -> None:
     url = _repository(tmp_path / "origin", tmp_path)
     command = ["git", "-C", str(tmp_path / "origin"), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     for number, checksum in enumerate((commit, commit[:12])):
         scratch = tmp_path / f"scratch{number}"
         scratch.mkdir()

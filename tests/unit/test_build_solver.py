@@ -208,7 +208,7 @@ async def test_stages_run_side_by_side(node: Node) -> None:
     stages = [stage(index, run(f"r{index}")) for index in range(3)]
     last = stage(3, copy_from(0), copy_from(1), copy_from(2))
     node.hands.meet = lambda name: together.wait() if name != "copy" else None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await node.build(*stages, last)
     assert Counter(node.hands.made) == Counter(r0=1, r1=1, r2=1, copy=3)
 

@@ -235,7 +235,7 @@ def test_ctrl_c_while_waiting_leaves_the_work_to_the_swarm(daemon: FakeDaemon) -
         while b"1/1: pending" not in shown:
             shown += os.read(terminal, 4096)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     rest = everything(terminal)
     assert b"\x1b[1A\x1b[2K\r1/1:   \r\x1b[1B" in shown
     assert b"\x1b[1A\x1b[2K\r1/1: pending   \r\x1b[1B" in shown + rest

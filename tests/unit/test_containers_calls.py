@@ -123,12 +123,12 @@ def an_exec(*args: str, **fields: Any) -> pb.SessionInput:
 
 
 async def all_of(call: Any) -> list[pb.SessionOutput]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [answer async for answer in call]
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
@@ -136,7 +136,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def stands_still(number: Callable[[], int]) -> int:
     """The number once it has not grown for a while."""
     before = -1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while number() != before:
             before = number()
             await asyncio.sleep(0.3)
@@ -223,7 +223,7 @@ async def test_a_terminal_that_is_slow_makes_the_program_wait(two: Two) -> None:
     assert (await call.read()).HasField("started")
     assert await stands_still(lambda: two.runtime.session.given) < 32 << 20
     call.cancel()
-    await asyncio.wait_for(two.runtime.session.closed.wait(), 30)
+    await asyncio.wait_for(two.runtime.session.closed.wait(), 60)
 
 
 async def test_a_user_who_goes_away_ends_the_session_and_its_line_says_so(two: Two) -> None:
@@ -231,7 +231,7 @@ async def test_a_user_who_goes_away_ends_the_session_and_its_line_says_so(two: T
     call = two.stub.Exec(iter([an_exec("sleep", "1")]))
     assert (await call.read()).HasField("started")
     call.cancel()
-    await asyncio.wait_for(two.runtime.session.closed.wait(), 30)
+    await asyncio.wait_for(two.runtime.session.closed.wait(), 60)
     await until(lambda: two.lines["one"])
     assert two.line("one")["outcome"] == "cancelled"
 
@@ -248,7 +248,7 @@ async def test_a_node_that_is_lost_is_named(two: Two) -> None:
     assert (await call.read()).stdout == b"x"
     await two.lose_the_node()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(call.read(), 30)
+        await asyncio.wait_for(call.read(), 60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "the way to node one is broken, where container task1 is and may run on" in str(
         caught.value.details()

@@ -46,7 +46,7 @@ async def bed() -> Printing:
 
 
 async def everything(bed: Printing, ref: str, *, follow: bool = False) -> list[LogItem]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return [item async for item in bed.logs.stream(ref, LogOptions(follow=follow))]
 
 
@@ -88,7 +88,7 @@ async def test_a_defect_in_one_stream_ends_it_and_not_the_command(bed: Printing)
 async def test_following_a_service_without_tasks_waits_for_its_first(bed: Printing) -> None:
     bed.lines["t1"] = [b"hello"]
     stream = bed.logs.stream("web", LogOptions(follow=True))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         first = asyncio.ensure_future(anext(stream))
         await settle()
         assert not first.done()
@@ -111,7 +111,7 @@ async def test_who_stops_reading_leaves_no_stream_behind(bed: Printing) -> None:
     bed.lines["t1"] = [b"%d" % n for n in range(5000)]
     bed.endless.add("t1")
     stream = bed.logs.stream("web", LogOptions(follow=True))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await anext(stream)
         await stream.aclose()
     await settle()

@@ -198,7 +198,7 @@ async def test_a_loop_that_ends_in_any_way_takes_the_term_with_it(
 
     monkeypatch.setattr(term_module, "control_loops", lambda *_: {"mine": Loop()})
     term = await a_real_term()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(ExceptionGroup) as caught:
             await term.run()
     assert len(caught.value.exceptions) == 1

@@ -43,7 +43,7 @@ def store_of(state: StoreState) -> Store:
 
 
 async def seen(state: StoreState, after: int) -> list[str]:
-    events = await asyncio.wait_for(state.events.watch(after).next(), 30)
+    events = await asyncio.wait_for(state.events.watch(after).next(), 60)
     return [event.new.id for event in events if event.new is not None]
 
 
@@ -61,7 +61,7 @@ async def test_a_manager_that_is_behind_shows_only_what_is_new_to_the_watcher() 
     await asyncio.sleep(0)
     assert not waiting.done()
     grow(behind, 5)
-    assert [event.index for event in await asyncio.wait_for(waiting, 30)] == [5, 5]
+    assert [event.index for event in await asyncio.wait_for(waiting, 60)] == [5, 5]
 
 
 @pytest.mark.parametrize(("after", "reaches"), [(0, False), (2, False), (3, True), (4, True)])

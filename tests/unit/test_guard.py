@@ -45,9 +45,9 @@ async def test_an_error_that_no_caller_hears_any_more_is_no_failure_of_the_daemo
     with capture_logs() as logs:
         async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:
             call: Any = channel.unary_unary("/swarmd.test.Any/Call")(b"")
-            await asyncio.wait_for(served.reached.wait(), 30)
+            await asyncio.wait_for(served.reached.wait(), 60)
             call.cancel()
-            error = await asyncio.wait_for(served.ended, 30)
+            error = await asyncio.wait_for(served.ended, 60)
         await server.stop(5)
     assert isinstance(error, grpc.aio.AbortError), error
     assert [entry for entry in logs if entry["event"] == "call_failed"] == []

@@ -103,7 +103,7 @@ def closed() -> str:
 
 
 async def refusal(token: str, *remotes: str) -> SwarmError:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(SwarmError) as caught:
             await join(token, list(remotes))
     return caught.value

@@ -136,7 +136,7 @@ async def test_a_demotion_amid_a_change_of_the_key_leaves_the_worker_unlocked(
 
     def slowly(key: bytes, *, followed: int) -> None:
         begun.set()
-        assert go_on.wait(15)
+        assert go_on.wait(60)
         rewrap(key, followed=followed)
 
     monkeypatch.setattr(rig.vault, "rewrap", slowly)

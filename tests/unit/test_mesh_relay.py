@@ -27,7 +27,7 @@ from tests.unit.proxied import (
     update,
 )
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ async def test_the_keeper_of_the_network_outlives_what_it_did_not_expect(
     monkeypatch.setattr(network._publishing, "stale", stale)
     network._ready = True
     network._nursery.start("network keeper", network._keep())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await looked.wait()
     assert [str(error) for error in reported] == ["an address that is none"]
     await network.stop(clean=False)

@@ -122,6 +122,6 @@ async def test_a_caller_who_does_not_take_what_is_sent_is_cut_nevertheless(
             calls.recheck()
             await asyncio.Event().wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(asyncio.CancelledError):
             await asyncio.ensure_future(deaf())

@@ -82,7 +82,7 @@ class World:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loops work until something is so; a hang is the test's failure."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             watch = self.store.watch()
             while not condition():
                 await watch.next()
@@ -265,7 +265,7 @@ def _task(world: World, task_id: str) -> Task:
 
 async def _advancing_until(world: World, condition: Callable[[], bool]) -> None:
     """As World.until, with time passing while the loops back off."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             world.clock.advance(0.1)
             await asyncio.sleep(0)

@@ -20,6 +20,8 @@ from swarmd.store.raft.probe import Probe
 from swarmd.store.raft.timing import Timing
 from tests.unit.test_raft_group import FAST, Group, until
 
+pytestmark = pytest.mark.usefixtures("skipping_time")
+
 
 class Counting:
     """Which frames were sent."""
@@ -42,8 +44,8 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 
 @pytest.fixture
-async def group(tmp_path: Path, counting: Counting) -> AsyncIterator[Group]:
-    group = Group(tmp_path)
+async def group(memory_path: Path, counting: Counting) -> AsyncIterator[Group]:
+    group = Group(memory_path)
     yield group
     for name in list(group.nodes):
         await group.kill(name)
@@ -170,7 +172,7 @@ async def test_a_disk_that_stands_still_holds_up_no_read(group: Group) -> None:
 
     class Standing(SystemDisk):
         def sync(self, fd: int) -> None:
-            go_on.wait(20)
+            go_on.wait(120)
             super().sync(fd)
 
     leader = await group.found("abc", disk=Standing(), timing=Timing())

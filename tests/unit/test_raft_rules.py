@@ -413,7 +413,7 @@ async def test_the_single_proposer_applies_at_once_and_always_leads() -> None:
     single = SingleProposer(Machine())
     assert await single.propose(b"a") == (1, b"a")
     assert await single.propose(b"b") == (2, b"b")
-    assert await asyncio.wait_for(single.read_index(), 30) == 2
+    assert await asyncio.wait_for(single.read_index(), 60) == 2
     assert single.is_leader()
     assert single.status().applied == 2
     with pytest.raises(KINDS["refused"]):

@@ -11,6 +11,8 @@ from swarmd.security.vault import Locked, Vault
 from swarmd.store.raft.node import RaftNode
 from tests.unit.test_raft_group import Group, members, until
 
+pytestmark = pytest.mark.usefixtures("skipping_time")
+
 SECRET = b"what nobody may read %d"
 
 
@@ -41,8 +43,8 @@ class SealedGroup(Group):
 
 
 @pytest.fixture
-async def group(tmp_path: Path) -> AsyncIterator[SealedGroup]:
-    made = SealedGroup(tmp_path)
+async def group(memory_path: Path) -> AsyncIterator[SealedGroup]:
+    made = SealedGroup(memory_path)
     yield made
     for name in list(made.nodes):
         await made.kill(name)

@@ -67,6 +67,7 @@ def test_the_disk_knows_how_much_is_free(tmp_path: Path) -> None:
     assert 0 < free <= total
 
 
+@pytest.mark.usefixtures("skipping_time")
 async def test_everybody_knows_whose_disk_is_nearly_full(tmp_path: Path) -> None:
     network = MemoryNetwork()
     nodes = {

@@ -54,7 +54,7 @@ class Served(grpc.GenericRpcHandler):
 async def _try(channel: grpc.aio.Channel, path: str) -> str:
     """The status of a call.  On the wire one request and its end suit every kind of method."""
     try:
-        call: Any = channel.unary_stream(path)(b"", timeout=10)
+        call: Any = channel.unary_stream(path)(b"", timeout=60)
         async for _ in call:
             pass
     except grpc.aio.AioRpcError as error:

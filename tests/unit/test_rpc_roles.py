@@ -219,7 +219,7 @@ async def outcome(channel: Any, name: str) -> str:
     On the wire one request and its end are what every kind of method can begin with.
     """
     try:
-        call = channel.unary_stream(name)(request_of(name), timeout=10)
+        call = channel.unary_stream(name)(request_of(name), timeout=60)
         async for _ in call:
             call.cancel()  # some have no end of their own
             return "ok"

@@ -134,7 +134,7 @@ class Scripted:
 
 @asynccontextmanager
 async def limit() -> AsyncIterator[None]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield
 
 

@@ -29,7 +29,7 @@ from swarmd.rpc.unix_calls import (
 )
 from swarmd.rpc.v1 import images_pb2, images_pb2_grpc, networks_pb2, node_pb2, node_pb2_grpc
 
-PATIENCE = 30
+PATIENCE = 60
 MANY_WINDOWS = 9 << 20
 Load, Save = node_pb2.LoadImagesRequest, images_pb2.SaveImagesRequest
 Tag, Tagged = node_pb2.TagImageRequest, node_pb2.TagImageResponse
