@@ -6,6 +6,7 @@ Handled as a user would: ``swarmctl local``, commands inside the nodes, the gRPC
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -84,16 +85,16 @@ class Site:
             self.set_clock(node, 0)
 
     def down(self, keep: Path | None) -> None:
-        """Remove everything; the nodes' logs go to ``keep`` first, if that is given."""
-        if keep is not None:
-            for node in self.lab.nodes:
+        """Remove everything, whatever goes wrong with some of it; the nodes' logs go to ``keep`` first."""
+        with contextlib.ExitStack() as steps:  # the last of these is the first to be taken
+            steps.callback(shutil.rmtree, self.root)
+            steps.callback(self.lab.down)
+            for disk in self.disks.values():
+                steps.callback(disk.remove)
+            for node in self.nodes:
+                steps.callback(self.lab.run, "local", "kill", "--name", self.lab.name, node)
+            for node in self.lab.nodes if keep is not None else ():
                 shutil.copytree(self.lab.directory(node) / "log", keep / node, dirs_exist_ok=True)
-        for node in self.nodes:
-            self.lab.run("local", "kill", "--name", self.lab.name, node)
-        for disk in self.disks.values():
-            disk.remove()
-        self.lab.down()
-        shutil.rmtree(self.root)
 
     def connect(self) -> None:
         """Make the ways into the nodes, inside the event loop that will use them."""
