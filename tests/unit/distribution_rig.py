@@ -33,6 +33,7 @@ class Files:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self.held: list[str] = []
+        self.given_back: list[str] = []
 
     def has(self, digest: str) -> bool:
         return self._file(digest).is_file()
@@ -53,7 +54,7 @@ class Files:
         return Arriving(self)
 
     async def give_back(self, digests: Iterable[str]) -> None:
-        """Nothing is collected here."""
+        self.given_back.extend(digests)
 
     @contextlib.contextmanager
     def holding(self, digests: Iterable[str]) -> Iterator[None]:

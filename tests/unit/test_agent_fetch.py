@@ -11,6 +11,7 @@ import pytest
 
 from swarmd.image.core.catalog import ImageInfo
 from swarmd.image.core.manifest import MANIFEST
+from swarmd.image.streams import DiskFull
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.agent.fetch import ImageFetcher
 from swarmd.rpc import errors
@@ -49,6 +50,7 @@ class Images:
     def __init__(self, content: Files) -> None:
         self.content = content
         self.added: list[tuple[bytes, tuple[str, ...], bytes | None]] = []
+        self.failure: SwarmError | None = None
 
     def resolve(self, ref: str) -> ImageInfo:
         if not self.added:
@@ -58,6 +60,8 @@ class Images:
     async def add(
         self, manifest: bytes, refs: tuple[str, ...] = (), *, index: bytes | None = None
     ) -> ImageInfo:
+        if self.failure is not None:
+            raise self.failure
         self.added.append((manifest, refs, index))
         return ImageInfo("", "", refs, 0.0, 0)
 
@@ -129,6 +133,16 @@ async def test_an_image_comes_from_a_node_that_has_it(leader: Leader) -> None:
     assert images.added == [(IMAGE, ("demo:1",), None)]
     assert node.content.has(digest_of(LAYER))
     assert {digest_of(IMAGE), digest_of(CONFIG), digest_of(LAYER)} <= set(node.content.held)
+
+
+async def test_what_came_of_an_image_that_has_no_room_is_given_back(leader: Leader) -> None:
+    leader.image.digest = digest_of(IMAGE)
+    await leader.holder(CONFIG, LAYER, IMAGE)
+    fetcher, images, node = await leader.fetcher()
+    images.failure = DiskFull("no space left for images")
+    with pytest.raises(Unavailable, match="no space left"):
+        await fetcher.ensure("demo:1")
+    assert set(node.content.given_back) == {digest_of(IMAGE), digest_of(CONFIG), digest_of(LAYER)}
 
 
 async def test_of_an_index_comes_what_this_machine_runs(leader: Leader) -> None:

@@ -15,6 +15,7 @@ import grpc
 from swarmd.image.core.catalog import ImageInfo, kept_name
 from swarmd.image.core.manifest import read_manifest
 from swarmd.image.port import Content, Progress
+from swarmd.image.streams import DiskFull
 from swarmd.kit.clock import Clock
 from swarmd.kit.ids import random_fraction
 from swarmd.model import image_ref
@@ -118,9 +119,13 @@ class ImageFetcher:
         content = self._images.content
         found = await parts.manifest_for(self._blobs, content, digest, self._arch, first=holders)
         digests = [blob.digest for blob in read_manifest(found.manifest).blobs()]
-        with content.holding((digest, *digests)):
-            await self._blobs.ensure_blobs(digests, first=holders, progress=progress)
-            await self._images.add(found.manifest, (kept_name(ref),), index=found.index)
+        try:
+            with content.holding((digest, *digests)):
+                await self._blobs.ensure_blobs(digests, first=holders, progress=progress)
+                await self._images.add(found.manifest, (kept_name(ref),), index=found.index)
+        except DiskFull:  # what came of it is not spared for the next try: that may be on another node
+            await content.give_back((digest, *digests))
+            raise
 
     async def _located(self, ref: str) -> agent_pb2.LocateImageResponse:
         """Where it is.  While others are getting it from outside, they are waited for, but not for ever."""
