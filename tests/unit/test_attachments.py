@@ -182,7 +182,7 @@ async def test_a_container_is_its_nodes(rig: Rig) -> None:
         await rig.attach("a", "red", node="n2")
     with pytest.raises(Denied, match="not part of this swarm"):
         await rig.attach("b", "red", node="n9")
-    assert await rig.attachments.report("n2", []) == []
+    assert await rig.attachments.report("n2", []) == ([], [])
     assert rig.owners() == {"10.5.0.2": "a"}, "what another node reports says nothing of it"
 
 
@@ -241,9 +241,9 @@ async def test_a_report_lets_go_of_what_is_gone_and_names_what_is_different(rig:
     await rig.attach("gone", "blue", "red")
     unknown = replace(kept, id="unknown")
     reported = [kept, replace(changed, up=False), unknown, SingleContainer(id="none", name="", node_id="n1")]
-    assert await rig.attachments.report("n1", reported) == ["changed", "unknown"]
+    assert await rig.attachments.report("n1", reported) == (["changed", "unknown"], ["gone"])
     assert set(rig.owners().values()) == {"kept", "changed"}
-    assert await rig.attachments.report("n1", [kept, changed]) == []
+    assert await rig.attachments.report("n1", [kept, changed]) == ([], [])
 
 
 async def test_one_network_can_be_let_go_of(rig: Rig) -> None:

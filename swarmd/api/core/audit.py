@@ -131,7 +131,7 @@ SHOWN: Mapping[str, Shown] = {
     "Networks/PruneNetworks": Shown(more=("labels", "without", "until"), answer=("deleted",)),
     "Networks/ReleaseContainer": Shown("network", ("container",), ("container_id",)),
     "Attachments/AttachContainer": Shown("container_id", ("name", "up")),
-    "Attachments/ReportContainers": Shown(answer=("stale",)),
+    "Attachments/ReportContainers": Shown(answer=("stale", "released")),
     "Secrets/CreateSecret": Shown("name", ("labels",), ("id",)),
     "Secrets/RemoveSecret": Shown("ref", answer=("id",)),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
@@ -210,6 +210,8 @@ def is_recorded(name: str, outcome: str, caller: Caller, answer: object) -> bool
         return True
     if name == "Authority/Renew":  # every node does it all the time; a change of role is another thing
         return outcome != "ok" or getattr(answer, "role", "") != caller.role
+    if name == "Attachments/ReportContainers" and outcome == "ok":  # every node does, of each new leader
+        return bool(getattr(answer, "stale", ()) or getattr(answer, "released", ()))
     return name not in QUIET
 
 

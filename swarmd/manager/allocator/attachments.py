@@ -59,16 +59,18 @@ class Attachments:
         found = attaching.attach(now, wanted, held, self.network, Turn(self._view(wanted)))
         return attaching.Attached(found.row, ()) if row is not None and found.row == row else found
 
-    async def report(self, node_id: str, reported: Sequence[SingleContainer]) -> Collection[str]:
-        """What the node has of containers in networks; the rest is let go.  Answers which are to be attached
-        again.  Raises Denied, Unavailable."""
+    async def report(
+        self, node_id: str, reported: Sequence[SingleContainer]
+    ) -> tuple[Collection[str], Collection[str]]:
+        """What the node has of containers in networks; the rest is let go.  Answers ids: which are to be
+        attached again, and which were let go.  Raises Denied, Unavailable."""
         self._check_node(node_id)
         rows = tuple(self._store.containers_of_node(node_id))
         there = {one.id for one in reported}
-        for row in rows:
-            if row.id not in there:
-                await self.release(row.id)
-        return attaching.others_wanted(rows, reported)
+        gone = [row.id for row in rows if row.id not in there]
+        for container_id in gone:
+            await self.release(container_id)
+        return attaching.others_wanted(rows, reported), gone
 
     async def release(self, container_id: str, network: str = "") -> None:
         """It leaves that network, or all.  What is gone already is no error."""
