@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from swarmd.manager.allocator import attachments
 from swarmd.manager.allocator.attachments import Attachments
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Denied, Invalid, NotFound, Refused, Unavailable
@@ -234,6 +235,19 @@ async def test_what_a_node_calls_its_containers_is_looked_at(
     with pytest.raises(Invalid, match="101 aliases"):
         await rig.attach("a", many)
     assert rig.owners() == {}
+
+
+async def test_a_node_has_so_many_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "MOST", 2)
+    await rig.attach("a", "red")
+    await rig.attach("b", "red", up=False)
+    with pytest.raises(Refused, match="this node has 2 containers in networks"):
+        await rig.attach("c", "red")
+    await rig.attach("a", "red", "blue")
+    await rig.attach("d", "red", node="n2")
+    await rig.attach("b")
+    assert {row.id for row in rig.store.all(SingleContainer)} == {"a", "d"}
+    await rig.attach("c", "red")
 
 
 async def test_a_report_lets_go_of_what_is_gone_and_names_what_is_different(rig: Rig) -> None:
