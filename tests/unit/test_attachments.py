@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from swarmd.api.core import audit
+from swarmd.api.core.audit import Caller
 from swarmd.manager.allocator import attachments
 from swarmd.manager.allocator.attachments import Attachments
 from swarmd.model.containers import SingleContainer
@@ -23,6 +25,7 @@ from swarmd.model.network import (
 from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import ContainerSpec, ServiceSpec, TaskTemplate
+from swarmd.rpc.v1.agent_pb2 import ReportContainersResponse
 from swarmd.store.core.invariants import invariants
 from swarmd.store.core.transaction import Change, Delete
 from tests.scripts.sim import Sim
@@ -258,6 +261,24 @@ async def test_a_report_lets_go_of_what_is_gone_and_names_what_is_different(rig:
     assert await rig.attachments.report("n1", reported) == (["changed", "unknown"], ["gone"])
     assert set(rig.owners().values()) == {"kept", "changed"}
     assert await rig.attachments.report("n1", [kept, changed]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answer", "recorded"),
+    [
+        ("ok", {}, False),
+        ("ok", {"released": ["c1"]}, True),
+        ("ok", {"stale": ["c1"]}, True),
+        ("unavailable", {}, True),
+        ("denied", {}, True),
+    ],
+)
+def test_a_report_of_containers_is_worth_a_line_if_it_came_to_something(
+    outcome: str, answer: dict[str, list[str]], recorded: bool
+) -> None:
+    found = ReportContainersResponse(**answer)
+    caller = Caller(kind="node", role="worker")
+    assert audit.is_recorded("Attachments/ReportContainers", outcome, caller, found) is recorded
 
 
 async def test_one_network_can_be_let_go_of(rig: Rig) -> None:

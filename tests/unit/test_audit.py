@@ -195,26 +195,6 @@ def test_what_is_worth_a_line(name: str, outcome: str, role: str, recorded: bool
 
 
 @pytest.mark.parametrize(
-    ("outcome", "answer", "recorded"),
-    [
-        ("ok", {}, False),
-        ("ok", {"released": ["c1"]}, True),
-        ("ok", {"stale": ["c1"]}, True),
-        ("unavailable", {}, True),
-        ("denied", {}, True),
-    ],
-)
-def test_a_report_of_containers_is_worth_a_line_if_it_came_to_something(
-    outcome: str, answer: dict[str, list[str]], recorded: bool
-) -> None:
-    from swarmd.rpc.v1 import agent_pb2
-
-    found = agent_pb2.ReportContainersResponse(**answer)
-    caller = Caller(kind="node", role="worker")
-    assert audit.is_recorded("Attachments/ReportContainers", outcome, caller, found) is recorded
-
-
-@pytest.mark.parametrize(
     ("name", "outcome", "limited"),
     [
         ("ClusterPort/Join", "ok", False),
