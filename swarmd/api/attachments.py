@@ -56,7 +56,8 @@ class AttachmentsServer(agent_pb2_grpc.AttachmentsServicer):
                 )
                 for one in request.containers
             ]
-            return pb.ReportContainersResponse(stale=await cases.report(caller, reported))
+            stale, released = await cases.report(caller, reported)
+            return pb.ReportContainersResponse(stale=stale, released=released)
 
         return await self._answer(context, answer)
 

@@ -7,7 +7,9 @@ import contextlib
 import itertools
 import json
 import re
+import socket
 import ssl
+import struct
 
 import pytest
 
@@ -59,6 +61,21 @@ async def test_a_listener_that_closes_cuts_off_who_has_not_shaken_hands() -> Non
             await asyncio.open_connection("127.0.0.1", rig.port)
         await rig.serve(rig.route("app.example.com", await rig.app("two")))
         assert (await rig.curl("http://app.example.com/"))[0] == 0
+
+
+async def test_an_answer_that_is_reset_before_its_end_looks_whole_to_nobody() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf of it")  # its end is the connection's
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with Rig() as rig, asyncio.timeout(LIMIT):
+        await rig.serve(rig.route("app.example.com", await rig.raw("one", cut)))
+        for options in ((), ("--http2-prior-knowledge",)):
+            code, _ = await rig.curl("http://app.example.com/", *options)
+            assert code, "an error of curl's"
 
 
 async def test_a_failure_of_the_router_itself_leaves_no_client_waiting(

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from swarmd.api.core import audit
+from swarmd.api.core.audit import Caller
+from swarmd.manager.allocator import attachments
 from swarmd.manager.allocator.attachments import Attachments
 from swarmd.model.containers import SingleContainer
 from swarmd.model.errors import Denied, Invalid, NotFound, Refused, Unavailable
@@ -22,6 +25,7 @@ from swarmd.model.network import (
 from swarmd.model.objects import AddressAllocation, Cluster, Network, Node, Service, SpecVersion, Task
 from swarmd.model.replace import replace
 from swarmd.model.spec import ContainerSpec, ServiceSpec, TaskTemplate
+from swarmd.rpc.v1.agent_pb2 import ReportContainersResponse
 from swarmd.store.core.invariants import invariants
 from swarmd.store.core.transaction import Change, Delete
 from tests.scripts.sim import Sim
@@ -182,7 +186,7 @@ async def test_a_container_is_its_nodes(rig: Rig) -> None:
         await rig.attach("a", "red", node="n2")
     with pytest.raises(Denied, match="not part of this swarm"):
         await rig.attach("b", "red", node="n9")
-    assert await rig.attachments.report("n2", []) == []
+    assert await rig.attachments.report("n2", []) == ([], [])
     assert rig.owners() == {"10.5.0.2": "a"}, "what another node reports says nothing of it"
 
 
@@ -236,14 +240,45 @@ async def test_what_a_node_calls_its_containers_is_looked_at(
     assert rig.owners() == {}
 
 
+async def test_a_node_has_so_many_and_no_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "MOST", 2)
+    await rig.attach("a", "red")
+    await rig.attach("b", "red", up=False)
+    with pytest.raises(Refused, match="this node has 2 containers in networks"):
+        await rig.attach("c", "red")
+    await rig.attach("a", "red", "blue")
+    await rig.attach("d", "red", node="n2")
+    await rig.attach("b")
+    assert {row.id for row in rig.store.all(SingleContainer)} == {"a", "d"}
+    await rig.attach("c", "red")
+
+
 async def test_a_report_lets_go_of_what_is_gone_and_names_what_is_different(rig: Rig) -> None:
     kept, changed = await rig.attach("kept", "blue"), await rig.attach("changed", "blue")
     await rig.attach("gone", "blue", "red")
     unknown = replace(kept, id="unknown")
     reported = [kept, replace(changed, up=False), unknown, SingleContainer(id="none", name="", node_id="n1")]
-    assert await rig.attachments.report("n1", reported) == ["changed", "unknown"]
+    assert await rig.attachments.report("n1", reported) == (["changed", "unknown"], ["gone"])
     assert set(rig.owners().values()) == {"kept", "changed"}
-    assert await rig.attachments.report("n1", [kept, changed]) == []
+    assert await rig.attachments.report("n1", [kept, changed]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answer", "recorded"),
+    [
+        ("ok", {}, False),
+        ("ok", {"released": ["c1"]}, True),
+        ("ok", {"stale": ["c1"]}, True),
+        ("unavailable", {}, True),
+        ("denied", {}, True),
+    ],
+)
+def test_a_report_of_containers_is_worth_a_line_if_it_came_to_something(
+    outcome: str, answer: dict[str, list[str]], recorded: bool
+) -> None:
+    found = ReportContainersResponse(**answer)
+    caller = Caller(kind="node", role="worker")
+    assert audit.is_recorded("Attachments/ReportContainers", outcome, caller, found) is recorded
 
 
 async def test_one_network_can_be_let_go_of(rig: Rig) -> None:

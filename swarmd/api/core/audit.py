@@ -131,7 +131,7 @@ SHOWN: Mapping[str, Shown] = {
     "Networks/PruneNetworks": Shown(more=("labels", "without", "until"), answer=("deleted",)),
     "Networks/ReleaseContainer": Shown("network", ("container",), ("container_id",)),
     "Attachments/AttachContainer": Shown("container_id", ("name", "up")),
-    "Attachments/ReportContainers": Shown(answer=("stale",)),
+    "Attachments/ReportContainers": Shown(answer=("stale", "released")),
     "Secrets/CreateSecret": Shown("name", ("labels",), ("id",)),
     "Secrets/RemoveSecret": Shown("ref", answer=("id",)),
     "Authority/Join": Shown("address", answer=("node_id", "role")),
@@ -155,14 +155,12 @@ QUIET = frozenset(
         "Control/ListTasks", "Control/ListTokens", "Control/GetToken", "Control/Logs",
         "Control/GetAuthority", "Control/ListRegistry", "Control/ListRegistryLogins",
         "NodeApi/Info", "NodeApi/ListImages", "NodeApi/GetImage", "NodeApi/ReadAudit",
-        "NodeApi/ListVolumes", "NodeApi/GetVolume",
-        "Images/GetHistory", "Images/GetUsage",
-        "Builder/ListCache",
+        "NodeApi/ListVolumes", "NodeApi/GetVolume", "Dispatcher/GetRegistryLogin",
+        "Images/GetHistory", "Images/GetUsage", "Builder/ListCache",
         "Dispatcher/Session", "Dispatcher/LocateImage", "Dispatcher/LocateBlobs", "Dispatcher/Leave",
         "Trust/ListTrustKeys", "Trust/ListTrustRules", "Trust/ReadClaim", "Trust/ReadTrust",
         "TrustEvidence/GetEvidence", "Scanner/GetInventory", "Scanner/ReadFindings",
         "Networks/ListNetworks", "Networks/GetNetwork", "Secrets/ListSecrets", "Secrets/GetSecret",
-        "Dispatcher/GetRegistryLogin",
         "NetworkDoctor/ExamineNetwork", "NetworkDoctor/TracePacket", "NodeNetwork/ExamineNode",
         "NodePeer/GetManifest", "NodePeer/GetBlob", "NodePeer/TaskLogs",
         "RegistryNames/FindManifest", "RegistryNames/ListTags", "RegistryNames/ListReferrers",
@@ -210,6 +208,8 @@ def is_recorded(name: str, outcome: str, caller: Caller, answer: object) -> bool
         return True
     if name == "Authority/Renew":  # every node does it all the time; a change of role is another thing
         return outcome != "ok" or getattr(answer, "role", "") != caller.role
+    if name == "Attachments/ReportContainers" and outcome == "ok":  # every node does, of each new leader
+        return bool(getattr(answer, "stale", ()) or getattr(answer, "released", ()))
     return name not in QUIET
 
 

@@ -13,7 +13,15 @@ from swarmd.manager.allocator.core.addresses import Turn, View
 from swarmd.manager.allocator.core.standing import Standing
 from swarmd.manager.allocator.viewing import view
 from swarmd.model.containers import SingleContainer
-from swarmd.model.errors import Conflict, Denied, Invalid, NotFound, OutOfSequence, Unavailable
+from swarmd.model.errors import (
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+    OutOfSequence,
+    Refused,
+    Unavailable,
+)
 from swarmd.model.network import NetworkAttachment
 from swarmd.model.objects import AddressAllocation, Network, Node, Service, Task
 from swarmd.model.replace import replace
@@ -22,6 +30,9 @@ from swarmd.store.store import Store
 
 ATTEMPTS = 20
 """Each begins with what is stored then: the allocator gives addresses at the same time."""
+
+MOST = 1000
+"""Containers of one node in networks: these grow, and none is to take all addresses of the pool."""
 
 
 class Attachments:
@@ -54,21 +65,25 @@ class Attachments:
     ) -> attaching.Attached:
         self._check_node(node_id)
         row = self._own(asked.id, node_id)
+        if row is None and wanted and len(self._store.containers_of_node(node_id)) >= MOST:
+            raise Refused(f"this node has {MOST} containers in networks, as many as a node may: remove some")
         now = replace(row or asked, name=asked.name, node_id=node_id, up=asked.up)
         held = self._held(asked.id)
         found = attaching.attach(now, wanted, held, self.network, Turn(self._view(wanted)))
         return attaching.Attached(found.row, ()) if row is not None and found.row == row else found
 
-    async def report(self, node_id: str, reported: Sequence[SingleContainer]) -> Collection[str]:
-        """What the node has of containers in networks; the rest is let go.  Answers which are to be attached
-        again.  Raises Denied, Unavailable."""
+    async def report(
+        self, node_id: str, reported: Sequence[SingleContainer]
+    ) -> tuple[Collection[str], Collection[str]]:
+        """What the node has of containers in networks; the rest is let go.  Answers ids: which are to be
+        attached again, and which were let go.  Raises Denied, Unavailable."""
         self._check_node(node_id)
         rows = tuple(self._store.containers_of_node(node_id))
         there = {one.id for one in reported}
-        for row in rows:
-            if row.id not in there:
-                await self.release(row.id)
-        return attaching.others_wanted(rows, reported)
+        gone = [row.id for row in rows if row.id not in there]
+        for container_id in gone:
+            await self.release(container_id)
+        return attaching.others_wanted(rows, reported), gone
 
     async def release(self, container_id: str, network: str = "") -> None:
         """It leaves that network, or all.  What is gone already is no error."""

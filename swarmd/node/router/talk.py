@@ -70,8 +70,11 @@ class Talk(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ended:
+        if not self.ended and exc is None:
             self.eof_received()
+        elif not self.ended:  # reset: what has no other end than the connection's is not complete
+            self.ended = True
+            self.fail(Lost())
         self.transport = None
         self._wake()
         for writer in self._writers:

@@ -92,7 +92,8 @@ class Pool:
             _, made = await asyncio.get_running_loop().create_connection(
                 lambda: Upstream(key, self._open.discard), address, port
             )
-        self._open.add(made)
+        if made.transport is not None:  # else it has been reset since, and will not be heard of again
+            self._open.add(made)
         return made
 
     def give(self, one: Upstream) -> None:
