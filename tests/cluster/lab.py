@@ -154,7 +154,7 @@ class Lab(Console):
 
     # -- visitors --------------------------------------------------------------------------------
 
-    def get(self, node: str, port: int, *, seconds: float = 5.0, host: str = "") -> Answer:
+    def get(self, node: str, port: int, *, seconds: float = 20.0, host: str = "") -> Answer:
         """One request on a connection of its own.  Raises OSError or HTTPException when it fails."""
         connection = http.client.HTTPConnection(self.addresses[node], port, timeout=seconds)
         try:
@@ -169,10 +169,10 @@ class Lab(Console):
         finally:
             connection.close()
 
-    def answers(self, node: str, port: int) -> bool:
+    def answers(self, node: str, port: int, *, seconds: float = 2.0) -> bool:
         """Whether a visitor gets a page."""
         try:
-            self.get(node, port, seconds=2.0)
+            self.get(node, port, seconds=seconds)
         except (OSError, http.client.HTTPException):
             return False
         return True
@@ -185,7 +185,7 @@ class Lab(Console):
     def refuses(self, node: str, port: int) -> bool:
         """Whether nobody listens there."""
         try:
-            self.get(node, port, seconds=2.0)
+            self.get(node, port)
         except ConnectionRefusedError:
             return True
         except (OSError, http.client.HTTPException):

@@ -82,7 +82,7 @@ def test_the_containers_of_a_killed_daemon_run_on_and_are_found_again(lab: Lab, 
     pids = lab.processes(node)
     assert pids
     began, killed = time.time(), lab.kill_daemon(node)
-    assert lab.answers("node3", 80)
+    assert lab.answers("node3", 80, seconds=20.0)
     eventually(
         "another daemon runs",
         lambda: lab.processes(node, DAEMON),

@@ -103,7 +103,7 @@ def test_a_node_that_left_has_nothing_of_the_swarm(lab: Lab) -> None:
         assert list((data / "volumes").iterdir()) == []
         assert not (data / "identity" / "node.key").exists()
         lab.until_node("node3", "Down")
-        assert lab.answers("node1", 80)
+        assert lab.answers("node1", 80, seconds=20.0)
     finally:
         _forget(lab, "node3")
         _join_again(lab, "node3")

@@ -33,6 +33,7 @@ _UNICAST, _UNREACHABLE = 1, 7
 _ONLINK = 4
 _PERMANENT = 0x80
 _NTF_SELF = 2
+_OPERATING = b"\6"  # RFC 2863
 _NO_DETECTION = 2  # of duplicate addresses: nobody else gives them
 _SPEC, _GENERATE = 26, 8
 _NEVER = b"\1"
@@ -43,7 +44,8 @@ _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 4, 7, 15
 
 
 class Link(Struct, frozen=True):
-    """A network interface.  ``group`` is the interface group, ``local`` a VXLAN device's outer source."""
+    """A network interface.  ``group`` is the interface group, ``local`` a VXLAN device's outer source;
+    ``carries``: what is sent by it leaves it."""
 
     index: int
     name: str
@@ -54,6 +56,7 @@ class Link(Struct, frozen=True):
     local: str = ""
     vni: int = 0
     port: int = 0
+    carries: bool = False
 
 
 class Neighbour(Struct, frozen=True):
@@ -251,6 +254,7 @@ def read_link(body: bytes) -> Link:
         local=socket.inet_ntoa(data[_VXLAN_LOCAL]) if _VXLAN_LOCAL in data else "",
         vni=_number(data.get(_VXLAN_ID)),
         port=struct.unpack("!H", data[_VXLAN_PORT])[0] if _VXLAN_PORT in data else 0,
+        carries=found.get(16) == _OPERATING,
     )
 
 

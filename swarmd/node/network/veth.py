@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Iterable, Sequence
 
 from swarmd.model.errors import Conflict
@@ -22,6 +23,7 @@ from swarmd.node.network.wire import Message, Netlink
 
 INSIDE = "eth0"
 _LOOPBACK = 1
+_LOOKS, _PAUSE = 500, 0.002
 _NO_IPV6 = (errno.EACCES, errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
 """What the kernel answers where IPv6 is switched off for a network namespace, or is not there."""
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
@@ -48,8 +50,10 @@ def create(
         if number := netlink.each([make])[0]:
             raise _refusal(number, name, pid)
         try:
-            given = _configure_container(inside, sources)
-            _configure_node(netlink, name, given, mac)
+            with contextlib.closing(namespace.netlink_inside(inside)) as there:
+                given = _configure_container(there, sources)
+                _configure_node(netlink, name, given, mac)
+                _until_it_carries(there)
         except OSError:
             delete(netlink, name)
             raise
@@ -74,17 +78,26 @@ def _configure_node(netlink: Netlink, name: str, sources: Iterable[Source], mac:
     netlink.must(*(message for source in sources for message in towards(index, source.address, mac)))
 
 
-def _configure_container(inside: int, sources: Sequence[Source]) -> tuple[Source, ...]:
-    with contextlib.closing(namespace.netlink_inside(inside)) as netlink:
-        index = _index(netlink, INSIDE)
-        netlink.each([rtnl.without_link_local(index)])
-        netlink.must(
-            rtnl.link_up(_LOOPBACK),
-            rtnl.link_up(index),
-            rtnl.neighbour_add(index, GATEWAY, GATEWAY_MAC),
-            rtnl.route_add(GATEWAY, 32, index),
-        )
-        return _give(netlink, index, sources)
+def _configure_container(netlink: Netlink, sources: Sequence[Source]) -> tuple[Source, ...]:
+    index = _index(netlink, INSIDE)
+    netlink.each([rtnl.without_link_local(index)])
+    netlink.must(
+        rtnl.link_up(_LOOPBACK),
+        rtnl.link_up(index),
+        rtnl.neighbour_add(index, GATEWAY, GATEWAY_MAC),
+        rtnl.route_add(GATEWAY, 32, index),
+    )
+    return _give(netlink, index, sources)
+
+
+def _until_it_carries(netlink: Netlink) -> None:
+    """The end that came up first drops what it is to send until a worker of the kernel has noticed that the
+    other is up, a moment later or many.  Kernels from 6.8 on see to it when they are asked; none takes a
+    second."""
+    for _ in range(_LOOKS):
+        if rtnl.read_link(netlink.ask(rtnl.link_get(INSIDE))[0][1]).carries:
+            return
+        threading.Event().wait(_PAUSE)
 
 
 def _give(netlink: Netlink, index: int, sources: Iterable[Source]) -> tuple[Source, ...]:
