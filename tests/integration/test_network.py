@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -203,6 +204,33 @@ def test_a_container_cannot_speak_with_a_foreign_source_address(swarm: Bed) -> N
 
     with pytest.raises(TimeoutError):
         inside(liar.namespace, lie)
+
+
+def test_what_only_looks_like_the_overlay_reaches_no_container(swarm: Bed) -> None:
+    target = swarm.container(2, "quiet")
+    swarm.publish(8090, target, protocol="udp")
+    (near, node), port = (one.address for one in swarm.nodes[:2]), 4789
+    run("ip", "-n", swarm.hub, "route", "replace", f"{target.address}/32", "via", node)
+
+    def forge() -> None:
+        datagram = struct.pack("!4H", port, port, 14, 0) + b"forged"
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 34, 1, 0, 64, socket.IPPROTO_UDP, 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+            to = socket.inet_aton(target.address)
+            sock.sendto(head + socket.inet_aton(near) + to + datagram, (target.address, 0))
+
+    def listen() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("", port))
+        sock.setblocking(False)
+        return sock
+
+    with inside(target.namespace, listen) as ear:
+        for _ in range(20):
+            inside(swarm.hub, forge)
+        assert udp(swarm.hub, node, 8090, 30_100) == f"quiet {CLIENT}"  # it went by the same way behind them
+        with pytest.raises(BlockingIOError):
+            ear.recv(100)
 
 
 def udp(namespace: str, address: str, port: int, source: int, *, connected: bool = False) -> str:

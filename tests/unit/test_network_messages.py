@@ -5,6 +5,7 @@ That a kernel understands them is shown by tests/integration/test_network.py.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from ipaddress import ip_address
@@ -12,7 +13,7 @@ from ipaddress import ip_address
 import pytest
 
 from swarmd.node.network import ct, nfset, rtnl, ruleset, wire
-from swarmd.node.network.core.family import FAMILIES
+from swarmd.node.network.core.family import FAMILIES, Family
 
 
 def test_attributes_are_padded_and_nested_ones_are_flagged() -> None:
@@ -128,6 +129,14 @@ def test_the_marker_changes_with_everything_the_ruleset_depends_on() -> None:
     markers = [name for _, found in variants for name in found.values()]
     assert len(set(markers)) == 8 + 4  # IPv6's say nothing of the overlay's port
     assert all(f"set {name} " in text for (text, _), name in zip(variants, markers, strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_for_new_connections_alone_hangs_on_no_hook_that_every_packet_passes(family: Family) -> None:
+    text, _ = ruleset.base((family,), ruleset.Options(4789, "vx0", keep_source=True, generation=7))
+    hooks = re.findall(r"type filter hook (\w+)", text)
+    assert sorted(hooks) == ["forward", *(["output"] if family == "ip" else []), "prerouting", "prerouting"]
+    assert "iif 7 goto c_raw_node" in text
 
 
 def test_an_ipv6_interval_and_its_table_are_said_in_sixteen_bytes_and_the_family() -> None:

@@ -84,15 +84,16 @@ class Datapath:
             generation = link.index
         self.inner = inner
         if self._can.nft:
-            await self._load_base(generation)
+            await self._load_base(node.address, generation)
         return inner
 
-    async def _load_base(self, generation: int) -> None:
+    async def _load_base(self, address: str, generation: int) -> None:
         options = ruleset.Options(
             port=self._port,
             device=ruleset.OVERLAY if self._can.vxlan else "lo",
             keep_source=self._can.keep_source,
             generation=generation,
+            local=address,
         )
         self._text, self._markers = ruleset.base(self.families, options)
         if await asyncio.to_thread(self._loaded):

@@ -32,10 +32,6 @@ _CHAINS = """
     dnat {ip} to {ip} daddr . jhash {ip} saddr mod {small} map @vip
     dnat {ip} to {ip} daddr . jhash {ip} saddr mod {large} map @vip_large
   }}
-  chain c_in {{ type filter hook input priority filter;
-    ct state established,related accept
-    meta iifgroup {group} {ip} saddr @inward reject with {icmp} admin-prohibited
-  }}
   chain c_size {{
     iifname "{overlay}" tcp option maxseg size set rt mtu
     oifname "{overlay}" tcp option maxseg size set rt mtu
@@ -45,6 +41,9 @@ _CHAINS = """
 # other nodes are known by the interface they come through.
 _DNAT = """
     meta iifgroup {group} {ip} saddr . {ip} daddr @samenet jump c_vip"""
+_INWARD = """
+    {ip} saddr @inward ct state & (established | related) == 0 \\
+      fib daddr type {{ local, broadcast, multicast, anycast }} reject with {icmp} admin-prohibited"""
 _NOEP = """
     {ip} daddr @refused jump c_rej"""
 _FORWARD = """
@@ -58,13 +57,14 @@ _NOTE = """
 
 # What is encrypted between nodes never comes in the clear, whoever sent it.
 _RAW = """
-    iifname != "sx0" meta iifgroup != {group} {ip} daddr @secured drop"""
+    {ip} daddr @secured iifname != "sx0" drop"""
 
 _PIECES = {
     "network_raw": _RAW,
     "network_sets": _SETS,
     "network_chains": _CHAINS,
     "network_dnat": _DNAT,
+    "network_inward": _INWARD,
     "network_noep": _NOEP,
     "network_forward": _FORWARD,
     "network_note": _NOTE,

@@ -26,15 +26,16 @@ VETH_GROUP = 21367
 class Options(Struct, frozen=True):
     """What the rules depend on.
 
-    ``port``: the overlay's UDP port.  ``device`` carries replies back to the ingress node: it must exist, and
-    the kernel remembers it by its index, so a change of ``generation`` (that index) asks for the rules to be
-    loaded again.
+    ``port``: the overlay's UDP port, ``local``: the address that it is open on.  ``device`` carries replies
+    back to the ingress node: it must exist, and the kernel remembers it by its index, so a change of
+    ``generation`` (that index; 0: there is no overlay) asks for the rules to be loaded again.
     """
 
     port: int
     device: str
     keep_source: bool
     generation: int = 0
+    local: str = "127.0.0.1"
 
 
 # What differs between the families.  The overlay's outer packets are IPv4.  Link-local IPv6 addresses are the
@@ -45,13 +46,21 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
         "icmp": "icmp",
         "loopback": "127.0.0.0/8",
         "itself": GATEWAY,
-        "underlay": """
-    udp dport {port} ip saddr != @nodes drop
-    udp dport {port} notrack
-    udp dport {gossip} udp sport {gossip} ip saddr @nodes notrack""",
-        "underlay_out": """
-    udp dport {port} notrack
-    udp dport {gossip} udp sport {gossip} ip daddr @nodes notrack""",
+        "under": """
+    meta l4proto udp jump c_raw_udp""",
+        "under_task": """
+    udp dport {port} drop""",
+        "under_chains": """
+  chain c_raw_udp {{
+    th dport {port} ip saddr @nodes ip daddr {local} notrack accept
+    th dport {port} ip saddr != @nodes drop
+    th dport {gossip} th sport {gossip} ip saddr @nodes notrack
+  }}
+  chain c_raw_out {{ type filter hook output priority raw;
+    meta l4proto != udp return
+    th dport {port} notrack return
+    th dport {gossip} th sport {gossip} ip daddr @nodes notrack
+  }}""",
         "neighbours": "",
     },
     "ip6": {
@@ -59,8 +68,9 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
         "icmp": "icmpv6",
         "loopback": "::1",
         "itself": ITSELF6,
-        "underlay": "",
-        "underlay_out": "",
+        "under": "",
+        "under_task": "",
+        "under_chains": "",
         "neighbours": """
     ip6 saddr fe80::/10 return
     ip6 daddr fe80::/10 return""",
@@ -73,12 +83,12 @@ _WORDS: Mapping[Family, Mapping[str, str]] = {
 # follows dstnat.
 _KEPT = {
     "zone": """
-    iifname "{overlay}" {ip} saddr != @pools ct original zone set ether saddr map @zone_by_mac""",
+    {ip} saddr != @pools ct original zone set ether saddr map @zone_by_mac""",
     "mark": """
     iifname "{overlay}" {ip} saddr != @pools {ip} daddr @pools \\
       ct mark set ether saddr map @node_by_mac""",
     "back": """
-    iifname != "{overlay}" ct direction reply ct mark & 0xff0000 == 0x010000 \\
+    ct direction reply ct mark & 0xff0000 == 0x010000 \\
       dup to ct mark map @vtep_by_mark device "{device}" drop""",
     "masquerade": "",
 }
@@ -90,8 +100,10 @@ _LOST = {
     oifname "{overlay}" ct status & dnat == dnat {ip} saddr != @pools masquerade""",
 }
 
-# Every packet pays for each chain that hangs on a hook, and for each rule it passes there: what is for new
-# connections alone lets the others go by its first rule.
+# Every packet pays for each chain that hangs on a hook, and for each rule it passes there.  What is for new
+# connections alone lets the others go by its first rule, or stands in a chain of type nat, which the kernel
+# runs for the first packet of each.  Where a packet came from is asked first: most rules are for one kind of
+# device.  Only what is for the overlay's own port on this node goes by unseen.
 _TEMPLATE = """
 table {ip} {table} {{
   set {marker} {{ type mark; }}
@@ -104,19 +116,26 @@ table {ip} {table} {{
   set own {{ type ifname . {address}; }}
   set pub_local {{ type {address} . inet_proto . inet_service; }}
   set hairpin {{ type {address} . {address}; }}{port_sets}{network_sets}
-  chain c_raw_pre {{ type filter hook prerouting priority raw;{underlay}{network_raw}
-    meta iifgroup {group} iifname . {ip} saddr != @own drop{zone}
+  chain c_raw_pre {{ type filter hook prerouting priority raw;
+    meta iifgroup {group} goto c_raw_task
+    {from_node} goto c_raw_node{under}{network_raw}
   }}
-  chain c_raw_out {{ type filter hook output priority raw;{underlay_out}
-  }}{port_chains}
+  chain c_raw_task {{
+    iifname . {ip} saddr != @own drop{under_task}
+  }}
+  chain c_raw_node {{{network_raw}{zone}
+  }}{under_chains}{port_chains}
   chain c_dnat {{ type nat hook prerouting priority dstnat - 10;
     iifname "{overlay}" return{neighbours}{network_dnat}
     fib daddr type local jump c_open
   }}
-  chain c_came {{ type filter hook prerouting priority dstnat + 5;{back}
+  chain c_came {{ type filter hook prerouting priority dstnat + 5;
+    meta iifgroup {group} jump c_left
     ct state != new return{mark}
     iif "lo" return{neighbours}{network_noep}
     ct status & dnat == 0 fib daddr type local jump c_closed
+  }}
+  chain c_left {{{back}{network_inward}
   }}
   chain c_out {{ type nat hook output priority -100;{neighbours}
     {ip} daddr != {loopback} fib daddr type local jump c_open
@@ -127,12 +146,9 @@ table {ip} {table} {{
     iifname "{overlay}" {ip} daddr . meta l4proto . th dport @pub_local accept{network_forward}
     {ip} saddr @pools {ip} daddr @pools ct status & dnat == 0 reject with {icmp} admin-prohibited
   }}
-  chain c_note {{ type filter hook postrouting priority srcnat - 20;
-    ct state != new return
+  chain c_snat {{ type nat hook postrouting priority srcnat - 10;
     oifname "{overlay}" ct status & dnat == dnat ct mark == 0 \\
       ct mark set {ip} daddr map @node_by_prefix{network_note}
-  }}
-  chain c_snat {{ type nat hook postrouting priority srcnat - 10;
     ct status & dnat == dnat {ip} saddr . {ip} daddr @hairpin snat to {itself}{masked}{masquerade}
     {ip} saddr @pools {ip} daddr != @pools ct status & dnat == 0 ct direction original masquerade
   }}{network_chains}
@@ -157,8 +173,9 @@ def removal(family: Family) -> str:
 
 def _fill(family: Family, options: Options, marker: str) -> str:
     values: dict[str, object] = {
-        "ip": family, "overlay": OVERLAY, "port": options.port, "device": options.device,
-        "table": TABLE, "group": VETH_GROUP, "gossip": GOSSIP_PORT,
+        "ip": family, "overlay": OVERLAY, "from_node": _from_node(options), "local": options.local,
+        "port": options.port, "device": options.device, "table": TABLE,
+        "group": VETH_GROUP, "gossip": GOSSIP_PORT,
     }  # fmt: skip
     kept = _KEPT if options.keep_source else _LOST
     words = {name: text.format(**values) for name, text in {**_WORDS[family], **kept}.items()}
@@ -167,3 +184,8 @@ def _fill(family: Family, options: Options, marker: str) -> str:
         port_chains=port_rules.chains(family, words["icmp"]),
         **values, **words, **network_rules.pieces({**values, **words}),
     )  # fmt: skip
+
+
+def _from_node(options: Options) -> str:
+    """A number is compared sooner than a name, and every packet is asked."""
+    return f"iif {options.generation}" if options.generation else f'iifname "{OVERLAY}"'
