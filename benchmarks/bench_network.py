@@ -50,6 +50,17 @@ listen it
   bind 0.0.0.0:{port}
   server one {address}:80
 """
+_BARE = """
+table ip bare {{
+  chain came {{ type nat hook prerouting priority dstnat;
+    ip daddr {front} tcp dport 81 dnat to {near}:80
+    ip daddr {front} tcp dport 82 dnat to {far}:80
+  }}
+  chain leaves {{ type nat hook postrouting priority srcnat; oifname "vx0" masquerade; }}
+}}
+"""
+"""The least that publishes two ports by way of the same devices: no rule of swarmd, and connection tracking
+on the first node only, since the client's address is lost."""
 
 
 class Account:
@@ -125,6 +136,16 @@ class Ways:
             "add", "rule", "ip", TABLE, "c_fwd", "index", "1", "ip", "daddr", container.address, "accept"
         )  # fmt: skip
 
+    def bare(self) -> None:
+        """Put the least of rules in the place of swarmd's."""
+        front, back = self.bed.nodes
+        for node in (front, back):
+            node.nft("flush", "ruleset")
+        text = _BARE.format(front=front.address, near=self.near.address, far=self.far.address)
+        rules = self._directory / "bare.nft"
+        rules.write_text(text)
+        front.nft("-f", str(rules))
+
     def close(self) -> None:
         for process in self._started:
             process.kill()
@@ -138,12 +159,12 @@ class Figure(msgspec.Struct, frozen=True):
     cost: float
 
 
-def load(ways: Ways, account: Account, url: str, seconds: float, *, close: bool) -> Figure:
+def load(ways: Ways, account: Account, url: str, seconds: int, *, close: bool) -> Figure:
     """Ask with wrk from the outside world.  Raises AssertionError when a request fails."""
     header = ["-H", "Connection: close"] if close else []
     before = account.seconds()
     text = run(
-        "ip", "netns", "exec", ways.bed.hub, "wrk", "-t1", "-c32", f"-d{seconds:g}s", *header, url
+        "ip", "netns", "exec", ways.bed.hub, "wrk", "-t1", "-c32", f"-d{seconds}s", *header, url
     )  # fmt: skip
     spent = account.seconds() - before
     assert not re.search("Socket errors|Non-2xx", text), f"{url}: {text}"
@@ -151,39 +172,65 @@ def load(ways: Ways, account: Account, url: str, seconds: float, *, close: bool)
     return Figure(requests, spent / requests * 1e6)
 
 
-def compare(ways: Ways, account: Account, paths: dict[str, str], rounds: int, seconds: float) -> None:
-    """A table: each way beside the one whose name says which it is compared with, in turns."""
+class Way(msgspec.Struct, frozen=True):
+    """One of the ways of a bed; ``beside``: the name of the one it is compared with."""
+
+    ways: Ways
+    url: str
+    beside: str
+
+
+def compare(paths: dict[str, Way], account: Account, rounds: int, seconds: int) -> None:
+    """A table: the cost of each way and, round by round, its ratio to the one it is compared with: median,
+    and between which two the middle half of the rounds lies.  Every other round goes the other way about."""
     for close in (True, False):
         taken: dict[str, list[float]] = {name: [] for name in paths}
-        for _ in range(rounds):
-            for name, url in paths.items():
-                taken[name].append(load(ways, account, url, seconds, close=close).cost)
+        for way in paths.values():
+            load(way.ways, account, way.url, 1, close=close)  # nobody's first connections count
+        for turn in range(rounds):
+            for name in list(paths) if turn % 2 else reversed(paths):
+                cost = load(paths[name].ways, account, paths[name].url, seconds, close=close).cost
+                taken[name].append(cost)
         kind = "a connection each" if close else "keep-alive"
         for name, costs in taken.items():
-            floor = taken["direct, far" if "far" in name else "direct, near"]
-            ratio = statistics.median(one / two for one, two in zip(costs, floor, strict=True))
-            say(f"| {name}, {kind} | {statistics.median(costs):.0f} µs | {ratio:.2f} |")
+            ratios = [one / two for one, two in zip(costs, taken[paths[name].beside], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            figures = f"{statistics.median(costs):.0f} µs | {middle:.2f} | {low:.2f} to {high:.2f}"
+            say(f"| {name}, {kind} | {figures} |")
 
 
-def kernel(directory: Path, account: Account, rounds: int, seconds: float) -> None:
-    """Published ports by nftables, on the node of the task and by way of another."""
-    with bed(2, name="b", environment=_UNKEPT) as made, contextlib.closing(Ways(made, directory)) as ways:
+@contextlib.contextmanager
+def published(directory: Path, name: str) -> Iterator[tuple[Ways, dict[str, str]]]:
+    """Two nodes with a published port each; answers the URLs of both ports and of both containers."""
+    directory.mkdir()
+    with bed(2, name=name, environment=_UNKEPT) as made, contextlib.closing(Ways(made, directory)) as ways:
         ways.publish(81, ways.near)
         ways.publish(82, ways.far)
         for container in (ways.near, ways.far):
             ways.open_directly(container)
         front = made.nodes[0].address
-        paths = {
+        urls = {
             "direct, near": f"http://{ways.near.address}/",
             "published, near": f"http://{front}:81/",
             "direct, far": f"http://{ways.far.address}/",
             "published, far": f"http://{front}:82/",
         }
-        ready(ways, paths)
-        compare(ways, account, paths, rounds, seconds)
+        yield ways, urls
 
 
-def proxies(directory: Path, account: Account, rounds: int, seconds: float) -> None:
+def kernel(directory: Path, account: Account, rounds: int, seconds: int) -> None:
+    """Published ports by nftables, on the node of the task and by way of another, and the same by the least
+    of rules that a kernel needs for it."""
+    with published(directory / "b", "b") as (ways, urls), published(directory / "k", "k") as (bare, same):
+        bare.bare()
+        paths = {name: Way(ways, url, f"direct, {name[-4:].strip(' ,')}") for name, url in urls.items()}
+        for name, url in same.items():
+            paths[f"bare kernel: {name}"] = Way(bare, url, paths[name].beside)
+        ready(paths)
+        compare(paths, account, rounds, seconds)
+
+
+def proxies(directory: Path, account: Account, rounds: int, seconds: int) -> None:
     """The user-space proxy beside those of others."""
     environment = {"SWARM_BED_NFT": "missing"}
     with bed(2, name="p", environment=environment) as made, contextlib.closing(Ways(made, directory)) as ways:
@@ -191,30 +238,31 @@ def proxies(directory: Path, account: Account, rounds: int, seconds: float) -> N
         ways.haproxy(83, ways.near)
         ways.docker_proxy(84, ways.near)
         front = made.nodes[0].address
-        paths = {
-            "direct, near": f"http://{ways.near.address}/",
-            "proxy of swarmd, near": f"http://{front}:81/",
-            "HAProxy, near": f"http://{front}:83/",
-            "docker-proxy, near": f"http://{front}:84/",
+        urls = {
+            "direct": f"http://{ways.near.address}/",
+            "proxy of swarmd": f"http://{front}:81/",
+            "HAProxy": f"http://{front}:83/",
+            "docker-proxy": f"http://{front}:84/",
         }
-        ready(ways, paths)
-        compare(ways, account, paths, rounds, seconds)
+        paths = {name: Way(ways, url, "direct") for name, url in urls.items()}
+        ready(paths)
+        compare(paths, account, rounds, seconds)
 
 
-def ready(ways: Ways, paths: dict[str, str]) -> None:
-    def answers(url: str) -> bool:
-        command = ["ip", "netns", "exec", ways.bed.hub, "curl", "-sf", "-m1", url]
+def ready(paths: dict[str, Way]) -> None:
+    def answers(way: Way) -> bool:
+        command = ["ip", "netns", "exec", way.ways.bed.hub, "curl", "-sf", "-m1", way.url]
         return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
-    for url in paths.values():
-        eventually(lambda url=url: answers(url), url)  # type: ignore[misc]
+    for name, way in paths.items():
+        eventually(lambda way=way: answers(way), name)  # type: ignore[misc]
 
 
 def say(text: str) -> None:
     print(text, flush=True)
 
 
-PARTS: dict[str, Callable[[Path, Account, int, float], None]] = {"kernel": kernel, "proxies": proxies}
+PARTS: dict[str, Callable[[Path, Account, int, int], None]] = {"kernel": kernel, "proxies": proxies}
 
 
 @contextlib.contextmanager
@@ -228,14 +276,14 @@ def counted() -> Iterator[Account]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--only", choices=PARTS)
     options = parser.parse_args()
     missing = [name for name in ("wrk", "nginx", "haproxy", "docker-proxy") if not shutil.which(name)]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}")
-    say("| way | CPU of a request | × direct |\n|---|---|---|")
+    say("| way | CPU of a request | × direct | middle half |\n|---|---|---|---|")
     with counted() as account, tempfile.TemporaryDirectory() as directory:
         for name, part in PARTS.items():
             if options.only in (None, name):
