@@ -16,6 +16,7 @@ import structlog
 
 from swarmd.image.port import Content
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.kit.supervise import until
 from swarmd.model import image_ref
 from swarmd.model.errors import Invalid, NotFound, SwarmError, Unavailable
@@ -100,7 +101,7 @@ class Keeping:
     async def run(self) -> None:
         """Have all of it here, for as long as this node is a manager."""
         watch, news = self._store.watch(), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(_listen(watch, news), name="keeping: store")
             while True:
                 news.clear()
@@ -152,7 +153,7 @@ class Keeping:
         reasons: list[str] = []
         while digests and len(have) < needed and waiting:
             now, waiting = waiting[: needed - len(have)], waiting[needed - len(have) :]
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 asked = {
                     member: group.create_task(self._asked(member, digests, holder), name=f"keep {member}")
                     for member in now

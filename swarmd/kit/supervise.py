@@ -19,7 +19,7 @@ class Nursery:
     """Tasks that live and die together: :meth:`close` cancels and awaits every one of them.
 
     A task that fails is given to ``report``; it does not take the others with it.  Where a failure
-    must end everything (a leader's term) an :class:`asyncio.TaskGroup` is the right tool instead.
+    must end everything (a leader's term) an :class:`swarmd.kit.groups.TaskGroup` is the right tool instead.
     """
 
     def __init__(self, report: Report) -> None:

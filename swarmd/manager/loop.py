@@ -16,6 +16,7 @@ from typing import Protocol
 
 from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.kit.ids import random_fraction
 from swarmd.manager.plan import Agenda, Step
 from swarmd.model.errors import Conflict, OutOfSequence, Unavailable
@@ -67,7 +68,7 @@ class ControlLoop:
         """Until cancelled; whatever else ends it is an error of the loop."""
         watch = self._store.watch()
         self._start_over()
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._listen(watch), name="listen")
             while True:
                 await self._wait_for_work(group)
@@ -92,7 +93,7 @@ class ControlLoop:
                 self._seen = max(self._seen, events[-1].index)
             self._news.set()
 
-    async def _wait_for_work(self, group: asyncio.TaskGroup) -> None:
+    async def _wait_for_work(self, group: TaskGroup) -> None:
         while True:
             self._news.clear()
             self._collect_due()

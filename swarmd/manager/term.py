@@ -6,11 +6,11 @@ again) starts every loop from the store.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.kit.ids import NewId, random_bytes
 from swarmd.kit.supervise import caught
 from swarmd.manager.allocator.allocating import AllocatorPlanner
@@ -63,7 +63,7 @@ class Term:
 
     async def run(self) -> None:
         """Raises an ExceptionGroup when a loop fails."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(_lasting("dispatcher", self.dispatcher.run()), name="dispatcher")
             group.create_task(_lasting("roles", self._roles.run()), name="roles")
             group.create_task(_lasting("rotation", self._rotation.run()), name="rotation")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
+from swarmd.kit.groups import TaskGroup
+
 NODE_PORT = 7946
 MAX_MESSAGE = 16 << 20
 
@@ -93,7 +95,7 @@ class Channels:
     async def retire(self, *, grace: float = GRACE, longest: float = LONGEST) -> None:
         """Close the old channels: after ``grace`` seconds, and the end of their streams or ``longest``."""
         old, self._old = self._old, []
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for held in old:
                 group.create_task(_see_off(held, grace, longest))
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 
 from swarmd.kit.backoff import Backoff
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.model.errors import KINDS, Invalid, SwarmError, Unavailable
 from swarmd.rpc.frames import encode_frame, read_frame, write_frame
 from swarmd.rpc.peer import Check, ContextSource, shown_certificate
@@ -160,7 +161,7 @@ class PeerClient:
         """Send over this connection until it is lost, or (True) another one is to take its place."""
         self._gone, self._writer = False, writer
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 end = group.create_task(self._await_end(reader), name="end")
                 try:
                     await self._send_all(writer)

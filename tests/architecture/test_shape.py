@@ -101,7 +101,13 @@ def test_every_background_task_has_an_owner() -> None:
         for call, line in called_names(path)
         if is_ownerless(call)
     ]
-    assert found == [], "use kit.supervise.Nursery or a TaskGroup"
+    assert found == [], "use kit.supervise.Nursery or a kit.groups.TaskGroup"
+
+
+def test_groups_of_tasks_are_those_that_leave_no_mark() -> None:
+    calls = ((path, call) for path in outside_kit() for call, _ in called_names(path))
+    found = [source.name(path) for path, call in calls if call == "asyncio.TaskGroup"]
+    assert found == [], "use kit.groups.TaskGroup"
 
 
 @pytest.mark.parametrize(

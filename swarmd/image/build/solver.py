@@ -31,6 +31,7 @@ from swarmd.image.build.work import (
 )
 from swarmd.image.flights import Flights
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.model.errors import SwarmError
 
 
@@ -62,7 +63,7 @@ class _Build:
 
     async def run(self) -> Staged:
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 numbered = [(stage, self._vertices(stage)) for stage in self._plan.stages]
                 for stage, vertices in numbered:
                     self._stages[stage.index] = group.create_task(self._stage(stage, vertices))

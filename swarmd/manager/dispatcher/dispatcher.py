@@ -7,10 +7,10 @@ sessions, signs of life ──► judging ──► node rows
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.manager.dispatcher import logins, trust
 from swarmd.manager.dispatcher.board import MeshBoard
 from swarmd.manager.dispatcher.certificates import Certificates
@@ -75,7 +75,7 @@ class Dispatcher:
         watch = self._store.watch()
         self._look_again()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._follow_store(watch), name="dispatcher: store")
                 group.create_task(self._reporting.run(), name="dispatcher: statuses")
                 group.create_task(self._judging.run(), name="dispatcher: liveness")

@@ -80,6 +80,7 @@ class TaskDatabase:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self._spare.keep()
 
 
 def seal_all(path: Path, sealer: Sealer) -> None:

@@ -11,6 +11,7 @@ import structlog
 from swarmd.image.flights import Flights
 from swarmd.image.port import Content, Progress
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.model.errors import Invalid, SwarmError
 from swarmd.node.distribution import wire
 from swarmd.node.distribution.copying import ASKED, Copy
@@ -100,7 +101,7 @@ class Blobs:
         # Nodes that begin together begin with different layers, which they then have for each other.
         wanted.sort(key=lambda _: self._fraction())
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for digest in wanted:
                     group.create_task(one(digest), name=f"blob {digest[:19]}")
         except ExceptionGroup as failures:
@@ -161,7 +162,7 @@ class Blobs:
 
     async def _part_from(self, sources: Iterable[Provider], digest: str, address: str) -> None:
         """So that those who wait for a place need not wait until ours is forgotten."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for source in sources:
                 group.create_task(
                     wire.tell_done(self._channels, source, digest, address), name=f"done {digest[:19]}"

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NoReturn
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.kit.supervise import until
 from swarmd.model.errors import NotFound, SwarmError, Unavailable
 from swarmd.node.distribution.core.choosing import SOURCES, Chooser, Provider
@@ -72,7 +73,7 @@ class Copy:
             await self._begin()
         if not self._ranges.is_done:
             try:
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     for number in range(2 * SOURCES):
                         group.create_task(self._work(), name=f"blob {self._digest[:19]} {number}")
             except ExceptionGroup as failures:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from swarmd.kit.clock import Clock
+from swarmd.kit.groups import TaskGroup
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, Refused, SwarmError, Unavailable
@@ -280,7 +281,7 @@ class LocalRuntime(Operating):
 
     async def shut_down(self, *, stop_containers: bool) -> None:
         if stop_containers:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for state in self.list():
                     group.create_task(self.stop(state.id))
         self._closing = True

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from swarmd.kit.groups import TaskGroup
 from swarmd.node.runtime.exec_port import ExecConfig, Session, Size
 
 __all__ = ["ExecConfig", "Executing", "Session", "Size", "run"]
@@ -49,7 +50,7 @@ async def _collect(session: Session, output: bytearray, limit: int) -> int:
         while (piece := await session.read()) is not None:
             output.extend(piece[1][: max(0, limit - len(output))])
 
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         reading = group.create_task(read())
         code = await session.wait()
         await asyncio.wait([reading], timeout=_TRAILING)
