@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from tests.cluster.clocks import LIBFAKETIME
 from tests.nemesis import cables
 from tests.nemesis.machine import slowness
 from tests.nemesis.manager import CallFailed
 from tests.nemesis.plan import SHAPES, Fault, Kind
-from tests.nemesis.site import LIBFAKETIME, NotHealed, Site
+from tests.nemesis.site import NotHealed, Site
 
 ACCEPT_SECONDS = 30.0
 """A command of an administrator is asked again for this long."""

@@ -14,21 +14,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.cluster.clocks import FOLLOWING, set_clock
 from tests.cluster.lab import DAEMON, Lab
 from tests.nemesis import cables
 from tests.nemesis.disks import SmallDisk
 from tests.nemesis.machine import Work, slowness, starvation, work
 from tests.nemesis.manager import SECONDS, CallFailed, Manager
 
-LIBFAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
-
-
 _LOOK_SECONDS = 4.0
-_CLOCK = (
-    "FAKETIME_TIMESTAMP_FILE={data}/clock",
-    "FAKETIME_CACHE_DURATION=1",
-    "FAKETIME_DONT_FAKE_MONOTONIC=1",
-)
 _OURS = ("ended by signal 9;", "ended by signal 15;", "ended with exit code 0;")
 """How a daemon ends when it was told to."""
 
@@ -40,8 +33,7 @@ class NotHealed(AssertionError):
 class Site:
     """``site.managers`` are the ways into the nodes, by node.
 
-    ``clocks``: their wall clocks can be set.  That takes libfaketime, under which a daemon spends half a core
-    on asking what time it is: five of them leave two cores nothing for anything else.
+    ``clocks``: their wall clocks can be set.
     """
 
     def __init__(self, managers: int, now: Callable[[], float], *, clocks: bool) -> None:
@@ -76,7 +68,7 @@ class Site:
 
     def _change_environment(self) -> None:
         """A daemon that crashes writes its stacks to the log of its node; its wall clock follows a file."""
-        adjustable = [f"LD_PRELOAD={LIBFAKETIME}", *_CLOCK] if self._clocks else []
+        adjustable = FOLLOWING if self._clocks else ()
         record = self.lab.directory("node1").parent / "cluster.json"
         cluster = json.loads(record.read_text())
         cluster["daemon"] = ["/usr/bin/env", "PYTHONFAULTHANDLER=1", *adjustable, *cluster["daemon"]]
@@ -93,8 +85,9 @@ class Site:
                 steps.callback(disk.remove)
             for node in self.nodes:
                 steps.callback(self.lab.run, "local", "kill", "--name", self.lab.name, node)
-            for node in self.lab.nodes if keep is not None else ():
-                shutil.copytree(self.lab.directory(node) / "log", keep / node, dirs_exist_ok=True)
+            if keep is not None:
+                for node in self.lab.nodes:
+                    shutil.copytree(self.lab.directory(node) / "log", keep / node, dirs_exist_ok=True)
 
     def connect(self) -> None:
         """Make the ways into the nodes, inside the event loop that will use them."""
@@ -196,7 +189,4 @@ class Site:
 
     def set_clock(self, node: str, offset: int) -> None:
         """Step the wall clock of the node's daemon to ``offset`` seconds from the true time."""
-        file = self.lab.directory(node) / "data" / "clock"
-        fresh = file.with_suffix(".new")
-        fresh.write_text(f"{offset:+d}\n")
-        fresh.replace(file)
+        set_clock(self.lab.directory(node) / "data", offset)
