@@ -6,11 +6,12 @@ A file of hints: a wrong or a lost one costs a transfer, nothing else.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+
+from swarmd.image.registry import remembered
 
 _MOST = 4096
 _EACH = 3
@@ -26,10 +27,7 @@ class Hints:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._kept = _Kept()
-        if path is not None:
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
-                self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        self._kept = remembered.read(path, _Kept, _Kept())
 
     def sources(self, digest: str, host: str, *, but: str) -> list[str]:
         """Repositories of ``host`` that held the blob, the latest first, without ``but``."""
@@ -60,12 +58,9 @@ class Hints:
         self._kept.unfinished.pop(digest, None)
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        fresh = self._path.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            fresh.write_bytes(msgspec.json.encode(self._kept))
-            os.replace(fresh, self._path)
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                remembered.write(self._path, self._kept)
 
 
 def _shorten(known: dict[str, list[str]] | dict[str, str]) -> None:

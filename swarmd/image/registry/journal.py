@@ -6,10 +6,11 @@ A file, replaced at each change, synced never: a lost one costs clients a transf
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
+
+from swarmd.image.registry import remembered
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -38,10 +39,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._kept = _Kept()
-        if path is not None:
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
-                self._kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        self._kept = remembered.read(path, _Kept, _Kept())
 
     @property
     def is_kept(self) -> bool:
@@ -72,9 +70,6 @@ class Journal:
         self._save()
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        fresh = self._path.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            fresh.write_bytes(msgspec.json.encode(self._kept))
-            os.replace(fresh, self._path)
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                remembered.write(self._path, self._kept)

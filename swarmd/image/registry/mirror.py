@@ -19,6 +19,7 @@ import structlog
 
 from swarmd.image.flights import Flights
 from swarmd.image.port import Content
+from swarmd.image.registry import remembered
 from swarmd.image.registry.blobs import blob_reply, is_known
 from swarmd.image.registry.core.pushed import MAX_MANIFEST, digest_of, media_type_of
 from swarmd.image.registry.core.refusals import Headers, Refusal
@@ -89,7 +90,7 @@ class Mirror:
         self._state = state
         self._hosts = hosts
         self._flights = Flights()
-        self._tags = _read(state)
+        self._tags = remembered.read(state, dict[str, _Tag], {})
         self._log = structlog.get_logger()
 
     def roots(self) -> list[str]:
@@ -191,7 +192,7 @@ class Mirror:
         self._tags = {name: each for name, each in self._tags.items() if each.checked_at > now - KEPT}
         self._tags[ref] = tag
         try:
-            _write(self._state, self._tags)
+            remembered.write(self._state, self._tags)
         except OSError as error:
             self._log.warning("mirror_not_saved", reason=str(error))
         return tag
@@ -200,18 +201,3 @@ class Mirror:
         if digest_of(found.raw, digest.partition(":")[0]) != digest:
             raise Unavailable(f"the registry sent another manifest than {digest}")
         await self._content.put(found.raw, digest)
-
-
-def _read(path: Path) -> dict[str, _Tag]:
-    """What was known; nothing when it cannot be read: it is only a cache."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Tag])
-    except (OSError, msgspec.MsgspecError):
-        return {}
-
-
-def _write(path: Path, tags: dict[str, _Tag]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_suffix(".new")
-    temp.write_bytes(msgspec.json.encode(tags))
-    temp.replace(path)
