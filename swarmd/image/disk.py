@@ -219,8 +219,12 @@ class Disk:
 
     def bury_ingests(self, before: float) -> list[Path]:
         """Move unfinished blobs away that got nothing since ``before`` (seconds since 1970)."""
-        old = [path for path in self.ingests.iterdir() if path.stat().st_mtime < before]
-        return [self._trash.bury(path) for path in old]
+        buried = []
+        for path in self.ingests.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has come to its end meanwhile
+                if path.stat().st_mtime < before:
+                    buried.append(self._trash.bury(path))
+        return buried
 
     def remove(self, *paths: Path) -> None:
         """Remove files, and trees of any depth, now; needs no space."""

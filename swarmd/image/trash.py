@@ -26,7 +26,8 @@ class Trash:
         self._root = root
         self._graves = itertools.count(1)
         self._later: deque[Iterator[None]] = deque()
-        self._busy = threading.Lock()
+        self._change = threading.Condition()
+        self._busy = False
         self._closed = threading.Event()
         self._hurry = threading.Event()
 
@@ -55,32 +56,42 @@ class Trash:
 
     def collect(self, *graves: Path) -> None:
         """Remove what was buried: a little of it now, the rest by and by, in the background."""
-        left = _AT_ONCE
+        left, rest = _AT_ONCE, []
         for grave in graves:
             names = self._removing(grave)
             left -= _take(names, left)
             if left <= 0:
-                self._later.append(names)
-        if self._later and self._busy.acquire(blocking=False):
-            threading.Thread(target=self._trickle, name="image-trash", daemon=True).start()
+                rest.append(names)
+        with self._change:
+            self._later.extend(rest)
+            if self._busy or not self._later:
+                return
+            self._busy = True
+        threading.Thread(target=self._trickle, name="image-trash", daemon=True).start()
 
     def finish(self) -> None:
         """All that was collected is gone afterwards: somebody needs the room more than a fast disk."""
         self._hurry.set()
-        with self._busy:  # until whoever removes it is through
+        with self._change:
+            self._change.wait_for(lambda: not self._busy)
             self._hurry.clear()
 
     def _trickle(self) -> None:
         # No lower priority: a thread that is kept from running while it holds the interpreter holds up all.
-        try:
-            while self._later and not self._closed.is_set():
-                with contextlib.suppress(OSError):  # whatever it is, the next process tries again
-                    while _take(self._later[0], _STEP) == _STEP:
-                        if self._closed.wait(0.0 if self._hurry.is_set() else _STEP / _RATE):
-                            return
-                self._later.popleft()
-        finally:
-            self._busy.release()
+        while (names := self._next()) is not None:
+            with contextlib.suppress(OSError):  # whatever it is, the next process tries again
+                while _take(names, _STEP) == _STEP:
+                    if self._closed.wait(0.0 if self._hurry.is_set() else _STEP / _RATE):
+                        break
+
+    def _next(self) -> Iterator[None] | None:
+        """What is removed now; None: nothing more, and whoever collects something begins anew."""
+        with self._change:
+            if self._later and not self._closed.is_set():
+                return self._later.popleft()
+            self._busy = False
+            self._change.notify_all()
+            return None
 
     def _removing(self, path: Path) -> Iterator[None]:
         """Remove ``path``, yielding after each name that is gone.

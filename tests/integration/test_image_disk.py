@@ -7,6 +7,7 @@ import io
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -79,7 +80,10 @@ async def test_layers_torn_by_a_power_failure_are_unpacked_again(tmp_path: Path)
     await again.close()
 
 
-async def test_a_crash_of_the_daemon_alone_takes_no_layer_from_running_containers(tmp_path: Path) -> None:
+async def test_a_crash_of_the_daemon_alone_takes_no_layer_from_running_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_LATER", 3600.0)
     store = await loaded(tmp_path / "images")
     tree = Path((await store.prepare("a:1")).layers[0])
     await store.close()
@@ -134,6 +138,30 @@ async def test_unfinished_blobs_are_swept_after_a_day(tmp_path: Path) -> None:
     os.utime(path / new.key, (now - 80_000, now - 80_000))
     await store.gc(nobody)
     assert [each.name for each in path.iterdir()] == [new.key]
+
+
+@pytest.mark.parametrize("when", ["listed", "looked at"])
+async def test_an_upload_that_ends_while_unfinished_ones_are_swept_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    store = await opened(tmp_path / "images")
+    ending, old = await store.content.ingest(), await store.content.ingest()
+    path = tmp_path / "images/ingest"
+    then = StillClock().now() - 90_000
+    for ingest in (ending, old):
+        os.utime(path / ingest.key, (then, then))
+    step = Path.iterdir if when == "listed" else Path.stat
+
+    def ends(where: Path, *args: Any, **more: Any) -> Any:
+        found = step(where, *args, **more)
+        if where in (path, path / ending.key):
+            found = list(found) if when == "listed" else found
+            (path / ending.key).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, step.__name__, ends)
+    await store.gc(nobody)
+    assert os.listdir(path) == []
 
 
 async def test_removing_works_on_a_full_disk(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import io
 import os
 import tarfile
+import threading
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,4 +156,37 @@ def test_what_is_removed_at_leisure_is_gone_when_somebody_needs_the_room(tmp_pat
     trash.finish()
     assert list((tmp_path / "trash").iterdir()) == []
     trash.finish()
+    trash.close()
+
+
+class Resting(deque[Iterator[None]]):
+    """Somebody is told, and is given a moment, whenever who removes finds that nothing is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing_left, self.more_came = threading.Event(), threading.Event()
+
+    def __bool__(self) -> bool:
+        if len(self):
+            return True
+        self.nothing_left.set()
+        self.more_came.wait(0.3)
+        return False
+
+
+def test_what_comes_while_who_removes_goes_to_rest_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarmd.image.trash._AT_ONCE", 0)
+    trash = Trash(tmp_path / "trash")
+    trash.open()
+    trash._later = later = Resting()
+    for name in ("first", "second"):
+        (tmp_path / name).touch()
+    trash.collect(trash.bury(tmp_path / "first"))
+    assert later.nothing_left.wait(60)
+    trash.collect(trash.bury(tmp_path / "second"))
+    later.more_came.set()
+    trash.finish()
+    assert list((tmp_path / "trash").iterdir()) == []
     trash.close()
