@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -134,7 +135,7 @@ def ask_from(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.settimeout(30)
             sock.bind(source)
-            sock.connect(to)
+            _connect(sock, to)
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n" if end == "server" else b"GET /wait HTTP/1.0\r\n\r\n")
             answer = sock.recv(4096)
             while end == "server" and (chunk := sock.recv(4096)):
@@ -148,6 +149,18 @@ def ask_from(
     answer, sock = inside(namespace, request)
     name, client = answer.rpartition("\r\n")[2].split()
     return name, client, sock
+
+
+def _connect(sock: socket.socket, to: tuple[str, int]) -> None:
+    """As soon as this kernel itself has done with the connection before: its last ACK may be on the way."""
+    limit = time.monotonic() + 60
+    while True:
+        try:
+            return sock.connect(to)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > limit:
+                raise
+        threading.Event().wait(0.01)
 
 
 def eventually(check: Callable[[], bool], what: str, limit: float = 60.0) -> None:

@@ -21,7 +21,6 @@ from tests.integration.dns_bed import (
     SILENT,
     Bed,
     Guest,
-    descriptors,
     dns_bed,
     guest,
     with_resolv_conf,
@@ -368,18 +367,18 @@ def test_garbage_is_survived(box: Guest) -> None:
 
 def test_open_again_changes_what_is_seen_and_close_gives_everything_back(bed: Bed) -> None:
     with guest() as made:
-        before = descriptors()
+        before = bed.descriptors()
         bed.do(bed.resolver.open("t7", made.pid, MINE))
-        assert descriptors() == before + 2
+        assert bed.descriptors() == before + 2
         bed.do(bed.resolver.open("t7", made.pid, MINE, ("later",)))
-        assert descriptors() == before + 2
+        assert bed.descriptors() == before + 2
         assert made.dig("later") == ["10.0.5.11"]
         bed.do(bed.resolver.close("t7"))
-        eventually(lambda: descriptors() == before, "the sockets are closed")
+        eventually(lambda: bed.descriptors() == before, "the sockets are closed")
         bed.do(bed.resolver.open("t7", made.pid, MINE))
         assert made.dig("web") == ["10.0.5.2"]
         bed.do(bed.resolver.open("t7", made.pid, ()))
-        eventually(lambda: descriptors() == before, "without networks there is nothing to answer")
+        eventually(lambda: bed.descriptors() == before, "without networks there is nothing to answer")
 
 
 def test_a_container_that_has_ended_is_not_found(bed: Bed) -> None:

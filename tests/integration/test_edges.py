@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -45,6 +44,7 @@ from swarmd.security.identity import (
     joiner_context,
 )
 from swarmd.security.vault import Vault
+from tests.integration.held_port import held_port
 
 pytestmark = pytest.mark.usefixtures("own_time")
 GREETING = 0.5
@@ -381,12 +381,16 @@ async def test_a_holder_that_falls_silent_is_given_up(
 # -- a founder that crashes ----------------------------------------------------------------------
 
 
-async def test_a_founder_killed_before_its_first_rows_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(managing_module, "CLUSTER_PORT", probe.getsockname()[1])
+@pytest.fixture
+def cluster_port_number(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The cluster port is one that this machine has free."""
+    with held_port() as port:
+        monkeypatch.setattr(managing_module, "CLUSTER_PORT", port)
+        yield
+
+
+@pytest.mark.usefixtures("cluster_port_number")
+async def test_a_founder_killed_before_its_first_rows_goes_on(tmp_path: Path) -> None:
     authority = Authority()
     own = authority.certify("m1", Role.MANAGER)
     founding = Founding(

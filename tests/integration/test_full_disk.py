@@ -119,8 +119,9 @@ class Full:
     def files(self) -> set[str]:
         """All that images and builds have on the disk, but their databases."""
         data = self.rig.base / "data"
-        found = {path.relative_to(data) for path in data.rglob("*") if path.is_file()}
-        names = {str(path) for path in found if path.parts[0] in ("images", "build", "commits")}
+        tops = [data / name for name in ("images", "build", "commits")]
+        found = (Path(at, name) for top in tops for at, _, names in os.walk(top) for name in names)
+        names = {str(path.relative_to(data)) for path in found}
         return {name for name in names if ".db" not in name and not name.endswith("spare")}
 
     def layers(self) -> set[str]:

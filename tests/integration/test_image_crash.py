@@ -11,9 +11,9 @@ import pytest
 pytestmark = pytest.mark.root
 
 
-def test_a_kill_at_any_step_leaves_a_store_that_is_right_and_can_go_on(tmp_path: Path) -> None:
+def test_a_kill_at_any_step_leaves_a_store_that_is_right_and_can_go_on(memory_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.image_crash", str(tmp_path)],
+        [sys.executable, "-m", "tests.integration.image_crash", str(memory_path)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

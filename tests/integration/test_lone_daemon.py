@@ -21,6 +21,7 @@ from swarmd.daemon.config import Config
 from swarmd.daemon.daemon import Daemon
 from swarmd.daemon.metrics_config import MetricsConfig
 from swarmd.kit.clock import SystemClock
+from tests.integration.held_port import held_port
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -63,12 +64,18 @@ async def test_nobody_but_root_gets_at_what_a_daemon_keeps(short_path: Path) -> 
     assert not (run / "swarmd.sock").exists()
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    with held_port() as held:
+        yield held
+
+
 async def test_metrics_are_served_over_http_and_a_taken_address_keeps_no_daemon_from_starting(
-    short_path: Path,
+    short_path: Path, port: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        settings = MetricsConfig(listen=address)
+    address = f"127.0.0.1:{port}"
+    settings = MetricsConfig(listen=address)
+    with socket.create_server(("127.0.0.1", port)):
         daemon = _with_metrics(short_path / "one", settings)
         await daemon.start()
         try:

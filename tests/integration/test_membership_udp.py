@@ -18,6 +18,7 @@ from tests.own_time import OwnTime
 pytestmark = pytest.mark.usefixtures("own_time")
 
 KEY, OTHER_KEY = b"k" * 32, b"x" * 32
+HOST, OTHER_HOST = "127.0.0.1", "127.0.0.2"
 QUICK = SwimConfig(
     probe_interval=0.3,
     probe_timeout=0.15,
@@ -39,7 +40,9 @@ class Cluster:
         self.changed = asyncio.Event()
         self._seed = 0
 
-    async def add(self, name: str, *, keys: list[bytes] | None = None, seeds: tuple[str, ...] = ()) -> Gossip:
+    async def add(
+        self, name: str, *, keys: list[bytes] | None = None, seeds: tuple[str, ...] = (), host: str = HOST
+    ) -> Gossip:
         self._seed += 1
         events = self.events.setdefault(name, [])
 
@@ -49,8 +52,8 @@ class Cluster:
 
         gossip = Gossip(
             name,
-            ("127.0.0.1", 0),
-            ("127.0.0.1", 0),
+            (host, 0),
+            (host, 0),
             keys or [KEY],
             SystemClock(),
             self._seed,
@@ -127,7 +130,7 @@ async def test_a_restarted_member_is_up_again_at_its_new_address(cluster: Cluste
     await cluster.until(lambda: cluster.all_know({"a", "b", "c"}))
     old = cluster.gossips["c"].members()["c"]
     await cluster.gossips["c"].stop()
-    await cluster.add("c", seeds=("a",))
+    await cluster.add("c", seeds=("a",), host=OTHER_HOST)
     await cluster.until(lambda: cluster.kinds("b", "c").count("up") == 2)
     new = cluster.gossips["b"].members()["c"]
     assert new.epoch > old.epoch
@@ -199,7 +202,7 @@ async def test_a_failing_callback_does_not_stop_the_gossip(cluster: Cluster) -> 
         cluster.changed.set()
         raise RuntimeError(f"cannot handle {event.id}")
 
-    here = ("127.0.0.1", 0)
+    here = (HOST, 0)
     picky = Gossip("picky", here, here, [KEY], SystemClock(), 99, fail, config=QUICK)
     await picky.start()
     cluster.gossips["picky"] = picky
@@ -225,7 +228,7 @@ async def test_a_taken_port_is_a_sentence(cluster: Cluster) -> None:
 
 async def test_no_tasks_or_sockets_are_left_after_the_stop(cluster: Cluster) -> None:
     before = asyncio.all_tasks()
-    a = await cluster.add("a")
+    a = await cluster.add("a", host=OTHER_HOST)  # where nobody else takes the port that becomes free
     assert asyncio.all_tasks() > before
     await a.stop(leave=True)
     await a.stop()

@@ -364,6 +364,7 @@ def test_the_open_connections_of_a_container_are_counted_on_its_node(swarm: Bed)
             (swarm.nodes[1].namespace, "127.0.0.1"),  # by way of the proxy
         )
     ]
+    eventually(lambda: connections(busy) == len(held), "the proxy has called the container")
     swarm.publish(90)
     assert connections(busy) == len(held)
     for sock in held:
@@ -397,8 +398,8 @@ def test_connections_to_a_dead_node_are_reset(swarm: Bed) -> None:
     swarm.push()
     answers = []
     for sock in held:
-        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         try:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answers.append(sock.recv(1000).rpartition(b"\n")[2].split()[0].decode())
         except ConnectionResetError:
             answers.append("reset")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -75,11 +76,12 @@ class Stage:
         run("ip", "netns", "exec", self.node.namespace, *command.split())
         return sentence
 
-    def serves(self) -> bool:
+    def serves(self, patience: float = 30.0) -> bool:
+        """Whether both answer; who asks is not served after so many seconds."""
         answered: set[str] = set()
         try:
             for _ in range(60):
-                answered.add(ask(self.bed.hub, self.node.address, 80, 1.0)[0])
+                answered.add(ask(self.bed.hub, self.node.address, 80, patience)[0])
                 if len(answered) == 2:
                     return True
         except OSError:
@@ -113,7 +115,7 @@ VALUE = bytes([10, 1, 1, 1])
 @pytest.fixture
 def tables() -> Iterator[tuple[Tables, RuleAudit, Callable[[str], None]]]:
     """A map of ours in a namespace of its own, a look at it, and somebody else's hand."""
-    name = "swarmd-doubts"
+    name = f"swdoubts{os.getpid()}"
     run("ip", "netns", "add", name)
     sockets = [Netlink(NETFILTER, inside(name, partial(open_socket, NETFILTER))) for _ in range(2)]
 
@@ -192,6 +194,6 @@ def test_everything_broken_at_once_is_whole_in_a_few_seconds() -> None:
         stage = Stage(made)
         for what in DAMAGE:
             stage.harm(what)
-        eventually(lambda: stage.node.call("audit") == [] and stage.serves(), "all of it is mended", LIMIT)
+        eventually(lambda: stage.node.call("audit") == [] and stage.serves(1.0), "all of it is mended", LIMIT)
         assert [node.call("audit") for node in made.nodes] == [[], []]
         assert [node.call("traffic")["mended"] > 0 for node in made.nodes] == [True, False]
