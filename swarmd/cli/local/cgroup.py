@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterable
@@ -14,7 +15,10 @@ from swarmd.cli.local.waiting import until
 from swarmd.model.errors import Unavailable
 
 _FREEZE_SECONDS = 10.0
+_MAKE_SECONDS = 10.0
 _REMOVE_SECONDS = 10.0
+_GONE = (errno.ENOENT, errno.ENODEV)
+"""The second is said of a file that was open when its directory was removed."""
 
 
 def here() -> tuple[Hierarchy, ...]:
@@ -60,7 +64,7 @@ def make(directories: Iterable[str]) -> None:
     pure = hierarchies.is_pure_v2(here())
     for directory in directories:
         # Another cluster's end may remove the shared parent between two of our steps.
-        if not until(lambda path=Path(directory): _make_one(path, pure=pure), seconds=1.0):  # type: ignore[misc]
+        if not until(lambda path=Path(directory): _make_one(path, pure=pure), seconds=_MAKE_SECONDS):  # type: ignore[misc]
             raise Unavailable(f"The cgroup {directory} cannot be made: its parent keeps vanishing.")
 
 
@@ -71,8 +75,10 @@ def _make_one(directory: Path, *, pure: bool) -> bool:
             _copy_cpuset(path)
             if pure and path != directory:  # the node does that itself, when its pid 1 is out of the way
                 _delegate(path)
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
     return True
 
 
