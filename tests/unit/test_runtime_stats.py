@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarmd.node.runtime import kernfiles
 from swarmd.node.runtime.core import proctable, stats
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.measures import BlockUse, InterfaceUse
@@ -96,3 +97,8 @@ def test_a_process_without_arguments_shows_its_name_and_one_that_is_gone_is_none
     assert kernel_like.command == "[a) b (c)]"
     assert proctable.process("", "", "", booted=0.0) is None
     assert proctable.booted("cpu 1\nbtime 1700000000\nprocesses 5\n") == 1700000000.0
+
+
+def test_what_the_kernel_tells_by_the_page_is_read_to_its_end() -> None:
+    """One read of such a file answers a page at most, however large it is."""
+    assert "[stack]" in kernfiles.read("/proc/self/maps")  # a hundred mappings before it

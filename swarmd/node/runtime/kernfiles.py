@@ -14,8 +14,8 @@ def read(path: str) -> str:
     except OSError:
         return ""
     try:
-        data = os.read(fd, _CHUNK)
-        while len(data) % _CHUNK == 0 and (more := os.read(fd, _CHUNK)):
+        data = b""
+        while more := os.read(fd, _CHUNK):  # a page at most, whatever is asked for
             data += more
     except OSError:  # the group was removed, or the process ended, in between
         return ""
