@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -13,13 +12,9 @@ from swarmd.kit.clock import Clock, SystemClock
 from swarmd.node.network.port import Backend, Certificate, HttpRoute
 from swarmd.node.router.client import Line
 from swarmd.node.router.router import Router
+from tests.unit.proxied import free_port
 
 Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def free_port() -> int:
-    with socket.create_server(("0.0.0.0", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Rig:

@@ -370,7 +370,7 @@ def test_a_detached_exec_runs_on_and_tells_its_pid(tool: Tool, bundle: Bundle) -
     pid_file = bundle.directory / "exec.pid"
     tool("exec", "-d", "--pid-file", str(pid_file), "one", "sleep", "100")
     pid = int(pid_file.read_text())
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00100\x00"
+    until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00100\x00")
     assert pid in map(int, tool("ps", "one").stdout.split()[1:])
     tool("delete", "-f", "one")
     until(lambda: not Path(f"/proc/{pid}").exists())
@@ -435,7 +435,8 @@ def test_a_create_that_is_killed_can_be_cleared_away(ours: Tool, bundle: Bundle)
     path = bundle.write("true", change=change)
     making = subprocess.Popen([*ours.argv, "create", "-b", path, "one"], stderr=subprocess.DEVNULL)
     until(lambda: ours("state", "one", check=False).returncode == 0)
-    child = next(iter(pids_below(making.pid)))
+    until(lambda: pids_below(making.pid))
+    child = pids_below(making.pid)[0]
     making.send_signal(signal.SIGKILL)
     making.wait()
     ours("delete", "-f", "one")

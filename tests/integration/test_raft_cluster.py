@@ -25,6 +25,7 @@ from swarmd.store.raft.node import RaftNode
 from swarmd.store.raft.port import StateView
 from swarmd.store.raft.sockets import PeerTransport
 from swarmd.store.raft.timing import Timing
+from tests.unit.proxied import free_port
 
 CLUSTER = "cluster1"
 pytestmark = pytest.mark.usefixtures("own_time")
@@ -146,7 +147,7 @@ class Manager:
             raise Denied("The join token is not valid.")
         return pb.JoinReply(node_id=request.node_id, cluster_id=CLUSTER)
 
-    async def listen(self, port: int = 0) -> None:
+    async def listen(self, port: int) -> None:
         self.address = f"127.0.0.1:{await self.server.start('127.0.0.1', port)}"
 
     async def start(self, **how: object) -> RaftNode:
@@ -185,7 +186,7 @@ class Cluster:
 
     async def listen(self, name: str) -> Manager:
         manager = Manager(name, self.directory, self.authority)
-        await manager.listen()
+        await manager.listen(free_port())  # nobody gets it while this manager is away
         self.managers[name] = manager
         return manager
 

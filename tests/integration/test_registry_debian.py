@@ -31,6 +31,7 @@ from swarmd.image.store import ImageStore
 from swarmd.kit.clock import SystemClock
 from swarmd.model.errors import Denied, Unavailable
 from tests.integration.image_rig import archive, entry, opened, pack
+from tests.unit.proxied import free_port
 
 pytestmark = pytest.mark.root
 
@@ -77,14 +78,6 @@ class Debian:
         finally:
             process.terminate()
             await process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def listening(port: int) -> None:

@@ -8,6 +8,7 @@ import json
 import resource
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ import pytest
 from swarmd.kit.clock import SystemClock
 from swarmd.node.network.port import Certificate, NetworkState, PublishedPort
 from swarmd.node.network.publishing import Publishing
+from swarmd.node.router.http1 import Http1
 from tests.integration.router_bed import Rig
 from tests.unit.test_control_bed import ManualClock
 from tests.unit.test_secrets import KEY, OTHER, certificate, key_pem
@@ -229,6 +231,23 @@ async def test_what_is_no_clear_request_is_refused_and_its_connection_closed(dat
         assert answer.count(b"\r\n\r\n") == 1, "nothing behind it is read"
 
 
+async def test_who_is_refused_while_it_still_sends_is_not_cut_off() -> None:
+    def ask() -> bytes:
+        with socket.create_connection(("127.0.0.1", rig.port), timeout=60) as sock:
+            sock.sendall(b"GET /" + b"x" * 70_000)
+            answer = b""
+            while piece := sock.recv(1 << 16):
+                answer += piece
+            for _ in range(20):
+                sock.sendall(b"x" * 10_000)
+            return answer
+
+    async with Rig(ManualClock()) as rig:
+        await rig.serve(rig.route("app.example.com", await rig.app("one")))
+        assert (await asyncio.to_thread(ask)).startswith(b"HTTP/1.1 4")
+        assert rig.failures == []
+
+
 async def test_requests_in_a_row_are_answered_in_their_order() -> None:
     async with Rig() as rig:
         await rig.serve(rig.route("app.example.com", await rig.app("one")))
@@ -263,17 +282,22 @@ async def test_who_waits_too_long_is_told() -> None:
     async with Rig(clock) as rig:
         await rig.serve(rig.route("app.example.com", await rig.raw("never", never)))
 
-        async def answer_to(data: bytes, after: asyncio.Event) -> bytes:
+        async def answer_to(data: bytes, is_heard: Callable[[], object]) -> bytes:
             waiting = asyncio.ensure_future(rig.talk(data))
-            await asyncio.wait_for(after.wait(), 60)
+            async with asyncio.timeout(60):
+                while not is_heard():  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
             while not waiting.done():
                 clock.advance(60.0)
                 await asyncio.sleep(0.01)
             return await waiting
 
-        assert (await answer_to(GET, heard)).startswith(b"HTTP/1.1 504 Gateway Timeout")
-        assert (await answer_to(GET[:20], heard)).startswith(b"HTTP/1.1 408 Request Timeout")
-        assert await answer_to(b"", heard) == b"", "who never said a word hears none"
+        def speaks() -> bool:
+            return any(type(client) is Http1 for client in rig.router._listeners[rig.port]._clients)
+
+        assert (await answer_to(GET, heard.is_set)).startswith(b"HTTP/1.1 504 Gateway Timeout")
+        assert (await answer_to(GET[:20], speaks)).startswith(b"HTTP/1.1 408 Request Timeout")
+        assert await answer_to(b"", lambda: True) == b"", "who never said a word hears none"
 
 
 def _has_loopback6() -> bool:

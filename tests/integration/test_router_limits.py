@@ -14,7 +14,7 @@ import struct
 import pytest
 
 from swarmd.node.network.port import Certificate
-from swarmd.node.router import listener
+from swarmd.node.router import handshakes, listener
 from swarmd.node.router.exchange import Exchange
 from tests.integration.router_bed import Rig
 from tests.unit.test_secrets import KEY, certificate, key_pem
@@ -29,7 +29,8 @@ async def is_refused(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-async def test_whoever_does_not_shake_hands_keeps_no_others_out() -> None:
+async def test_whoever_does_not_shake_hands_keeps_no_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "SECONDS", LIMIT)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     async with Rig() as rig, asyncio.timeout(LIMIT):

@@ -14,7 +14,16 @@ from swarmd.node.runtime.core.exits import StartFailed
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.runtime.port import Files, Limits, Mount, Ulimit
 from swarmd.node.runtime.storage import Storage
-from tests.integration.runtime_rig import Rig, cgroup_dirs, output, running, start, until_line
+from tests.integration.runtime_rig import (
+    Rig,
+    cgroup_dirs,
+    eventually,
+    output,
+    release,
+    running,
+    start,
+    until_line,
+)
 
 pytestmark = pytest.mark.root
 
@@ -118,10 +127,14 @@ async def test_a_created_container_can_be_stopped_and_removed(rig: Rig, runtime:
 
 
 async def test_nothing_survives_the_first_process(rig: Rig, runtime: LocalRuntime) -> None:
-    config = rig.shell("(sh -c 'sleep 1000 & sleep 1000' &); sleep 0.2; echo up; sleep 0.2")
+    config = rig.shell("(sh -c 'sleep 1000 & sleep 1000' &); while [ ! -e /tmp/go ]; do sleep 0.05; done")
     await start(runtime, config)
-    await until_line(runtime, config.id, "up")
-    assert (await runtime.stats(config.id)).pids >= 3
+
+    async def all_are_there() -> bool:
+        return [each.command for each in await runtime.top(config.id)].count("sleep 1000") == 2
+
+    await eventually(all_are_there)
+    release(runtime, config.id)
     await runtime.wait(config.id)
     directories = cgroup_dirs(runtime, config.id)
     assert directories

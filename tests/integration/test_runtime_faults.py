@@ -54,10 +54,13 @@ def children(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
-def is_clean(rig: Rig, spawner: int, held: int) -> bool:
+def is_clean(rig: Rig, held: int) -> bool:
     """No child but perhaps the log pump, and no descriptor more than before."""
-    known = {str(pid_of(rig, "logd.py"))}
-    return children(spawner) <= known and len(os.listdir(f"/proc/{spawner}/fd")) <= held
+    spawner, known = pid_of(rig, SPAWNER.name), {str(pid_of(rig, "logd.py"))}
+    try:
+        return children(spawner) <= known and len(os.listdir(f"/proc/{spawner}/fd")) <= held
+    except FileNotFoundError:
+        return False  # it could not come back from a namespace, and another one takes its place
 
 
 async def attempt(rig: Rig, runtime: LocalRuntime, config: ContainerConfig) -> str:
@@ -80,8 +83,7 @@ async def walk(rig: Rig, runtime: LocalRuntime, where: str) -> dict[int, str]:
     """Fail the first, the second ... call until none is left to fail; what was said each time."""
     assert await attempt(rig, runtime, full(rig)) == ""
     fired, said = rig.run / "fired", dict[int, str]()
-    spawner = pid_of(rig, SPAWNER.name)
-    held = len(os.listdir(f"/proc/{spawner}/fd"))
+    held = len(os.listdir(f"/proc/{pid_of(rig, SPAWNER.name)}/fd"))
     for number in range(1, 2000):
         (rig.run / "fault").write_text(f"{where} {number}")
         config = full(rig)
@@ -96,9 +98,7 @@ async def walk(rig: Rig, runtime: LocalRuntime, where: str) -> dict[int, str]:
         assert list((rig.data / "containers").iterdir()) == []
         assert list((rig.run / "ctr").iterdir()) == []
         assert runtime.list() == []
-        if pid_of(rig, SPAWNER.name) != spawner:  # it could not come back from a namespace
-            spawner = pid_of(rig, SPAWNER.name)
-        await eventually(partial(is_clean, rig, spawner, held))
+        await eventually(partial(is_clean, rig, held))
     raise AssertionError("it never came to an end")
 
 

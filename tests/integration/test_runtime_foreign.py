@@ -200,6 +200,8 @@ async def test_programs_are_executed_inside_where_the_kernel_is_ours(
     config = rig.shell("echo begun; exec sleep 1000", runtime=name, env=("A=b",), hostname="inside")
     pid = await start(runtime, config)
     await until_line(runtime, config.id, "begun")
+    if name != "runsc":
+        await eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00")
     wanted = ExecConfig(
         args=("sh", "-c", "hostname; echo $A; id -u; cat /proc/1/cmdline; exit 3"), user="web"
     )

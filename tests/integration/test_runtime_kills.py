@@ -89,7 +89,8 @@ async def test_a_spawner_of_another_version_becomes_ours_and_stays_the_parent(
         assert (await second.wait(runs.id)).exit_code == 23
         assert await log_text(second, runs.id) == "up\nlast\n"
         assert await run_through(rig, second, 9) == (9, "9\n")
-        assert pid_of(rig, "logd.py") not in (0, pump)  # its successor came with the new program
+        # Its successor comes with the new program, as soon as it has let go.
+        await eventually(lambda: pid_of(rig, "logd.py") not in (0, pump))
         assert len(os.listdir(f"/proc/{spawner}/task")) == 1
 
 
@@ -141,6 +142,19 @@ async def test_a_spawner_of_the_first_release_is_replaced(rig: Rig, monkeypatch:
         assert (await second.wait(config.id)).exit_code == 23
 
 
+async def hangs_to_its_end(pid: int) -> None:
+    """Wait until it has been killed; whoever else lets it go on, it is stopped again."""
+
+    def is_over() -> bool:
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            return Path(f"/proc/{pid}/cmdline").read_bytes() == b""  # nothing but its exit code is left
+        except OSError:
+            return True
+
+    await eventually(is_over)
+
+
 async def test_a_spawner_that_hangs_is_replaced(
     rig: Rig, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,8 +164,9 @@ async def test_a_spawner_that_hangs_is_replaced(
     monkeypatch.setattr(client, "_HELLO_PATIENCE", 0.5)
     os.kill(old, signal.SIGSTOP)
     release(runtime, config.id)
+    await hangs_to_its_end(old)
+    monkeypatch.undo()  # the next one may take its time
     assert (await runtime.wait(config.id)).exit_code == 23
-    monkeypatch.undo()
     assert pid_of(rig, "spawnd.py") not in (0, old)
     assert await log_text(runtime, config.id) == "up\nlast\n"
     assert await run_through(rig, runtime, 5) == (5, "5\n")
@@ -168,11 +183,17 @@ async def test_a_daemon_that_finds_a_hung_spawner_replaces_it(
     old = pid_of(rig, "spawnd.py")
     os.kill(old, signal.SIGSTOP)
     monkeypatch.setattr(client, "_HELLO_PATIENCE", 1.0)
-    async with running(rig) as second:
+
+    async def be_patient_with_the_next() -> None:
+        await hangs_to_its_end(old)
         monkeypatch.undo()
-        assert pid_of(rig, "spawnd.py") not in (0, old)
-        release(second, config.id)
-        assert (await second.wait(config.id)).exit_code == 23
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(be_patient_with_the_next())
+        async with running(rig) as second:
+            assert pid_of(rig, "spawnd.py") not in (0, old)
+            release(second, config.id)
+            assert (await second.wait(config.id)).exit_code == 23
 
 
 async def test_a_spawner_killed_in_a_burst_delays_but_fails_nothing(rig: Rig, runtime: LocalRuntime) -> None:

@@ -38,7 +38,7 @@ def nested(rig: Rig) -> Iterator[Path]:
     mount_command("-t", "tmpfs", "x", directory / "below")
     (directory / "below/word").write_text("deep\n")
     yield directory
-    subprocess.run(["umount", "-R", directory / "below"], check=True)
+    subprocess.run(["umount", "-R", "-l", directory / "below"], check=True)
 
 
 def mount_command(*args: str | Path) -> None:

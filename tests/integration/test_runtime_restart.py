@@ -193,6 +193,7 @@ async def test_logs_are_tailed_and_rotated(rig: Rig, runtime: LocalRuntime) -> N
     config = rig.shell("seq 1 30000; echo error >&2", log_max_size=64 * 1024, log_max_files=2)
     await start(runtime, config)
     await runtime.wait(config.id)
+    await log_text(runtime, config.id)  # now it has all been written: nothing is rotated away any more
     kept = (await log_text(runtime, config.id)).split()
     assert 5000 < len(kept) < 30001
     directory = runtime.container_dir(config.id)
@@ -289,8 +290,14 @@ def resident(pid: int) -> int:
 
 
 def states_below(pid: int) -> list[str]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] for child in children]
+    """Z for a child that is reaped meanwhile, too."""
+    states = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            states.append(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            states.append("Z")
+    return states
 
 
 def mounts(rig: Rig) -> list[str]:

@@ -372,7 +372,7 @@ def _greet(directory: Path, uid: int) -> tuple[str, str]:
     """How many bytes a user is answered, and what went wrong."""
     script = (
         "import os, socket as s, sys; os.setresuid(*[int(sys.argv[1])] * 3); "
-        "c = s.socket(s.AF_UNIX, s.SOCK_SEQPACKET); c.connect('spawnd.sock'); c.settimeout(10); "
+        "c = s.socket(s.AF_UNIX, s.SOCK_SEQPACKET); c.connect('spawnd.sock'); c.settimeout(50); "
         "c.send(bytes.fromhex(sys.argv[2])); print(len(c.recv(99)))"
     )
     command = [sys.executable, "-c", script, str(uid), wire.encode(1, "hello").hex()]

@@ -33,11 +33,13 @@ class RigMaker:
         self._runtime = runtime
         self.trouble: SwarmError | None = None
         self.log: list[str] = []
+        self.made = 0
 
     async def make(self, record: Record) -> str:
         if self.trouble is not None:
             raise self.trouble
         await self._runtime.create(self._rig.config(*record.spec.args, id=record.id))
+        self.made += 1
         return ""
 
     async def unmake(self, container_id: str) -> None:
@@ -125,8 +127,9 @@ async def test_it_runs_again_with_its_files_and_its_log(rig: Rig) -> None:
 async def test_failures_are_counted(rig: Rig) -> None:
     async with a_node(rig) as node:
         box = await node.run("echo run; exit 3", restart="on-failure:2")
-        await until(lambda: node.keeper.find("box").restarts == 2 and node.status(box) == "exited")
-        await until(lambda: not node.keeper.waits(box))
+        await until(lambda: node.maker.made == 3 and node.status(box) == "exited")
+        assert node.keeper.find("box").restarts == 2
+        assert not node.keeper.waits(box)
         assert await log_text(node.runtime, box) == "run\n" * 3
         assert node.runtime.inspect(box).exit_code == 3  # type: ignore[union-attr]
 

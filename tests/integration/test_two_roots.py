@@ -155,7 +155,7 @@ async def test_a_port_shows_a_new_certificate_at_the_next_handshake_and_is_given
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", own, options=options) as channel:
             try:
                 await agent_pb2_grpc.NodePeerStub(channel).GetManifest(
-                    agent_pb2.GetManifestRequest(), timeout=10
+                    agent_pb2.GetManifestRequest(), timeout=60
                 )
             except grpc.aio.AioRpcError as error:
                 return error.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.model.errors import Invalid
+from swarmd.node.runtime import hostdevices
 from swarmd.node.runtime.core import device_filter, oci
 from swarmd.node.runtime.core.device_filter import ANYTHING, DEFAULTS, NOTHING
 from swarmd.node.runtime.core.oci_resources import DeviceRule
@@ -133,3 +136,17 @@ def test_nothing_is_loaded_for_a_container_that_may_have_everything() -> None:
 def test_permissions_that_do_not_exist_are_refused() -> None:
     with pytest.raises(Invalid, match="device /dev/kvm: permissions 'rx'"):
         device_filter.rules(config(devices=(Device("/dev/kvm", permissions="rx"),)), ())
+
+
+def test_a_device_that_is_unplugged_while_its_directory_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "gone")
+    (tmp_path / "below").mkdir()
+    listed = list(os.scandir(tmp_path))
+    (tmp_path / "gone").unlink()
+    (tmp_path / "below").rmdir()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed if path == str(tmp_path) else scandir(path))
+    config = ContainerConfig(id="c", lower_dirs=(), args=("true",), devices=(Device(str(tmp_path)),))
+    assert hostdevices.nodes(config) == ()

@@ -123,6 +123,7 @@ class Http1(Talk):
                 if self._behind or not self.is_silent:
                     await asyncio.sleep(0)  # who sends many requests at once does not keep others waiting
         except (Bad, Slow) as error:
+            self._body_ended = isinstance(error, Slow)  # nobody knows how much nonsense is still to come
             self._refuse(error)
         except Lost:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -43,10 +44,11 @@ def _directory(source: str, target: str, found: dict[str, oci.Device]) -> None:
         path = f"{target}/{entry.name}"
         if path.removeprefix("/dev/") in _OWN or entry.is_symlink():
             continue
-        if entry.is_dir():
-            _directory(entry.path, path, found)
-        else:
-            _node(entry.path, path, found)
+        with contextlib.suppress(FileNotFoundError):  # it was unplugged while we looked
+            if entry.is_dir():
+                _directory(entry.path, path, found)
+            else:
+                _node(entry.path, path, found)
 
 
 def _node(source: str, target: str, found: dict[str, oci.Device]) -> bool:
