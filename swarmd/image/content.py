@@ -89,9 +89,13 @@ class BlobContent:
         self._open[path.name] = _Ingest(self, path, algorithm)
         return self._open[path.name]
 
-    def adopt(self, path: Path, digest: str) -> None:
-        """Make the file the blob ``digest``, which it is.  Blocking."""
+    def coming(self, digest: str) -> None:
+        """A blob will appear, which nobody needs yet: told by the loop, so that a collection that did not
+        hear of it is over before it can find it."""
         self._keeper.fresh.note((digest,))
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Make the file the blob ``digest``, which it is and which is coming.  Blocking."""
         self._keeper.disk.adopt(path, digest)
 
     def forget(self, key: str) -> None:
@@ -133,7 +137,10 @@ class _Ingest:
     async def commit(self, digest: str = "") -> tuple[str, int]:
         async with self._alone:
             try:
-                return await asyncio.to_thread(self._commit, digest)
+                found = await asyncio.to_thread(self._told, digest)
+                self._content.coming(found)
+                await asyncio.to_thread(self._content.adopt, self._path, found)
+                return found, self._offset
             finally:
                 if not self._path.exists():
                     self._content.forget(self.key)
@@ -164,7 +171,8 @@ class _Ingest:
         self._hash.update(data)
         self._offset += len(data)
 
-    def _commit(self, digest: str) -> tuple[str, int]:
+    def _told(self, digest: str) -> str:
+        """Its digest, which is to be ``digest`` if that is given."""
         with disk_errors(self._content.root):
             if not self._path.exists():
                 raise NotFound(f"No such upload: {self.key}")
@@ -176,8 +184,7 @@ class _Ingest:
         if digest and found != digest:
             self._path.unlink()
             raise Invalid(f"the content is {found} ({self._offset} bytes), not {digest} as was said")
-        self._content.adopt(self._path, found)
-        return found, self._offset
+        return found
 
     def _rehashed(self, algorithm: str) -> str:
         with self._path.open("rb") as file:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,7 +107,46 @@ class TestBlobs:
             await store.content.ingest(key)
 
 
+class Told:
+    """In place of a running digest: says that it is asked, and waits with its answer."""
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def hexdigest(self) -> str:
+        self.asked.set()
+        self.answers.wait(60)
+        return self._digest
+
+
 class TestKeeping:
+    async def test_a_blob_that_becomes_whole_while_others_are_collected_stays(
+        self, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its name appears when it was looked what is needed, and before the rest is moved away."""
+        digest = sha256(b"data")
+        ingest = await store.content.ingest()
+        await ingest.write(b"data")
+        told = Told(digest.partition(":")[2])
+        monkeypatch.setattr(ingest, "_hash", told)
+        needed = store._keeper._needed
+
+        def looked() -> set[str]:
+            found = needed()
+            told.answers.set()
+            end, pause = time.monotonic() + 0.3, threading.Event()
+            while not store.content.has(digest) and time.monotonic() < end:
+                pause.wait(0.01)
+            return found
+
+        monkeypatch.setattr(store._keeper, "_needed", looked)
+        committing = asyncio.ensure_future(ingest.commit())
+        await asyncio.to_thread(told.asked.wait, 60)
+        await store.gc(nobody)
+        assert await committing == (digest, 4)
+        assert store.content.has(digest)
+
     async def test_a_blob_of_no_image_stays_while_it_is_new_held_or_a_root(
         self, store: ImageStore, tmp_path: Path
     ) -> None:
