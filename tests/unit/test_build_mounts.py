@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -104,3 +106,49 @@ def test_what_was_being_made_of_a_cache_when_the_daemon_ended_is_removed(tmp_pat
     (tmp_path / "whole").mkdir()
     CacheMounts(tmp_path, lambda: "id")
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+async def test_a_cache_that_a_build_begins_to_use_while_others_are_pruned_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = count()
+    caches = CacheMounts(tmp_path / "mounts", lambda: str(next(ids)))
+    mount = BuildMount(kind="cache", target="/cache", uid=os.getuid(), gid=os.getgid())
+    async with caches.using(mount, nothing) as path:
+        (path / "kept").touch()
+    looked, used, rename = threading.Event(), threading.Event(), Path.rename
+
+    def after_the_look(gone: Path, target: Path) -> Path:
+        looked.set()
+        used.wait(0.3)
+        return rename(gone, target)
+
+    monkeypatch.setattr(Path, "rename", after_the_look)
+    pruning = asyncio.ensure_future(asyncio.to_thread(caches.prune, float("inf")))
+    await asyncio.to_thread(looked.wait, 60)
+    async with caches.using(mount, nothing) as path:
+        used.set()
+        await pruning
+        assert path.is_dir()
+
+
+async def nothing(mount: BuildMount, directory: Path) -> str:
+    """Nothing is put into it."""
+    return ""
+
+
+@pytest.mark.parametrize("step", ["stat", "rename"])
+def test_caches_that_another_prune_removes_meanwhile_are_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    caches = CacheMounts(tmp_path / "mounts", lambda: "new")
+    (tmp_path / "mounts/one").mkdir()
+    real = getattr(Path, step)
+
+    def late(path: Path, *args: Any, **more: Any) -> Any:
+        if os.path.isdir(path) and path.name == "one":
+            os.rmdir(path)
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(Path, step, late)
+    assert caches.prune(float("inf")) == 0

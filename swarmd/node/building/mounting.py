@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class CacheMounts:
         self._new_id = new_id
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
+        self._change = threading.Lock()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in root.glob(".*"):  # one that was being made or removed
             remove_tree(left)
@@ -55,7 +57,8 @@ class CacheMounts:
         async with lock if mount.sharing == "locked" else contextlib.nullcontext():
             if mount.sharing == "private":
                 name = next(each for each in self._choices(name) if not self._users.get(each))
-            self._users[name] = self._users.get(name, 0) + 1
+            with self._change:  # so that it is not pruned any more, or is gone already
+                self._users[name] = self._users.get(name, 0) + 1
             try:
                 path = self._root / name
                 if not path.exists():
@@ -72,11 +75,18 @@ class CacheMounts:
         """Remove those that nobody uses and nothing was changed in since; the bytes."""
         freed = 0
         for path in [path for path in self._root.iterdir() if not path.name.startswith(".")]:
-            if not self._users.get(path.name) and path.stat().st_mtime < before:
-                gone = path.rename(self._root / f".{self._new_id()}")  # whoever wants it now has a new one
+            gone = self._taken_away(path, before)
+            if gone is not None:
                 freed += disk_use(gone)
                 remove_tree(gone)
         return freed
+
+    def _taken_away(self, path: Path, before: float) -> Path | None:
+        """Where it is now; None: it stays, or somebody else removes it."""
+        with self._change, contextlib.suppress(FileNotFoundError):
+            if not self._users.get(path.name) and path.stat().st_mtime < before:
+                return path.rename(self._root / f".{self._new_id()}")  # whoever wants it now has a new one
+        return None
 
     def _choices(self, name: str) -> list[str]:
         return [name, *(f"{name}-{number}" for number in range(1, 1 + len(self._users) + 1))]
