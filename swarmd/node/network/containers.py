@@ -1,4 +1,7 @@
-"""The containers of this node on the network: who has which address and interface.  Calls block briefly."""
+"""The containers of this node on the network: who has which address and interface.  Calls block briefly.
+
+One thread at a time changes anything; whoever only asks may do so meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,15 @@ class Containers:
         self._block, self._mtu, self._ipv6 = block, mtu, ipv6
 
     def all(self) -> tuple[Attachment, ...]:
-        return tuple(self._by_index[index] for index in sorted(self._by_index))
+        now = self._by_index.copy()
+        return tuple(now[index] for index in sorted(now))
 
     def by_interface(self) -> dict[str, Attachment]:
         return {veth.interface_name(index): found for index, found in self._by_index.items()}
 
     def get(self, task_id: str) -> Attachment | None:
-        return next((found for found in self._by_index.values() if found.task_id == task_id), None)
+        now = self._by_index.copy()
+        return next((found for found in now.values() if found.task_id == task_id), None)
 
     def entries(self, devices: Mapping[str, int]) -> list[Message]:
         """The messages that ask for what is to be there on the node's side, for interfaces that exist.
