@@ -42,6 +42,7 @@ def test_what_was_pushed_to_one_node_runs_everywhere_and_outlives_that_node(trio
         lambda done: done.code == 0,
     )
     assert [line.split()[:2] for line in trio.ask("registry", "ls").splitlines()[1:]] == [["team/app", "1"]]
+    trio.until_ready()  # a new leader places nothing where it has heard nobody yet
     trio.ask(
         "service", "create", "--detach", "--name", "pushed", "--replicas", "3",
         "localhost:5000/team/app:1", "sleep", "1000",

@@ -17,6 +17,9 @@ from tests.unit.terminal import Screen
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
+ONE_EACH = ("--replicas", "3", "--replicas-max-per-node", "1")
+"""On every node, also when a new leader has not heard of all of them yet."""
+
 
 def on_node(lab: Lab, service: str, node: str) -> TaskRow:
     (task,) = [task for task in lab.until_running(service, 3) if task.node.endswith(node)]
@@ -29,7 +32,7 @@ def audit(lab: Lab, node: str, method: str) -> list[dict[str, object]]:
 
 
 def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     task = on_node(trio, "web", "node3")
     slot = task.name
     for node in trio.nodes:
@@ -91,7 +94,7 @@ def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -
 
 
 def test_a_node_that_dies_ends_the_sessions_on_it_with_its_name(trio: Lab) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     task = on_node(trio, "web", "node3")
     words = ["--context", f"{trio.name}-node1", "exec", task.name, "sh", "-c", "echo begun; sleep 1000"]
     with subprocess.Popen(
@@ -107,7 +110,7 @@ def test_a_node_that_dies_ends_the_sessions_on_it_with_its_name(trio: Lab) -> No
 
 
 def test_what_runs_is_looked_into_without_a_leader(trio: Lab) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     here, there = on_node(trio, "web", "node1"), on_node(trio, "web", "node2")
     trio.local("kill", "node3")
     trio.local("stop", "node2")
@@ -138,7 +141,7 @@ def test_a_single_container_outlives_its_daemon(trio: Lab) -> None:
 def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
     """One on node1 and one on node3, beside a service; node3 loses its daemon, then its power."""
     trio.ask("network", "create", "--attachable", "front")
-    trio.create("web", "--replicas", "3", "--network", "front")
+    trio.create("web", *ONE_EACH, "--network", "front")
     trio.until_running("web", 3)  # so that every node has the image
     trio.ask("load", "-i", str(IMAGES / "busybox.tar"))
     trio.ask("run", "-d", "--name", "tool", "busybox", "sleep", "1000")
