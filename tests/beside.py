@@ -61,7 +61,8 @@ class Telling:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        print(repr(data), file=self._file, flush=True)
+        # In ASCII: who reads while this is written may see the half of a character.
+        print(ascii(data), file=self._file, flush=True)
 
 
 def _place(item: pytest.Item) -> str:

@@ -95,9 +95,10 @@ def test_nothing_names_the_machine_it_was_written_on() -> None:
 def test_scripts_can_be_run() -> None:
     scripts = [
         path
-        for directory in (".ci", "deploy")
-        for path in (ROOT / directory).rglob("*")
-        if path.is_file() and path.suffix != ".py" and path.read_bytes().startswith(b"#!")
+        for path in source.files()
+        if source.name(path).startswith((".ci/", "deploy/"))
+        and path.suffix != ".py"
+        and path.read_bytes().startswith(b"#!")
     ]
     assert ROOT / ".ci" / "run" in scripts
     assert [source.name(path) for path in scripts if not path.stat().st_mode & 0o111] == []

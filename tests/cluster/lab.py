@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,6 @@ HOSTNAME_PAGE = (
     "source=/etc/hostname,target=/usr/share/nginx/html/index.html,type=bind,ro",
 )
 DAEMON = "swarmd.daemon.main"
-NOTICED_SECONDS = 2.5
-"""So soon no node takes another for dead: a daemon that is back by then finds its tasks as they were."""
 
 
 class TaskRow(NamedTuple):
@@ -98,6 +97,32 @@ class Lab(Console):
             seconds=seconds,
         )
 
+    def forget_the_lost(self, count: int, *, node: str = "node1") -> None:
+        """Wait until that many nodes are Ready and all others Down; remove those."""
+        rows = eventually(
+            f"{count} nodes are Ready, and all others Down",
+            lambda: [
+                line.split()
+                for line in self.ask("node", "ls", "--format", "{{.ID}} {{.Status}}", node=node).splitlines()
+            ],
+            lambda rows: (
+                [status for _, status in rows].count("Ready") == count
+                and {status for _, status in rows} <= {"Ready", "Down"}
+            ),
+        )
+        for name, status in rows:
+            if status == "Down":
+                self.ask("node", "rm", name, node=node)
+
+    def until_leader(self, *, node: str = "node1") -> str:
+        """Wait until a node leads, as ``node`` knows it; answers its name."""
+        return eventually("there is a leader", lambda: self.leader(node=node))
+
+    def leader(self, *, node: str = "node1") -> str:
+        """The leader's host name as ``node`` knows it; "" when it knows none."""
+        done = self.on(node, "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+        return next((line.split()[0] for line in done.lines if line.endswith(" Leader")), "")
+
     def until_ready(self, *, node: str = "node1") -> None:
         """Wait until all nodes of the swarm are Ready."""
         eventually(
@@ -112,8 +137,16 @@ class Lab(Console):
         return done.out.strip()
 
     def processes(self, node: str, pattern: str = "nginx: master process") -> list[str]:
-        """Pids, as the node sees them, of processes whose command line holds the pattern."""
-        return self.inside(node, "pgrep", "-f", pattern).out.split()
+        """Pids, as the node sees them, of processes whose command line holds the pattern (an expression).
+
+        Not those of their children that have not got a command line of their own yet.
+        """
+        found = {}
+        for line in self.inside(node, "ps", "-ww", "-eo", "pid=,ppid=,args=").out.splitlines():
+            pid, parent, words = line.split(maxsplit=2)
+            if re.search(pattern, words):
+                found[pid] = parent
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def containers(self) -> dict[str, int]:
         """Node → how many nginx really run there, whatever the swarm believes."""
@@ -126,13 +159,26 @@ class Lab(Console):
         assert done.code == 0, done
         return pid
 
-    def was_back_in_time(self, node: str, killed: float) -> bool:
-        """Whether its daemon, killed at that Unix time, was back before anybody could miss the node."""
-        log = (self.directory(node) / "log" / "swarmd.log").read_text().splitlines()
-        ready = [json.loads(line)["timestamp"] for line in log if '"daemon_ready"' in line]
-        return datetime.fromisoformat(ready[-1]).timestamp() - killed < NOTICED_SECONDS
+    def until_another_daemon(self, node: str, killed: str) -> None:
+        """Wait until the node has a daemon, and no more the one with that pid."""
+        eventually(
+            f"another daemon runs on {node}",
+            lambda: self.processes(node, DAEMON),
+            lambda found: bool(found) and killed not in found,
+        )
 
-    # -- programs of others -----
+    def was_missed(self, since: float) -> bool:
+        """Whether a manager has taken any node for dead since that Unix time: then its tasks were replaced.
+
+        On a busy machine that may happen to a node whose daemon was back at once.
+        """
+        logs = [self.directory(node) / "log" / "swarmd.log" for node in self.nodes]
+        said = [line for log in logs for line in log.read_text().splitlines() if '"node_down"' in line]
+        return any(
+            datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp() >= since for line in said
+        )
+
+    # -- programs of others ----------------------------------------------------------------------
 
     @contextmanager
     def listening(self, node: str, port: int) -> Iterator[None]:

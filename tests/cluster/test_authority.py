@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
 
 def _status(lab: Lab, node: str) -> list[str]:
-    return lab.on(node, "swarm", "ca", "--status").lines
+    return lab.ask("swarm", "ca", "--status", node=node).splitlines()
 
 
 def _digest(lab: Lab, node: str) -> str:
@@ -30,17 +30,12 @@ def _is_done(status: list[str]) -> bool:
     return "Rotation: none" in status
 
 
-def _leader(lab: Lab, node: str) -> str:
-    done = lab.on(node, "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
-    return next((line.split()[0] for line in done.lines if line.endswith(" Leader")), "")
-
-
 @pytest.fixture
 def whole(trio: Lab) -> Iterator[Lab]:
     """The three managers; whatever a test did to them, they are three again afterwards."""
     yield trio
     trio.repair()
-    eventually("there is a leader", lambda: _leader(trio, "node1"))
+    trio.until_leader()
     trio.until_ready()
 
 
@@ -49,7 +44,7 @@ def test_the_root_changes_though_one_node_is_off_and_the_leader_dies_and_no_task
 ) -> None:
     whole.create("web", "--publish", "80:80", "--replicas", "3", *HOSTNAME_PAGE)
     whole.until_running("web", 3)
-    leader = eventually("there is a leader", lambda: _leader(whole, "node1"))
+    leader = whole.until_leader()
     away, third = (node for node in whole.nodes if node != leader)
     before, old_token = _digest(whole, leader), whole.ask("swarm", "join-token", "-q", "worker", node=leader)
     whole.local("kill", away)
@@ -72,7 +67,11 @@ def test_the_root_changes_though_one_node_is_off_and_the_leader_dies_and_no_task
     assert whole.ask("swarm", "join-token", "-q", "worker", node=third) != old_token
     whole.local("start", leader)
     whole.until_ready(node=third)
-    assert set(whole.node_column("TLSStatus", node=third).values()) == {"Ready"}
+    eventually(
+        "the last one has gone over, too",
+        lambda: set(whole.node_column("TLSStatus", node=third).values()),
+        lambda found: found == {"Ready"},
+    )
     whole.until_answered(80)
 
 
@@ -91,10 +90,14 @@ def test_a_swarm_that_was_off_for_longer_than_its_certificates_live_comes_back_b
     for node in whole.nodes:
         _let_expire(whole.directory(node) / "data", Signer(root, key))
     whole.start_all(*whole.nodes)
-    eventually("there is a leader", lambda: _leader(whole, "node2"))
+    whole.until_leader(node="node2")
     whole.until_ready(node="node2")
     assert whole.ask("service", "ls", "--format", "{{.Name}}", node="node3") == "before"
-    assert not [line for line in whole.on("node1", "info").lines if "certificate" in line]
+    eventually(
+        "node1 says nothing of its certificate",
+        lambda: whole.ask("info"),
+        lambda text: "certificate" not in text,
+    )
 
 
 def _let_expire(data: Path, signer: Signer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.lab import DAEMON, Lab
+from tests.cluster.lab import Lab
 from tests.cluster.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
@@ -43,11 +43,7 @@ def _rewrapped(lab: Lab, node: str) -> int:
 
 def _restart_daemon(lab: Lab, node: str) -> None:
     killed = lab.kill_daemon(node)
-    eventually(
-        "another daemon runs",
-        lambda: lab.processes(node, DAEMON),
-        lambda found: bool(found) and found != [killed],
-    )
+    lab.until_another_daemon(node, killed)
     eventually("it is locked", lambda: _state(lab, node), lambda state: state == "locked")
 
 
@@ -130,7 +126,7 @@ def test_a_promoted_worker_is_locked_and_a_demoted_manager_is_not(unlocked: Lab)
     lab.ask("node", "demote", "node3")
     eventually("node3 has its key beside", lambda: not _is_locked(lab, "node3"))
     killed = lab.kill_daemon("node3")
-    eventually("it is back", lambda: lab.processes("node3", DAEMON) not in ([], [killed]))
+    lab.until_another_daemon("node3", killed)
     eventually("a worker needs no key", lambda: _state(lab, "node3") == "active")
     lab.until_ready()
     lab.ask("node", "promote", "node3")
@@ -162,12 +158,24 @@ def test_settings_change_while_everything_runs(unlocked: Lab) -> None:
 
 def _files_with(data: Path, what: str) -> list[str]:
     """Names of files that hold ``what``, but for those of images and containers."""
-    names = [path.relative_to(data) for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [
-        str(name)
-        for name in names
-        if name.parts[0] not in ("images", "containers") and what.encode() in (data / name).read_bytes()
-    ]
+
+    def look() -> list[str]:
+        paths = [path for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
+        names = [path.relative_to(data) for path in paths]
+        return [
+            str(name)
+            for name in names
+            if name.parts[0] not in ("images", "containers") and what.encode() in (data / name).read_bytes()
+        ]
+
+    return eventually("no file goes while all are read", look, lambda _: True)
+
+
+def _open_to_others(directory: Path) -> list[Path]:
+    def look() -> list[Path]:
+        return [path for path in (directory, *directory.rglob("*")) if path.stat().st_mode & 0o077]
+
+    return eventually("no file goes while all are looked at", look, lambda _: True)
 
 
 def test_nothing_secret_lies_on_a_managers_disk_in_the_clear(lab: Lab) -> None:
@@ -183,5 +191,4 @@ def test_nothing_secret_lies_on_a_managers_disk_in_the_clear(lab: Lab) -> None:
     assert _files_with(worker, env) == [], "only the container's own settings have its environment"
     assert _files_with(worker, "PRIVATE KEY") == []
     for name in ("vault", "identity", "raft"):
-        for path in (manager / name, *(manager / name).rglob("*")):
-            assert path.stat().st_mode & 0o077 == 0, path
+        assert _open_to_others(manager / name) == []

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cluster.clusters import IMAGES
-from tests.cluster.lab import DAEMON, Lab
+from tests.cluster.lab import Lab
 from tests.cluster.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
@@ -61,11 +61,7 @@ def test_a_container_finds_what_its_service_says_and_its_volumes_are_kept_while_
     (nameless,) = set(volumes(lab)) - set(named)
     labels = lab.ask("volume", "inspect", "-f", "{{json .Labels}}", "told-1", node="node2")
     assert json.loads(labels) == {"kind": "test"}
-    (pid,) = lab.processes("node2", DAEMON)
-    lab.kill_daemon("node2")
-    eventually(
-        "the daemon is back", lambda: lab.processes("node2", DAEMON), lambda pids: pids not in ([pid], [])
-    )
+    lab.until_another_daemon("node2", lab.kill_daemon("node2"))
     eventually("it answers", lambda: lab.on("node2", "info").code == 0)
     assert "volume is in use" in lab.refusal("volume", "rm", "told-1", node="node2")
     assert "Total reclaimed space: 0B" in lab.ask("volume", "prune", "--all", "--force", node="node2")

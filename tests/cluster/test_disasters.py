@@ -24,7 +24,10 @@ def trio(trio: Lab) -> Iterator[Lab]:
     """Three managers, and three again afterwards, whichever nodes they are then."""
     yield trio
     trio.repair()
-    survivor = next(node for node in trio.nodes if trio.on(node, "node", "ls").code == 0)
+    survivor = eventually(
+        "a manager answers",
+        lambda: [node for node in trio.nodes if trio.on(node, "node", "ls").code == 0],
+    )[0]
     for node in trio.nodes:
         if "not a swarm manager" in trio.on(node, "node", "ls").err:
             trio.ask("node", "promote", node, node=survivor)
@@ -84,7 +87,7 @@ def test_a_majority_is_lost_for_good_and_a_survivor_goes_on(trio: Lab) -> None:
         lambda done: done.code == 1 and "does not have a leader" in done.err,
     )
     assert "begun anew" in trio.ask("swarm", "init", "--force-new-cluster", node="node3")
-    assert _managers(trio, "node3") == ["Leader"]
+    eventually("it leads", lambda: _managers(trio, "node3") == ["Leader"])
     assert _identity(trio, "node3") == before
     trio.until_running("web", 3, node="node3")
     assert set(own) <= set(trio.processes("node3")), "its containers were not touched"
@@ -131,15 +134,12 @@ def test_a_whole_site_is_lost_and_the_swarm_comes_back_from_a_file(trio: Lab, tm
     assert "is now its only manager" in said
     assert _identity(trio, "node1") == before
     assert trio.ask("service", "inspect", "--format", "{{.ID}}", "web") == service
-    trio.until_running("web", 3, seconds=60.0)
+    trio.until_running("web", 3)
     eventually("visitors are answered", lambda: trio.answers("node1", 80))
 
     token = trio.ask("swarm", "join-token", "-q", "manager")
     for node in ("node2", "node3"):
         trio.ask("swarm", "join", "--token", token, trio.addresses["node1"], node=node)
     _three_managers(trio, "node1")
-    for identity in trio.ask("node", "ls", "--format", "{{.ID}} {{.Status}}", node="node1").splitlines():
-        name, status = identity.split()
-        if status != "Ready":
-            trio.ask("node", "rm", name)
+    trio.forget_the_lost(3)
     assert sorted(trio.node_column("Status").values()) == ["Ready"] * 3

@@ -103,7 +103,7 @@ def test_a_node_that_left_has_nothing_of_the_swarm(lab: Lab) -> None:
         assert list((data / "volumes").iterdir()) == []
         assert not (data / "identity" / "node.key").exists()
         lab.until_node("node3", "Down")
-        assert lab.answers("node1", 80, seconds=20.0)
+        eventually("visitors are sent to those that are left", lambda: lab.answers("node1", 80))
     finally:
         _forget(lab, "node3")
         _join_again(lab, "node3")
@@ -136,7 +136,7 @@ def _states_until(lab: Lab, over: Callable[[], bool]) -> set[str]:
         seen.update(lab.node_column("Status").values())
         return over()
 
-    eventually("it is over", look, seconds=90.0)
+    eventually("it is over", look)
     return seen
 
 
@@ -156,7 +156,7 @@ def test_a_removed_node_that_comes_back_is_told_so_and_ends_its_tasks(lab: Lab) 
             lambda text: "is not part of this swarm any more" in text,
         )
         assert set(lab.node_column("Status")) == {"node1", "node2"}
-        assert len(lab.running("web")) == 2
+        lab.until_running("web", 2)
         during = _states_until(lab, lambda: _gossip_keys(lab, "node1", "node2").isdisjoint(before))
         assert during == {"Ready"}, "nobody was cut off when the gossip key changed"
         assert len(_gossip_keys(lab, "node1", "node2")) == 1

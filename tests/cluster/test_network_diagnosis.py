@@ -19,8 +19,11 @@ def test_the_doctor_finds_a_closed_port_and_a_trace_says_who_answers(lab: Lab) -
         lab.create("web", "--network", "front")
         lab.until_running("api", 2)
         lab.until_running("web", 1)
-        found = json.loads(lab.ask("network", "trace", "--json", "web.1", "backend:80"))
-        assert found["Verdict"] == "arrives"
+        found = eventually(
+            "a packet arrives",
+            lambda: json.loads(lab.on("node1", "network", "trace", "--json", "web.1", "backend:80").out),
+            lambda found: found["Verdict"] == "arrives",
+        )
         assert "an alias of service api in network front" in json.dumps(found["Steps"])
         refused = lab.on("node1", "network", "trace", "web.1", "10.128.99.9")
         assert (refused.code, "nobody has now" in refused.out) == (1, True)

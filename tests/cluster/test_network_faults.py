@@ -43,14 +43,14 @@ def test_after_lost_messages_dead_daemons_a_flush_and_a_new_leader_every_kernel_
     trio.until_running("web", 3)
     trio.until_answered(80)
     eventually("the kernels are as they were told", lambda: _wrong(trio), lambda found: not found)
-    leader = next(name for name, rank in trio.node_column("ManagerStatus").items() if rank == "Leader")
+    leader = trio.until_leader()
     try:
         for node in trio.nodes:
             assert trio.inside(node, "nft", LOSSY).code == 0
         trio.ask("service", "update", "--detach", "--force", "--update-parallelism", "2", "web")
         # The leader first, so that there is a new one while messages are lost; then the rest in any order.
         others = [node for node in trio.nodes if node != leader]
-        for node in (leader, *random.sample(others, len(others))):
+        for node in (leader, *random.Random(5).sample(others, len(others))):
             trio.kill_daemon(node)
         assert trio.inside("node2", "nft", "flush", "ruleset").code == 0
         assert trio.inside("node3", "ip", "route", "flush", "proto", "83").code == 0
@@ -90,7 +90,7 @@ def test_a_leader_that_dies_while_it_gives_addresses_gives_none_twice_and_the_ne
     trio: Lab,
 ) -> None:
     trio.ask("network", "create", "--subnet", "10.77.0.0/24", "narrow")
-    leader = next(name for name, rank in trio.node_column("ManagerStatus").items() if rank == "Leader")
+    leader = trio.until_leader()
     node = next(name for name in trio.nodes if name != leader)
     names = [f"many{number}" for number in range(SERVICES)]
     try:

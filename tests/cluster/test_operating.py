@@ -17,6 +17,9 @@ from tests.unit.terminal import Screen
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
+ONE_EACH = ("--replicas", "3", "--replicas-max-per-node", "1")
+"""On every node, also when a new leader has not heard of all of them yet."""
+
 
 def on_node(lab: Lab, service: str, node: str) -> TaskRow:
     (task,) = [task for task in lab.until_running(service, 3) if task.node.endswith(node)]
@@ -29,7 +32,7 @@ def audit(lab: Lab, node: str, method: str) -> list[dict[str, object]]:
 
 
 def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     task = on_node(trio, "web", "node3")
     slot = task.name
     for node in trio.nodes:
@@ -91,7 +94,7 @@ def test_a_task_is_operated_through_another_manager(trio: Lab, tmp_path: Path) -
 
 
 def test_a_node_that_dies_ends_the_sessions_on_it_with_its_name(trio: Lab) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     task = on_node(trio, "web", "node3")
     words = ["--context", f"{trio.name}-node1", "exec", task.name, "sh", "-c", "echo begun; sleep 1000"]
     with subprocess.Popen(
@@ -100,14 +103,14 @@ def test_a_node_that_dies_ends_the_sessions_on_it_with_its_name(trio: Lab) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         trio.local("kill", "node3")
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "the way to node node3 is broken" in complaint
     assert "may run on" in complaint
 
 
 def test_what_runs_is_looked_into_without_a_leader(trio: Lab) -> None:
-    trio.create("web", "--replicas", "3")
+    trio.create("web", *ONE_EACH)
     here, there = on_node(trio, "web", "node1"), on_node(trio, "web", "node2")
     trio.local("kill", "node3")
     trio.local("stop", "node2")
@@ -138,7 +141,7 @@ def test_a_single_container_outlives_its_daemon(trio: Lab) -> None:
 def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
     """One on node1 and one on node3, beside a service; node3 loses its daemon, then its power."""
     trio.ask("network", "create", "--attachable", "front")
-    trio.create("web", "--replicas", "3", "--network", "front")
+    trio.create("web", *ONE_EACH, "--network", "front")
     trio.until_running("web", 3)  # so that every node has the image
     trio.ask("load", "-i", str(IMAGES / "busybox.tar"))
     trio.ask("run", "-d", "--name", "tool", "busybox", "sleep", "1000")
@@ -154,10 +157,12 @@ def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
         text = trio.ask("network", "inspect", "--format", "{{json .Containers}}", "front")
         return {one["Name"]: (one["IPv4Address"], one["Up"]) for one in (json.loads(text) or {}).values()}
 
-    page = places()["page"][0].partition("/")[0]
+    page = eventually("it has an address", lambda: places()["page"])[0].partition("/")[0]
     wanted = f"{page.rpartition('.')[0]}.99"
     trio.ask("network", "connect", "--ip", wanted, "front", "tool")
-    before = places()
+    before = eventually(
+        "both are up", places, lambda now: len(now) == 2 and all(is_up for _, is_up in now.values())
+    )
     assert before["tool"] == (f"{wanted}/24", True)
     for name in ("www", "page", "page.front"):
         reached(name)
@@ -169,7 +174,7 @@ def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
             lambda asked=asked: trio.on("node1", "exec", "tool", *asked).out,
             lambda it: "200 OK" in it,
         )
-    assert trio.on("node3", "exec", "page", "ping", "-c1", "-W5", wanted).code == 0
+    eventually("back", lambda: trio.on("node3", "exec", "page", "ping", "-c1", "-W2", wanted).code == 0)
     refused = trio.refusal("network", "rm", "front")
     assert "network front is in use by service web" in refused
 
@@ -185,7 +190,7 @@ def test_single_containers_are_in_networks_of_the_swarm(trio: Lab) -> None:
     reached("www", can_be=False)
     assert "is not connected to network front" in trio.refusal("network", "disconnect", "front", "tool")
     trio.ask("rm", "-f", "page", node="node3")
-    assert places() == {}
+    eventually("nobody is in it", lambda: places() == {})
     trio.ask("rm", "-f", "tool")
     trio.ask("rmi", "busybox")
     trio.ask("service", "rm", "web")

@@ -78,7 +78,9 @@ def test_an_image_nobody_has_pauses_the_update_and_the_rest_serves_on(lab: Lab) 
         assert lab.update_state("web") == "paused"
     assert visitor.failures == []
     assert {task.image for task in lab.running("web")} == {"nginx:1.12"}
-    errors = [task.error for task in lab.tasks("web") if task.image == "nginx:nope"]
+    errors = [
+        task.error for task in lab.tasks("web") if (task.image, task.state) == ("nginx:nope", "Rejected")
+    ]
     assert errors
     assert all("No such image: nginx:nope" in error for error in errors)
     lab.ask("service", "update", "--image", "nginx:1.13", "web")

@@ -20,19 +20,21 @@ def eventually(
 ) -> _Seen:
     """Look at the real thing ten times a second until ``holds``; answers what was seen then.
 
-    A look that fails is one more that does not show it: while a leader is elected, no command is answered.
+    A look that fails is one more that does not show it: while a leader is elected, no command is answered;
+    a file, a connection or a process that is looked at may go meanwhile.
     """
     deadline = time.monotonic() + seconds
     while True:
+        last = time.monotonic() >= deadline
         try:
             seen = look()
-        except AssertionError:
-            if time.monotonic() >= deadline:
-                raise
-        else:
             if holds(seen):
                 return seen
-            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}; last seen: {seen!r}"
+        except Exception:
+            if last:
+                raise
+        else:
+            assert not last, f"not within {seconds:.0f} s: {what}; last seen: {seen!r}"
         time.sleep(0.1)
 
 

@@ -35,9 +35,17 @@ def work(marker: str) -> dict[int, Work]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             if marker in (process / "cmdline").read_text(errors="replace"):
-                counts = [each.read_text().split() for each in process.glob("task/*/schedstat")]
-                found[int(process.name)] = Work(*(sum(int(each[part]) for each in counts) for part in (0, 1)))
+                found[int(process.name)] = _of_threads(process)
     return found
+
+
+def _of_threads(process: Path) -> Work:
+    ran = waited = 0
+    for each in process.glob("task/*/schedstat"):
+        with contextlib.suppress(OSError):  # this one has ended meanwhile
+            counts = each.read_text().split()
+            ran, waited = ran + int(counts[0]), waited + int(counts[1])
+    return Work(ran, waited)
 
 
 def starvation(before: Mapping[int, Work], now: Mapping[int, Work]) -> float:

@@ -47,7 +47,7 @@ class Bench:
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.connect(self.path)
-        connection.settimeout(5)
+        connection.settimeout(60)
         return connection
 
     def turn(self) -> None:
@@ -87,7 +87,7 @@ def is_served(bench: Bench) -> bool:
         return bench.ask(connection, wire.encode(7, "code"), []) == (7, "ok", "x")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary(max_size=200) | MESSAGES.map(marshal.dumps), st.integers(0, 3))
 def test_no_bytes_end_the_spawner_or_cost_it_a_descriptor(bench: Bench, packet: bytes, count: int) -> None:
     held = len(os.listdir("/proc/self/fd"))

@@ -27,6 +27,8 @@ class Screen:
         self.resize(33, 101, signalled=False)
         self.before = termios.tcgetattr(self.slave)
         self.text = b""
+        # Whoever runs the tests in the background may have them ignore the signal, which children inherit.
+        previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
         self.process = subprocess.Popen(
             [SWARMCTL, *words],
             stdin=self.slave,
@@ -35,6 +37,7 @@ class Screen:
             start_new_session=True,
             env=env,
         )
+        signal.signal(signal.SIGINT, previous)
 
     def resize(self, rows: int, columns: int, *, signalled: bool = True) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

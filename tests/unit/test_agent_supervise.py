@@ -60,6 +60,7 @@ async def test_until_gives_none_when_it_is_stopped_and_the_work_has_ended_then()
 async def test_until_does_not_begin_what_is_stopped_already() -> None:
     work, stop = Work(), asyncio.Event()
     stop.set()
+    gc.collect()  # what earlier tests left
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         assert await until(work.run(), stop) is None
@@ -142,6 +143,7 @@ async def test_a_nursery_reports_what_fails_and_lets_the_others_live() -> None:
 
 async def test_a_nursery_closed_before_a_first_step_leaves_no_coroutine_unawaited() -> None:
     nursery, work = Nursery(lambda name, error: None), Work()
+    gc.collect()  # what earlier tests left
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         nursery.start("never begun", work.run())

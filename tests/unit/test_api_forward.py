@@ -173,7 +173,7 @@ class Manager:
 
     async def get(self) -> str:
         answer = await control_pb2_grpc.ControlStub(self.channel).GetCluster(
-            pb.GetClusterRequest(), timeout=10
+            pb.GetClusterRequest(), timeout=60
         )
         return str(answer.id)
 

@@ -395,7 +395,7 @@ async def test_a_join_passed_on_shows_the_node_and_neither_token_nor_request(por
     csr = ca.new_request(ca.new_key())
     request = agent_pb2.ForwardedJoin(token_secret=TOKEN, csr_pem=csr, address="10.9.8.7")
     await port.channel("manager").unary_unary(short("Authority/Join"))(
-        request.SerializeToString(), timeout=10
+        request.SerializeToString(), timeout=60
     )
     await eventually(lambda: port.audit)  # it is written behind the answer
     (line,) = map(json.loads, port.audit)

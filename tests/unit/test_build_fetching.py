@@ -81,13 +81,15 @@ def answering(data: bytes, *, slowly: bool = False) -> Iterator[str]:
     over = threading.Event()
 
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # nobody came
+        with connection, contextlib.suppress(OSError):
             connection.recv(65536)
             connection.sendall(data)
-            with contextlib.suppress(OSError):
-                while slowly and not over.wait(0.02):
-                    connection.sendall(b"x")
+            while slowly and not over.wait(0.02):
+                connection.sendall(b"x")
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -95,6 +97,8 @@ def answering(data: bytes, *, slowly: bool = False) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/file"
     finally:
         over.set()
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
         thread.join(30)
         listener.close()
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from swarmd.kit.supervise import Nursery
 from swarmd.manager.dispatcher.board import DIFFERENCES
@@ -424,8 +425,11 @@ async def test_a_node_that_beats_is_ready_and_one_that_falls_silent_is_down(term
         await term.later(SILENCE - 1)
         beat(term, agent)
         assert term.state_of() is NodeState.READY
-    await term.later(SILENCE + LIVENESS_POLL)
+    with capture_logs() as logs:
+        await term.later(2 * SILENCE)
     assert (term.state_of(), term.node().status.message) == (NodeState.DOWN, "heartbeat failure")
+    said = [line["reason"] for line in logs if line["event"] == "node_down" and line["node"] == "n1"]
+    assert said == ["heartbeat failure"], "once"
     beat(term, agent)
     await term.later(LIVENESS_POLL)
     assert term.state_of() is NodeState.READY

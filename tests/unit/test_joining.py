@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -95,11 +95,11 @@ async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
 
 
 @pytest.fixture
-def closed() -> str:
-    """The address of a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+def closed() -> Iterator[str]:
+    """The address of a port where nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 async def refusal(token: str, *remotes: str) -> SwarmError:

@@ -44,7 +44,7 @@ async def test_a_group_in_a_group_ends_both(work: object) -> None:
         raise (await caught(work())) or AssertionError
 
     async def both() -> None:
-        async with asyncio.timeout(10), TaskGroup() as group:
+        async with asyncio.timeout(60), TaskGroup() as group:
             group.create_task(watched())
             group.create_task(asyncio.Event().wait())
 

@@ -206,10 +206,10 @@ async def test_a_port_of_another_program_is_reported_and_served_once_it_is_free(
     for protocol in protocols:
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         with socket.socket(socket.AF_INET, kind) as other:
-            other.bind(("", 0))
+            port = free_port(kind)
+            other.bind(("", port))
             if protocol == "tcp":
                 other.listen()
-            port = other.getsockname()[1]
             assert await update(proxy, [published(port, 1, protocol=protocol)]) == {(protocol, port, "")}
             assert proxy.taken() == (f"port {port}/{protocol} is taken on this node by another process",)
         assert not await update(proxy, [published(port, 1, protocol=protocol)])

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from swarmd.model.replace import replace
+from swarmd.security.sealing import Sealer
+from swarmd.store.raft import reading
 from swarmd.store.raft.envelope import Command, Envelope, Seal, encode_envelope
 from swarmd.store.raft.files import SystemDisk
 from swarmd.store.raft.journal import NO_OP, REGULAR
 from swarmd.store.raft.offline import begin_from
 from swarmd.store.raft.reading import examine, look, replay
 from swarmd.store.raft.records import Entry, Marker
-from swarmd.store.raft.snapshots import Base, SnapshotStore
+from swarmd.store.raft.snapshots import Base, Floor, SnapshotStore
 from swarmd.store.raft.wal import Wal
 from tests.unit.test_raft_group import ADDRESSES, Group, Journal
 
@@ -105,6 +107,23 @@ async def test_a_log_without_its_snapshot_and_a_floor_above_everything_are_told(
     log_of(stopped).unlink()
     max(stopped.glob("base-*.snapshot")).unlink()
     assert "newer files are missing" in " ".join(problems(stopped))
+
+
+async def test_an_epoch_that_rolls_while_it_is_looked_at_is_no_problem(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = SnapshotStore(stopped, SystemDisk()), reading.open_floor
+    newest = store.load(max(store.epochs()))
+
+    def rolling(data: bytes, name: str, sealer: Sealer) -> Floor:
+        following = max(store.epochs()) + 1
+        if following < newest.epoch + 3:
+            store.save(replace(newest, epoch=following))
+            data = (stopped / "floor").read_bytes()
+        return read(data, name, sealer)
+
+    monkeypatch.setattr(reading, "open_floor", rolling)
+    assert problems(stopped) == []
 
 
 def sealed_epoch(directory: Path) -> SnapshotStore:

@@ -158,7 +158,7 @@ async def test_who_holds_the_output_is_not_waited_for() -> None:
 async def test_one_that_takes_too_long_is_killed_and_what_it_said_is_kept() -> None:
     session = Scripted([b"abc"], ends=False)
     with pytest.raises(RunTimeout) as caught:
-        await run(session, "box", PROBE, limit=5, timeout=0.05)
+        await run(session, "box", PROBE, limit=5, timeout=0.5)
     assert caught.value.output == b"abc"
     assert session.killed is True
 

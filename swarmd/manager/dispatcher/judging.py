@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import msgspec
+import structlog
 
 from swarmd.kit.clock import Clock
 from swarmd.kit.supervise import until
@@ -49,6 +50,7 @@ class Judging:
         self._term_start = clock.monotonic()
         self._patience: Patience | None = None
         self._now = asyncio.Event()
+        self._log = structlog.get_logger()
 
     def opened(self, node_id: str) -> None:
         """A session began."""
@@ -86,13 +88,22 @@ class Judging:
         """Until cancelled at the end of the term."""
         while True:
             self._now.clear()
-            changes = [Put(node) for node in self._changed()]
+            judged = self._changed()
             try:
-                for start in range(0, len(changes), BATCH):
-                    await self._store.commit(changes[start : start + BATCH])
+                for start in range(0, len(judged), BATCH):
+                    await self._write(judged[start : start + BATCH])
             except OutOfSequence:
                 continue  # somebody else changed one of them meanwhile: judge what is true now
             await until(self._clock.sleep(LIVENESS_POLL), self._now)
+
+    async def _write(self, judged: list[Node]) -> None:
+        before = {node.id: self._store.get(Node, node.id) for node in judged}
+        await self._store.commit([Put(node) for node in judged])
+        for node in judged:
+            was, status = before[node.id], node.status
+            if status.state is NodeState.DOWN and was is not None and was.status.state is not NodeState.DOWN:
+                name = node.description.hostname
+                self._log.info("node_down", node=node.id, hostname=name, reason=status.message)
 
     def _changed(self) -> list[Node]:
         """Rows whose verdict is another than before."""

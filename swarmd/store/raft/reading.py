@@ -4,7 +4,7 @@
     examine  whether they fit together: what a start would refuse, and what no start would notice
     replay   the state that a manager would go on with
 
-A daemon may be at work on the directory meanwhile: files that it replaces or appends to are looked at again.
+A daemon may be at work on the directory meanwhile: when files look damaged, come or go, all are read again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from swarmd.store.raft.wal import replay as replay_log
 
 _BASE = re.compile(r"base-(\d{12})\.snapshot")
 _LOG = re.compile(r"log-(\d{12})\.wal")
+_OURS = re.compile(rf"floor|{_BASE.pattern}|{_LOG.pattern}")
 _LOOKS = 3
-"""A file that a daemon works on may look damaged once; what is damaged looks so each time."""
+"""What a daemon works on may look damaged once, or incomplete; what is damaged looks so each time."""
 
 
 class BaseFile(msgspec.Struct, frozen=True):
@@ -104,30 +105,36 @@ class Replayed(msgspec.Struct, frozen=True):
 
 def look(directory: Path, sealer: Sealer = PLAIN) -> Picture:
     """Read what is there.  Raises SwarmError when the directory itself cannot be read."""
-    picture = _look_once(directory, sealer)
+    paths = _files(directory)
+    picture = _look_once(directory, paths, sealer)
     for _ in range(_LOOKS - 1):
-        if not picture.problems:
+        before, paths = paths, _files(directory)
+        if not picture.problems and paths == before:
             break
-        picture = _look_once(directory, sealer)
+        picture = _look_once(directory, paths, sealer)
     return picture
 
 
-def _look_once(directory: Path, sealer: Sealer) -> Picture:
+def _files(directory: Path) -> list[Path]:
+    try:
+        found = sorted(directory.iterdir())
+    except OSError as error:
+        raise SwarmError(f"{directory} cannot be read: {error.strerror}") from error
+    return [path for path in found if _OURS.fullmatch(path.name)]
+
+
+def _look_once(directory: Path, paths: list[Path], sealer: Sealer) -> Picture:
     problems: list[Problem] = []
     bases: dict[int, BaseFile] = {}
     logs: dict[int, LogFile] = {}
     floor = Floor()
-    try:
-        paths = sorted(directory.iterdir())
-    except OSError as error:
-        raise SwarmError(f"{directory} cannot be read: {error.strerror}") from error
     for path in paths:
         try:
             if match := _BASE.fullmatch(path.name):
                 bases[int(match[1])] = _base(path, int(match[1]), sealer)
             elif match := _LOG.fullmatch(path.name):
                 logs[int(match[1])] = _log(path, int(match[1]), sealer)
-            elif path.name == "floor":
+            else:
                 floor = open_floor(path.read_bytes(), str(path), sealer)
         except FileNotFoundError:
             continue  # the daemon has just replaced it by something newer
