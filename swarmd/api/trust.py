@@ -114,7 +114,8 @@ class EvidenceServer(trust_pb2_grpc.TrustEvidenceServicer):
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.GetEvidenceResponse:
         async def answer() -> pb.GetEvidenceResponse:
-            found = await self._cases().evidence(ImageRef(request.name, "", request.digest))
+            ref = ImageRef(request.name, "", request.digest)
+            found = await self._cases().evidence(ref, for_node=True)
             response = pb.GetEvidenceResponse(
                 signatures=[_wire(one) for one in found.signatures], names=found.names
             )

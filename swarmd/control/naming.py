@@ -20,7 +20,8 @@ from swarmd.model import image_ref
 from swarmd.model.errors import SwarmError
 from swarmd.model.image_ref import ImageRef
 from swarmd.model.objects import Service
-from swarmd.model.registry import TrustRule
+from swarmd.model.registry import RegistryCredential, TrustRule
+from swarmd.model.spec import ServiceSpec
 from swarmd.store.store import Store
 
 _MOST = 1000
@@ -49,33 +50,38 @@ class Names:
         self._confirmed: set[tuple[str, str]] = set()
         self._denied: dict[tuple[str, str], float] = {}
 
-    async def of(self, ref: ImageRef) -> tuple[str, ...]:
-        """Complete names of ``ref.digest``, with that of ``ref`` if its registry says so."""
+    async def of(self, ref: ImageRef, *, for_node: bool = False) -> tuple[str, ...]:
+        """Complete names of ``ref.digest``, with that of ``ref`` if its registry says so.
+
+        ``for_node``: a node wants to know.  It must not choose whom a manager talks to, so a registry is
+        asked only when the swarm's users have named it: in a service, in a rule, by a log-in.
+        """
         known = self._known(ref.digest)
-        if known and patterns.canonical(ref.name) not in known and await self._confirms(ref):
-            known.add(patterns.canonical(ref.name))
+        name = patterns.canonical(ref.name)
+        if known and name not in known and await self._confirms(ref, for_node=for_node):
+            known.add(name)
         return tuple(sorted(known))
 
     def _known(self, digest: str) -> set[str]:
         names = set(self._held(digest))
         for row in self._store.manifests(digest):
             names.update(f"{domain}/{row.repository}" for domain in self._domains)
-        for service in self._store.all(Service):
-            for spec in (service.spec, service.previous_spec):
-                if spec is not None and digest in spec.template.container.image:
-                    names.add(image_ref.parse(spec.template.container.image).name)
+        for spec in self._specs():
+            if digest in spec.template.container.image:
+                names.add(image_ref.parse(spec.template.container.image).name)
         if len(names) > 1:
             names.discard("")
         return set(map(patterns.canonical, names))
 
-    async def _confirms(self, ref: ImageRef) -> bool:
-        """Whether the registry of an outside name has the digest there.  Without rules it matters to nobody,
-        and none is asked because some node wrote its name."""
+    async def _confirms(self, ref: ImageRef, *, for_node: bool) -> bool:
+        """Whether the registry of an outside name has the digest there.  Without rules that is no matter."""
         if not self._store.all(TrustRule):
             return False
         asked = (ref.name, ref.digest)
         if asked in self._confirmed:
             return True
+        if for_node and not self._is_named(ref.name.partition("/")[0]):
+            return False
         now = self._clock.monotonic()
         if rules.is_own(ref, self._domains) or now - self._denied.get(asked, -_AGAIN) < _AGAIN:
             return False
@@ -88,6 +94,24 @@ class Names:
         else:
             self._denied[asked] = now
         return is_there
+
+    def _is_named(self, host: str) -> bool:
+        """Whether users of the swarm have named the registry: a rule for all of them names none."""
+        if self._store.get(RegistryCredential, host) is not None:
+            return True
+        hosts = (rule.id.partition("/")[0] for rule in self._store.all(TrustRule))
+        if any(one.strip("*") and patterns.matches(one, patterns.canonical(host)) for one in hosts):
+            return True
+        return any(
+            image_ref.parse(spec.template.container.image).name.startswith(f"{host}/")
+            for spec in self._specs()
+        )
+
+    def _specs(self) -> Iterable[ServiceSpec]:
+        for service in self._store.all(Service):
+            yield service.spec
+            if service.previous_spec is not None:
+                yield service.previous_spec
 
     async def _asked(self, ref: ImageRef) -> bool:
         try:

@@ -209,10 +209,10 @@ class Trusts:
             repository, ref.digest, written, tagged=tagged, held=held, now=self._clock.now()
         )
 
-    async def evidence(self, ref: ImageRef) -> Evidence:
+    async def evidence(self, ref: ImageRef, *, for_node: bool = False) -> Evidence:
         """What is known of ``ref.digest`` under its name, and under which others it is."""
         scan = self._store.get(ImageScan, ref.digest)
-        return Evidence(await self._signatures(ref), scan, await self._names.of(ref))
+        return Evidence(await self._signatures(ref), scan, await self._names.of(ref, for_node=for_node))
 
     async def record_scan(self, scan: ImageScan) -> None:
         """What a scan found, in place of what one before it did.  Raises Invalid."""

@@ -79,6 +79,11 @@ class BlobContent:
         self._keeper.fresh.forget(digests)
         await self._keeper.sweep()
 
+    def leave(self, digests: Iterable[str], *, after: float = 0.0) -> None:
+        """Whoever brought these does no more with them, in ``after`` seconds at the latest: they are spared
+        for the next try, but not in a prune."""
+        self._keeper.fresh.leave(digests, after=after)
+
     async def _begin(self, algorithm: str) -> Ingest:
         if algorithm not in ALGORITHMS:
             raise Invalid(f"digests of {algorithm!r} are not supported: use {' or '.join(ALGORITHMS)}")

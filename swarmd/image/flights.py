@@ -57,23 +57,40 @@ class Pins:
 
 
 class Fresh:
-    """What came in lately, and may be part of an image that is still on its way."""
+    """What came in lately, and may be part of an image that is still on its way.
+
+    Some of it is of no use to anybody any more but as a beginning of the next try: whoever brought it has
+    left it.  That is spared like the rest, unless a user wants the room.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: dict[str, float] = {}
+        self._left: dict[str, float] = {}
 
     def note(self, names: Iterable[str]) -> None:
         """``names`` came just now."""
-        self._since.update(dict.fromkeys(names, self._clock.monotonic()))
+        came = tuple(names)
+        self._since.update(dict.fromkeys(came, self._clock.monotonic()))
+        for name in came:
+            self._left.pop(name, None)
+
+    def leave(self, names: Iterable[str], *, after: float = 0.0) -> None:
+        """Whoever brought ``names`` does no more with them, or will not when ``after`` seconds are over."""
+        when = self._clock.monotonic() + after
+        self._left.update((name, when) for name in names if name in self._since)
 
     def forget(self, names: Iterable[str]) -> None:
         """``names`` have found their place."""
         for name in names:
             self._since.pop(name, None)
+            self._left.pop(name, None)
 
-    def names(self) -> frozenset[str]:
-        """What came within the last six hours: a slow push takes that long."""
-        limit = self._clock.monotonic() - FRESH
-        self._since = {name: since for name, since in self._since.items() if since > limit}
-        return frozenset(self._since)
+    def names(self, *, left: bool = True) -> frozenset[str]:
+        """What came within the last six hours: a slow push takes that long.  ``left``: with what was left."""
+        now = self._clock.monotonic()
+        self._since = {name: since for name, since in self._since.items() if since > now - FRESH}
+        self._left = {name: when for name, when in self._left.items() if name in self._since}
+        if left:
+            return frozenset(self._since)
+        return frozenset(name for name in self._since if self._left.get(name, now + 1) > now)

@@ -49,9 +49,11 @@ class Keeper:
         self._needs: dict[str, tuple[str, ...]] = {}
 
     async def open(self) -> tuple[str, ...]:
-        """Recover; answers what was lost.  What no image needs yet counts as come just now."""
+        """Recover; answers what was lost.  What no image needs yet counts as come just now, and left."""
         self.catalog, lost = await asyncio.to_thread(self.disk.open)
-        self.fresh.note(set(self.disk.blobs) - self.catalog.blobs())
+        found = set(self.disk.blobs) - self.catalog.blobs()
+        self.fresh.note(found)
+        self.fresh.leave(found)
         return lost
 
     async def save(self, catalog: Catalog) -> None:
@@ -59,13 +61,13 @@ class Keeper:
         await asyncio.to_thread(self.disk.save, catalog)
         self.catalog = catalog
 
-    async def sweep(self) -> int:
-        """Remove what nobody needs; answers the bytes of blobs freed.
+    async def sweep(self, *, left: bool = False) -> int:
+        """Remove what nobody needs, with what was ``left`` lately; answers the bytes of blobs freed.
 
         Nothing is awaited between looking at what is needed and moving the rest away.
         """
         try:
-            blobs = self._needed()
+            blobs = self._needed(self.fresh.names(left=not left))
         except SwarmError:
             return 0  # who cannot say what he needs loses nothing
         trees = {self.catalog.layers[each] for each in blobs if each in self.catalog.layers}
@@ -109,9 +111,9 @@ class Keeper:
     def _rooted(self) -> set[str]:
         return {digest for roots in self.roots for digest in roots()}
 
-    def _needed(self) -> set[str]:
+    def _needed(self, fresh: frozenset[str]) -> set[str]:
         """Every blob that has to stay."""
-        needed = set(self.catalog.blobs() | self.pins.names() | self.fresh.names())
+        needed = set(self.catalog.blobs() | self.pins.names() | fresh)
         waiting = list(self._rooted())
         while waiting:
             digest = waiting.pop()

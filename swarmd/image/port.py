@@ -82,6 +82,11 @@ class Content(Protocol):
         """Whoever brought these goes on with none of them: what nobody else needs is removed."""
         ...
 
+    def leave(self, digests: Iterable[str], *, after: float = 0.0) -> None:
+        """Whoever brought these does no more with them, in ``after`` seconds at the latest: they are spared
+        for the next try, but not in a prune."""
+        ...
+
 
 class Progress(Protocol):
     """Told how work on images goes.  ``item``: a short digest or a step; ``total`` 0: not known."""

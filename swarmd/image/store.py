@@ -194,7 +194,7 @@ class ImageStore:
     ) -> GcReport:
         """Free what no image needs; first remove unused images: the ``untagged``, or ``everything``.
 
-        ``among``: only of these manifest digests.  Images prepared in the last ten minutes count as used.
+        ``among``: only these manifests; else also what was left.  Those prepared in ten minutes are in use.
         """
         removals: tuple[Removal, ...] = ()
         if untagged or everything:
@@ -206,7 +206,7 @@ class ImageStore:
                     among=among,
                 )
                 await self._keeper.save(catalog)
-        return GcReport(removals, await self._keeper.sweep())
+        return GcReport(removals, await self._keeper.sweep(left=among is None))
 
     # running
 

@@ -17,6 +17,7 @@ from swarmd.image.pumps import Ahead
 from swarmd.model.errors import Invalid, Unavailable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_CURES = {"images": "image prune", "volumes": "volume prune"}
 
 
 class DiskFull(Unavailable):
@@ -30,14 +31,14 @@ class Readable(Protocol):
 
 
 @contextlib.contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path, what: str = "images") -> Iterator[None]:
     """Tell a full disk, met by a file or a database there, in words: :class:`DiskFull`, naming ``root``."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         if not is_full(error):
             raise
-        raise no_space(root) from error
+        raise no_space(root, what) from error
 
 
 def is_full(error: Exception) -> bool:
@@ -48,11 +49,10 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def no_space(root: Path) -> DiskFull:
-    """The same in words."""
-    return DiskFull(
-        f"no space left for images in {root}: free some (swarmctl image prune) or enlarge the disk"
-    )
+def no_space(root: Path, what: str = "images") -> DiskFull:
+    """The same in words.  ``what``: is kept there."""
+    cure = _CURES.get(what, "system prune")
+    return DiskFull(f"no space left for {what} in {root}: free some (swarmctl {cure}) or enlarge the disk")
 
 
 class Digesting:

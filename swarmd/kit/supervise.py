@@ -72,6 +72,15 @@ async def caught(work: Coroutine[Any, Any, object]) -> Exception | None:
     return error
 
 
+def failure(work: Callable[[], object]) -> Exception | None:
+    """What a piece of work that waits for nothing failed with; None when it ended well."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - the same net, for what is no coroutine
+        return error
+    return None
+
+
 async def _caught(work: Coroutine[Any, Any, object]) -> Exception | None:
     try:
         await work

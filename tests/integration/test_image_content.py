@@ -162,6 +162,36 @@ class TestKeeping:
         assert [store.content.has(name) for name in names] == [False, True, True]
         assert (await store.gc(nobody)).reclaimed == len(b"held")
 
+    async def test_what_was_left_lately_goes_when_a_user_wants_the_room(self, store: ImageStore) -> None:
+        clock = store._clock
+        assert isinstance(clock, StillClock)
+        brought, left, stored, again = [
+            await store.content.put(data) for data in (b"brought", b"left", b"stored", b"again")
+        ]
+        store.content.leave([left, again])
+        store.content.leave([stored], after=60.0)
+        await store.content.put(b"again")
+        await store._keeper.sweep()
+        everything = (brought, left, stored, again)
+        assert all(store.content.has(each) for each in everything)
+        assert (await store.gc(nobody, untagged=True, among=set())).reclaimed == 0
+        with store.content.holding([left]):
+            assert (await store.gc(nobody, untagged=True)).reclaimed == 0
+        assert (await store.gc(nobody, untagged=True)).reclaimed == len(b"left")
+        clock.seconds += 61
+        assert (await store.gc(nobody, untagged=True)).reclaimed == len(b"stored")
+        assert [store.content.has(each) for each in everything] == [True, False, False, True]
+
+    async def test_what_a_restart_finds_and_no_image_needs_was_left(
+        self, store: ImageStore, tmp_path: Path
+    ) -> None:
+        blob = await store.content.put(b"on its way")
+        await store.close()
+        again = await opened(tmp_path / "images")
+        await again._keeper.sweep()
+        assert again.content.has(blob)
+        assert (await again.gc(nobody, untagged=True)).reclaimed == len(b"on its way")
+
     async def test_a_root_that_is_a_manifest_or_an_index_keeps_all_it_needs(self, store: ImageStore) -> None:
         clock = store._clock
         assert isinstance(clock, StillClock)

@@ -49,6 +49,9 @@ class RigMaker:
                 await self._runtime.stop(container_id, grace=0.0)
             await self._runtime.remove(container_id)
 
+    async def undo(self, container_id: str) -> None:
+        await self.unmake(container_id)
+
     async def disconnect(self, container_id: str) -> None:
         self.log.append("disconnect")
 

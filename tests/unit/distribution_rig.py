@@ -56,6 +56,9 @@ class Files:
     async def give_back(self, digests: Iterable[str]) -> None:
         self.given_back.extend(digests)
 
+    def leave(self, digests: Iterable[str], *, after: float = 0.0) -> None:
+        """Nothing is collected here."""
+
     @contextlib.contextmanager
     def holding(self, digests: Iterable[str]) -> Iterator[None]:
         self.held.extend(digests)

@@ -105,6 +105,9 @@ class ShelfContent:
     async def give_back(self, digests: Iterable[str]) -> None:
         """Nothing is collected here."""
 
+    def leave(self, digests: Iterable[str], *, after: float = 0.0) -> None:
+        """Nothing is collected here."""
+
     @contextlib.contextmanager
     def holding(self, digests: Iterable[str]) -> Iterator[None]:
         yield

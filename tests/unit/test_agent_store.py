@@ -69,7 +69,7 @@ async def test_a_full_disk_is_unavailable_in_words_and_over_when_there_is_room(t
 
     await database._run(lambda: pages(1))
     huge = replace(RECORD, task_id="huge", service_name="x" * 1_000_000)
-    with pytest.raises(Unavailable, match=r"tasks\.db cannot be used: database or disk is full"):
+    with pytest.raises(Unavailable, match="no space left for tasks in "):
         await database.put(huge)
     await database._run(lambda: pages(1 << 20))
     await database.put(replace(RECORD, task_id="last"))

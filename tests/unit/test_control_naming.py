@@ -10,7 +10,7 @@ from swarmd.control.trust import Trusts
 from swarmd.manager.dispatcher.images import ImageIndex
 from swarmd.model.errors import NotFound, Refused
 from swarmd.model.image_ref import ImageRef
-from swarmd.model.registry import RegistryManifest, TrustRule
+from swarmd.model.registry import RegistryCredential, RegistryManifest, TrustRule
 from swarmd.model.replace import replace
 from swarmd.model.spec import ContainerSpec
 from tests.unit.test_control_bed import Bed, a_spec
@@ -152,6 +152,28 @@ async def test_without_rules_no_registry_is_asked_whatever_name_a_node_asks_abou
     other = ImageRef("127.0.0.1:9323/app", "", EVIL)
     assert (await rig.trust.evidence(other)).names == ("docker.io/evil/app",)
     assert len(rig.asked) == 1
+
+
+@pytest.mark.parametrize("named_by", ["nobody", "a service", "a rule", "a rule for its domain", "a log-in"])
+async def test_for_a_node_only_a_registry_that_users_have_named_is_asked(rig: Rig, named_by: str) -> None:
+    elsewhere = ImageRef("quay.example.org:8443/app", "", EVIL)
+    rig.outside.add((elsewhere.name, EVIL))
+    if named_by == "a service":
+        await rig.trust.remove_rule("*")
+        await rig.create(f"quay.example.org:8443/other@{OTHER}")
+    elif named_by == "a rule":
+        await rig.trust.set_rule(TrustRule(id="quay.example.org:8443/other/*", action="reject"))
+    elif named_by == "a rule for its domain":
+        await rig.trust.set_rule(TrustRule(id="*.example.org:8443/other", action="reject"))
+    elif named_by == "a log-in":
+        await rig.bed.put(RegistryCredential(id="quay.example.org:8443", username="u", password="p"))
+    rig.asked.clear()
+    names = (await rig.trust.evidence(elsewhere, for_node=True)).names
+    if named_by == "nobody":
+        assert (names, rig.asked) == (("docker.io/evil/app",), [])
+        assert elsewhere.name in (await rig.trust.evidence(elsewhere)).names, "a user may ask whom he likes"
+    else:
+        assert names == ("docker.io/evil/app", elsewhere.name)
 
 
 def test_the_nodes_images_are_found_by_the_digest_of_an_index_as_well() -> None:

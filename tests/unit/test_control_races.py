@@ -8,12 +8,23 @@ from typing import Any
 import pytest
 
 from swarmd.manager.allocator.core.ports import grant_ports
+from swarmd.manager.orchestrator.services import ServicePlanner
+from swarmd.manager.plan import Agenda
 from swarmd.model.errors import Conflict, Invalid, NotFound, OutOfSequence, Refused
 from swarmd.model.network import NetworkAttachment, NetworkSpec
-from swarmd.model.objects import AddressAllocation, Cluster, Network, PortAllocation, Service, Task
+from swarmd.model.objects import (
+    AddressAllocation,
+    Cluster,
+    Network,
+    PortAllocation,
+    Service,
+    Task,
+    TaskStatus,
+)
 from swarmd.model.replace import replace
-from swarmd.model.spec import PortSpec, ServiceSpec
-from swarmd.store.core.transaction import Delete
+from swarmd.model.spec import PortSpec, ServiceSpec, UpdateConfig
+from swarmd.model.states import TaskState, UpdateState
+from swarmd.store.core.transaction import Change, Delete
 from swarmd.store.store import Store, StoreState
 from tests.unit.test_control_bed import Bed, Interposing, a_spec
 
@@ -198,3 +209,54 @@ async def test_a_network_is_not_removed_under_a_single_container_that_joins_mean
 async def test_an_address_that_a_task_has_left_keeps_no_network(bed: Bed) -> None:
     await bed.put(an_address(bed.networks.get("blue").id))
     await bed.networks.remove("blue")
+
+
+async def failing(bed: Bed, name: str) -> Service:
+    """It was in the network, and the update that took it out of there has just failed."""
+    service = await create(bed, inside(name))
+    await bed.change(name, template=a_spec(name).template, update=UpdateConfig(failure_action="rollback"))
+    task = Task(id=f"{name}1", service_id=service.id, service_name=name, spec_version=2, slot=1)
+    died = TaskStatus(state=TaskState.FAILED, at=bed.clock.now(), message="it died")
+    await bed.put(replace(task, created_at=bed.clock.now(), status=died))
+    return service
+
+
+def changes(plan: Agenda) -> list[Change]:
+    return [one for step in plan.steps for one in step]
+
+
+async def test_a_network_removed_in_the_moment_of_an_automatic_rollback_pauses_it(bed: Bed) -> None:
+    service = await failing(bed, "web")
+    planner = ServicePlanner(bed.store, bed.new_id)
+    decided = changes(planner.plan([service.id], bed.clock.now()))
+    await bed.networks.remove("blue")
+    with pytest.raises(OutOfSequence):
+        await bed.store.commit(decided)
+    await bed.store.commit(changes(planner.plan([service.id], bed.clock.now())))
+    assert networks_named(bed.store) == set()
+    status = bed.service("web").update_status
+    assert status is not None
+    assert status.state is UpdateState.PAUSED
+    assert "it cannot be rolled back: network" in status.message
+
+
+async def test_a_network_is_not_removed_when_a_service_has_just_gone_back_to_it(bed: Bed) -> None:
+    service = await failing(bed, "web")
+    decided = changes(ServicePlanner(bed.store, bed.new_id).plan([service.id], bed.clock.now()))
+
+    async def goes_back() -> None:
+        await bed.store.commit(decided)
+
+    bed.proposer.first = [goes_back]
+    with pytest.raises(Refused, match="network blue is in use by service web"):
+        await bed.networks.remove("blue")
+
+
+async def test_services_that_go_back_to_one_network_at_once_do_so_one_after_the_other(bed: Bed) -> None:
+    services = [(await failing(bed, name)).id for name in ("one", "two")]
+    planner = ServicePlanner(bed.store, bed.new_id)
+    for _ in services:
+        plan = planner.plan(services, bed.clock.now())
+        await bed.store.commit(changes(plan))
+    states = [row.update_status.state for row in bed.store.all(Service) if row.update_status]
+    assert states == [UpdateState.ROLLBACK_STARTED] * 2

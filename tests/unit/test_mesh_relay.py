@@ -8,12 +8,15 @@ import errno
 import random
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from swarmd.node.mesh import tcp
+from swarmd.node.mesh.core.choice import Peer
+from swarmd.node.mesh.link import End, Link
 from swarmd.node.mesh.proxy import Proxy
+from swarmd.node.network.port import Backend
 from tests.unit.proxied import (
     HERE,
     ask,
@@ -120,7 +123,8 @@ async def test_nothing_is_left_of_connections_that_have_ended(proxy: Proxy) -> N
         await update(proxy, [published(port, one)])
         await asyncio.gather(*(ask(port, b"x" * size) for size in range(0, 40_000, 400)))
         await until(lambda: not proxy.relay.links)
-        assert len(proxy.relay._acts) == 1  # the listener
+        assert len(proxy.relay._doors) == 1
+        assert not proxy.relay._ends
         assert not proxy.relay._waiting
 
 
@@ -253,3 +257,128 @@ async def test_clients_wait_while_there_are_no_descriptors(proxy: Proxy) -> None
             await until(lambda: refused == 3)
             assert asyncio.get_running_loop().time() - began >= 2 * tcp._RETRY_SECONDS
         assert await asking == "a 5"
+
+
+class Broken(Exception):
+    """What nobody has thought of."""
+
+
+@contextlib.contextmanager
+def heard_of(proxy: Proxy) -> Iterator[list[BaseException]]:
+    """What the proxy reports."""
+    errors: list[BaseException] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxy.relay, "_report", lambda _, error: errors.append(error))
+        yield errors
+
+
+@contextlib.asynccontextmanager
+async def clients(proxy: Proxy, several: int) -> AsyncIterator[tuple[list[socket.socket], list[Link]]]:
+    """Connected to an echo by way of the proxy, in the order in which they came."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(100):
+                writer.write(data)
+
+    loop = asyncio.get_running_loop()
+    async with backend(serve) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await update(proxy, [published(port, one)])
+        socks: list[socket.socket] = []
+        links: list[Link] = []
+        for _ in range(several):
+            sock = await connected(HERE, port, None)
+            await loop.sock_sendall(sock, b"?")
+            assert await loop.sock_recv(sock, 9) == b"?"
+            socks.append(sock)
+            links += set(proxy.relay.links) - set(links)
+        yield socks, links
+        for sock in socks:
+            sock.close()
+        await until(lambda: not proxy.relay.links)
+
+
+@on_both_loops
+async def test_a_connection_that_fails_unexpectedly_ends_and_the_others_told_with_it_go_on(
+    proxy: Proxy,
+) -> None:
+    loop = asyncio.get_running_loop()
+    ready = End.ready
+
+    def perhaps(end: End, mask: int) -> None:
+        if end.link is links[0]:
+            raise Broken
+        ready(end, mask)
+
+    async with clients(proxy, 3) as (socks, links):
+        with heard_of(proxy) as errors, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(End, "ready", perhaps)
+            for sock in socks:
+                sock.send(b"!")  # without the loop's turn in between, so that the proxy hears of all at once
+            for sock in socks[1:]:
+                assert await loop.sock_recv(sock, 9) == b"!"
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(socks[0], 9)
+        assert [type(error) for error in errors] == [Broken]
+        assert set(proxy.relay.links) == set(links[1:])
+        assert set(proxy.relay._ends.values()) == {
+            end for link in links[1:] for end in (link.front, link.front.other)
+        }
+
+
+@on_both_loops
+async def test_a_client_whose_coming_fails_unexpectedly_is_reset_and_the_next_is_served(proxy: Proxy) -> None:
+    def connect(link: Link, *, speaks: bool) -> None:
+        patch.undo()
+        raise Broken
+
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await update(proxy, [published(port, one)])
+        with heard_of(proxy) as errors, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "_connect", connect)
+            with pytest.raises(ConnectionResetError):
+                await ask(port)
+            assert await ask(port) == "a 5"
+        assert [type(error) for error in errors] == [Broken]
+
+
+@on_both_loops
+async def test_a_client_for_whom_nobody_can_be_chosen_is_reset(proxy: Proxy) -> None:
+    def choose(client: Peer) -> tuple[Backend, ...]:
+        raise Broken
+
+    async with backend(says("a")) as one, asyncio.timeout(LIMIT):
+        port = free_port()
+        await update(proxy, [published(port, one)])
+        with heard_of(proxy) as errors, pytest.MonkeyPatch.context() as patch:
+            (served,) = proxy._ports.values()
+            patch.setattr(served.turn, "choose", choose)
+            with pytest.raises(ConnectionResetError):
+                await ask(port)
+        assert [type(error) for error in errors] == [Broken]
+        assert await ask(port) == "a 5"
+
+
+@on_both_loops
+async def test_of_a_dead_nodes_connections_one_that_fails_leaves_none_of_the_others(proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    lost = Link.lost
+
+    def perhaps(link: Link) -> None:
+        if link is links[0]:
+            raise Broken
+        lost(link)
+
+    async with clients(proxy, 3) as (socks, links):
+        with heard_of(proxy) as errors, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "lost", perhaps)
+            backend = links[0].backend
+            assert backend is not None
+            proxy.drop({backend.node_id})
+        assert [type(error) for error in errors] == [Broken]
+        assert proxy.resets == 3
+        for sock in socks:
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(sock, 9)

@@ -108,7 +108,10 @@ def test_a_failed_step_says_whose_fault_it_is() -> None:
     assert isinstance(users_fault, Invalid)
     ours = failures.creation_failure("overlay", "/root", errno.ENOSPC, "No space left on device")
     assert isinstance(ours, Unavailable)
-    assert str(ours) == "mounting the image layers /root: No space left on device"
+    assert str(ours).startswith("mounting the image layers /root: No space left on device: free some")
+    assert isinstance(failures.creation_failure("mount", "/v", errno.ENOSPC, "No space left"), Unavailable)
+    kernels = failures.creation_failure("clone", "", errno.ENOSPC, "No space left on device")
+    assert str(kernels) == "making the namespaces: No space left on device"
     assert failures.start_failure("chdir", "/w", errno.EACCES, "Permission denied").exit_code == 126
     assert failures.start_failure("seccomp", "", errno.EINVAL, "Invalid argument").exit_code == 128
 

@@ -92,6 +92,9 @@ class Pulls:
             await self._downloads.give_up(digests)
             await content.give_back(digests)
             raise
+        except BaseException:
+            content.leave(digests)
+            raise
         for layer in fresh:
             progress(short(layer), "Pull complete")
         return info

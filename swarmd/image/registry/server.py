@@ -31,6 +31,9 @@ from swarmd.model.errors import NotFound, SwarmError
 OnPushed = Callable[[str, Stored, tuple[str, ...]], Awaitable[None]]
 """Told of a manifest that came into a repository, and of the tags that lead to it now."""
 
+_KNOWN = 60.0
+"""Seconds after which every node that keeps registry contents knows of a manifest that was stored."""
+
 _ALWAYS: Headers = (("Docker-Distribution-Api-Version", "registry/2.0"),)
 
 
@@ -148,6 +151,7 @@ class Registry:
             await self._names.put(found.name, stored, tags)
         for digest in stored.blobs:
             self._links.drop(found.name, digest)
+        self._content.leave((stored.digest, *stored.blobs), after=_KNOWN)
         if self._on_pushed is not None:
             await self._tell(found.name, stored, tags)
         headers: Headers = (

@@ -135,8 +135,13 @@ class _Unpacker:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with held(os.open(name, flags, 0o600, dir_fd=parent)) as fd:
             data = archive.extractfile(info)
-            if data is not None:
-                _fill(fd, iter(lambda: data.read(_CHUNK), b""))
+            try:
+                if data is not None:
+                    _fill(fd, iter(lambda: data.read(_CHUNK), b""))
+            except BaseException:  # half a file takes room and is of no use
+                if _is_same(parent, name, os.fstat(fd)):
+                    os.unlink(name, dir_fd=parent)
+                raise
             self._dress(fd, info)
             os.utime(fd, (info.mtime, info.mtime))
 

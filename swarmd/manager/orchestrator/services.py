@@ -14,6 +14,7 @@ from swarmd.model.spec import ServiceSpec
 from swarmd.model.states import TaskState
 from swarmd.model.waiting import waits_for_its_own
 from swarmd.store.core.tables import Event
+from swarmd.store.core.transaction import Put
 from swarmd.store.store import Store
 
 
@@ -41,7 +42,15 @@ class ServicePlanner:
         return ()
 
     def plan(self, keys: Collection[str], now: float) -> Agenda:
-        return agenda({key: self._plan(key, now) for key in keys})
+        plans: dict[str, Plan] = {}
+        held: set[str] = set()
+        for key in keys:
+            plan = self._plan(key, now)
+            ids = _networks_in(plan)
+            # A row is written once in a transaction: of two that go back to one network the other waits.
+            plans[key] = plan if held.isdisjoint(ids) else Plan(wake_at=now)
+            held |= ids
+        return agenda(plans)
 
     def _plan(self, service_id: str, now: float) -> Plan:
         service = self._store.get(Service, service_id)
@@ -55,6 +64,7 @@ class ServicePlanner:
             nodes=self._nodes(service, tasks),
             versions=versions,
             no_way_back=self._lack(service.previous_spec),
+            way_back=self._networks(service.previous_spec),
         )
         return plan_service(view, now=now, new_id=self._new_id)
 
@@ -76,9 +86,20 @@ class ServicePlanner:
                 return f"secret {port.tls}, which the previous spec names, was removed"
         return ""
 
+    def _networks(self, spec: ServiceSpec | None) -> tuple[Network, ...]:
+        """Those that a spec names and that there are."""
+        wanted = sorted({one.target for one in attachments(spec.template.networks)}) if spec else ()
+        found = (self._store.get(Network, target) for target in wanted)
+        return tuple(row for row in found if row is not None)
+
     def _services_of_node(self, node_id: str) -> set[str]:
         here = {task.service_id for task in self._store.tasks_of_node(node_id)}
         return here | {service.id for service in self._store.all(Service) if service.spec.mode == "global"}
+
+
+def _networks_in(plan: Plan) -> set[str]:
+    changes = (one for step in plan.steps for one in step)
+    return {one.row.id for one in changes if isinstance(one, Put) and isinstance(one.row, Network)}
 
 
 def _matters(old: object, new: object) -> bool:

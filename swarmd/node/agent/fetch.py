@@ -126,6 +126,9 @@ class ImageFetcher:
         except DiskFull:  # what came of it is not spared for the next try: that may be on another node
             await content.give_back((digest, *digests))
             raise
+        except BaseException:
+            content.leave((digest, *digests))
+            raise
 
     async def _located(self, ref: str) -> agent_pb2.LocateImageResponse:
         """Where it is.  While others are getting it from outside, they are waited for, but not for ever."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from swarmd.image.database import Spare
+from swarmd.image.streams import disk_errors
 from swarmd.model.errors import Unavailable
 from swarmd.node.agent.core.record import TaskRecord, decode, encode
 from swarmd.security.sealing import HEAD_BYTES, PLAIN, CannotOpen, Sealer, is_sealed, key_id_of
@@ -54,7 +55,8 @@ class TaskDatabase:
         if self._closed:
             raise Unavailable(f"the task database {self._path} is closed")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            with disk_errors(self._path.parent, "tasks"):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the task database {self._path} cannot be used: {error}") from error
 

@@ -6,6 +6,7 @@ kept, a buffer's worth at most, and until it has been taken the other end is not
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -57,7 +58,19 @@ class Runner(Protocol):
 class End:
     """One of the two sockets."""
 
-    __slots__ = ("connecting", "ended", "last", "link", "number", "other", "rest", "sock", "torn", "watched")
+    __slots__ = (
+        "connecting",
+        "ended",
+        "gone",
+        "last",
+        "link",
+        "number",
+        "other",
+        "rest",
+        "sock",
+        "torn",
+        "watched",
+    )
 
     def __init__(self, sock: Socket, link: Link) -> None:
         self.sock = sock
@@ -75,6 +88,8 @@ class End:
         self.connecting = False
         """Nobody knows yet whether it is there."""
         self.watched = 0
+        self.gone = False
+        """Its socket is closed, or will be."""
 
     def ready(self, mask: int) -> None:
         """The kernel says that something can be done."""
@@ -147,10 +162,10 @@ class Link:
 
     __slots__ = ("backend", "backends", "front", "is_open", "runner")
 
-    def __init__(self, runner: Runner, sock: Socket, backends: tuple[Backend, ...]) -> None:
+    def __init__(self, runner: Runner, sock: Socket) -> None:
         self.runner = runner
         self.front = End(sock, self)
-        self.backends = backends
+        self.backends: tuple[Backend, ...] = ()
         self.backend: Backend | None = None
         self.is_open = True
 
@@ -214,7 +229,8 @@ class Link:
     def cut(self) -> None:
         """Close with RST, so that both ends see a failure and not a regular end."""
         for end in {self.front, self.front.other}:
-            end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with contextlib.suppress(OSError):  # whatever state it is in
+                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._close()
 
     def _close(self) -> None:
@@ -238,11 +254,12 @@ class Link:
             keep_alive(sock)
             if speaks:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            back = End(sock, self)
+            back.connecting = True
+            back.other, self.front.other = self.front, back
             if sock.connect_ex((self.backend.address, self.backend.port)) in _UNDER_WAY:
-                back = End(sock, self)
-                back.connecting = True
-                back.other, self.front.other = self.front, back
                 return
+            self.front.other = self.front
             sock.close()
         self.cut()
 

@@ -121,7 +121,8 @@ class Proxy:
         self._ports: dict[PortKey, _Tcp | _Udp] = {}
         self._taken: dict[PortKey, str] = {}
         self._waiting: dict[PortKey, PublishedPort] = {}
-        self.relay = Relay(max(64, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2))
+        most = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS) // 2
+        self.relay = Relay(max(64, most), report)
         self.resets = 0
 
     async def update(self, changes: Mapping[PortKey, PublishedPort | None]) -> frozenset[PortKey]:

@@ -10,11 +10,12 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import takewhile
 from typing import Protocol
 
+from swarmd.kit.supervise import Report, failure
 from swarmd.node.mesh.core.choice import Peer
 from swarmd.node.mesh.link import End, Link, Socket, keep_alive
 from swarmd.node.network.port import Backend
@@ -41,13 +42,20 @@ class Turn(Protocol):
 
 
 class Relay:
-    """``most``: connections at a time; more are reset as they come."""
+    """``most``: connections at a time; more are reset as they come.
 
-    def __init__(self, most: int) -> None:
+    What fails in one connection, whatever it is, ends that one and is told to ``report``: edges are told
+    once, so the others must hear of theirs all the same.
+    """
+
+    def __init__(self, most: int, report: Report) -> None:
         self._most = most
+        self._report = report
         self._links: set[Link] = set()
         self._epoll: select.epoll | None = None
-        self._acts: dict[int, Callable[[int], None]] = {}
+        self._doors: dict[int, Callable[[], None]] = {}
+        self._ends: dict[int, End] = {}
+        self._served: Link | None = None
         self._paused: dict[int, asyncio.TimerHandle] = {}
         self._again: list[End] = []
         self._in_turn = False
@@ -67,12 +75,12 @@ class Relay:
         keep_alive(sock)
         sock.listen(_BACKLOG)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
-        self._acts[sock.fileno()] = partial(self._accept, sock, int(sock.family), turn)
+        self._doors[sock.fileno()] = partial(self._accept, sock, int(sock.family), turn)
 
     def ignore(self, sock: socket.socket) -> None:
         """Take no more clients of a socket; those that are there stay."""
         number = sock.fileno()
-        del self._acts[number]
+        del self._doors[number]
         paused = self._paused.pop(number, None)
         if paused is not None:
             paused.cancel()
@@ -83,13 +91,13 @@ class Relay:
         """Reset the connections to backends on these nodes, say how many; who waits gets another."""
         links = [link for link in self._links if link.backend and link.backend.node_id in node_ids]
         for link in links:
-            link.lost()
+            self._netted(link, link.lost)
         return sum(not link.is_open for link in links)
 
     def close(self) -> None:
         """End every connection."""
         for link in list(self._links):
-            link.cut()
+            self._netted(link, link.cut)
         if self._timer is not None:
             self._timer.cancel()
         if self._epoll is not None:
@@ -104,7 +112,7 @@ class Relay:
         if end.watched:
             self._epoll.modify(end.number, mask)
         else:
-            self._acts[end.number] = end.ready
+            self._ends[end.number] = end
             self._epoll.register(end.number, mask)
         end.watched = mask
 
@@ -112,9 +120,10 @@ class Relay:
         self._again.append(end)
 
     def dispose(self, end: End) -> None:
-        end.ended = True
-        if end.watched:
-            del self._acts[end.number]
+        if end.gone:
+            return
+        end.gone = end.ended = True
+        self._ends.pop(end.number, None)
         if self._in_turn:
             self._leaving.append(end.sock)  # its number is in what the kernel has just told
         else:
@@ -140,25 +149,46 @@ class Relay:
         if self._epoll is None:
             return
         again, self._again = self._again, []
-        acts = self._acts
         self._in_turn = True
         try:
             for end in again:
-                end.pump()
-            for number, mask in self._epoll.poll(0, _MOST_EVENTS):
-                act = acts.get(number)
-                if act is not None:
-                    act(mask)
+                self._netted(end.link, end.pump)
+            told = iter(self._epoll.poll(0, _MOST_EVENTS))
+            while (error := failure(partial(self._tell, told))) is not None:
+                self._give_up(self._served, error)
         finally:
             self._in_turn = False
+            self._served = None
             for sock in self._leaving:
                 sock.close()
             self._leaving.clear()
             if self._again:
                 asyncio.get_running_loop().call_soon(self._turn)
 
-    def _accept(self, listener: socket.socket, family: int, turn: Turn, mask: int) -> None:
+    def _tell(self, told: Iterator[tuple[int, int]]) -> None:
+        """What is left of the kernel's news.  A net around each piece would cost all connections."""
+        ends, doors = self._ends, self._doors
+        for number, mask in told:
+            end = ends.get(number)
+            if end is not None:
+                self._served = end.link
+                end.ready(mask)
+            elif number in doors:
+                doors[number]()
+
+    def _netted(self, link: Link, act: Callable[[], None]) -> None:
+        error = failure(act)
+        if error is not None:
+            self._give_up(link, error)
+
+    def _give_up(self, link: Link | None, error: Exception) -> None:
+        if link is not None:
+            link.cut()
+        self._report("proxy connection", error)
+
+    def _accept(self, listener: socket.socket, family: int, turn: Turn) -> None:
         for _ in range(_MOST_ACCEPTS):
+            self._served = None
             try:
                 number, client = listener._accept()  # type: ignore[attr-defined]  # see Socket
             except BlockingIOError:
@@ -169,7 +199,9 @@ class Relay:
                     return
                 continue  # it had gone before it came
             sock = Socket(family, socket.SOCK_STREAM, 0, number)
-            link = Link(self, sock, turn.choose(client) if len(self._links) < self._most else ())
+            self._served = link = Link(self, sock)
+            if len(self._links) < self._most:
+                link.backends = turn.choose(client)
             self._links.add(link)
             link.start(turn.header(client, sock))
 
@@ -182,8 +214,12 @@ class Relay:
 
     def _resume(self, number: int) -> None:
         assert self._epoll is not None
-        del self._paused[number]
-        self._epoll.register(number, select.EPOLLIN)
+        try:
+            self._epoll.register(number, select.EPOLLIN)
+        except OSError:  # no memory either
+            self._paused[number] = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._resume, number)
+        else:
+            del self._paused[number]
 
     def _late(self) -> None:
         """One timer for all, due when the one that waits longest has waited long enough."""
@@ -192,7 +228,7 @@ class Relay:
         now = loop.time()
         for link, _ in list(takewhile(lambda waiting: waiting[1] <= now, self._waiting.items())):
             del self._waiting[link]
-            link.late()
+            self._netted(link, link.late)
         if self._waiting and self._timer is None:
             due = next(iter(self._waiting.values()))
             self._timer = loop.call_later(max(due - now, _SOON_SECONDS), self._late)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
-from swarmd.image.streams import disk_errors
+from swarmd.image.streams import disk_errors, is_full
 from swarmd.kit.supervise import Nursery
 from swarmd.kit.tree import ids
 from swarmd.kit.tree.confined import held, open_in_root
@@ -139,9 +140,16 @@ class Archives:
             except GivenUp:
                 raise Unavailable(f"the copy to container {container_id} was broken off") from None
             except OSError as error:
-                raise Refused(
-                    f"cannot copy to {path} in container {container_id}: {error.strerror}"
-                ) from error
+                there = f"{path} in container {container_id}"
+                if is_full(error) or (error.errno == errno.EROFS and self._has_no_room(container_id)):
+                    raise Unavailable(
+                        f"no space left for what is copied to {there}: free some there or enlarge the disk"
+                    ) from error
+                raise Refused(f"cannot copy to {there}: {error.strerror}") from error
+
+    def _has_no_room(self, container_id: str) -> bool:
+        """Not one block: the kernel mounts the layers of a container that does not run read-only then."""
+        return os.statvfs(self._directory(container_id)).f_bavail == 0
 
     async def diff(self, container_id: str) -> list[Change]:
         """("A", "C" or "D", path) of everything that the container has changed, by path."""
@@ -205,7 +213,7 @@ class Archives:
             root = mounted.__enter__()
         except OSError as error:
             raise Unavailable(
-                f"the file system of container {container_id} cannot be opened: {error}"
+                f"the file system of container {container_id} cannot be opened: {error.strerror}"
             ) from error
         try:
             yield root

@@ -18,6 +18,10 @@ ROOT = -1  # the slot of the root's overlay where that is moved
 
 def _overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:
     _mount(root, lowers, [upper, work], 0, "upperdir={},workdir={}")
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        # So the kernel does where it cannot make its directory in there, and says so in its log alone.
+        os.mkdir(f"{work}/room")
+        os.rmdir(f"{work}/room")
 
 
 def _mapped_overlay(child: Child, root: str, lowers: list[str], upper: str, work: str) -> None:

@@ -173,13 +173,13 @@ class LocalRuntime(Operating):
             self._groups.create(room.groups, room.writes, room.rules)
             made = room.groups
             pid = await self._clone(box, layout)
+            self._storage.save_state(box.state)
         except BaseException as error:
             await self._clear_away(config.id, made)
             if isinstance(error, OSError):
-                raise Unavailable(f"cannot prepare container {config.id}: {error}") from error
+                raise self._storage.trouble(config.id, error) from error
             raise
         box.ready = True
-        self._storage.save_state(box.state)
         self._observe(box)
         if box.early_end:
             self._finish(box.early_end)

@@ -15,7 +15,9 @@ from typing import TypeVar
 
 import msgspec
 
+from swarmd.image.streams import is_full, no_space
 from swarmd.kit.trees import remove_tree
+from swarmd.model.errors import Unavailable
 from swarmd.node.runtime import rundir
 from swarmd.node.runtime.core.bundle_mounts import generated_files
 from swarmd.node.runtime.core.cgroups import ContainerGroups
@@ -78,6 +80,13 @@ class Storage:
             work=str(base / "work"),
             files=str(base / "files"),
         )
+
+    def trouble(self, container_id: str, error: OSError) -> Unavailable:
+        """Why nothing can be made for a container, in words."""
+        if is_full(error):
+            noted = Path(os.fsdecode(error.filename or "")).is_relative_to(self._run_dir)
+            return no_space(self._run_dir if noted else self._containers, "containers")
+        return Unavailable(f"cannot prepare container {container_id}: {error.strerror or error}")
 
     def _note_log(self, config: ContainerConfig, base: Path) -> None:
         """For the log pump.  The pipes are made by the spawner: one that recovers must find none that were

@@ -33,7 +33,7 @@ from swarmd.node.solo.shelf import Shelf
 LINGER = 5.0
 """Seconds for which a container that is removed at its end can still be read."""
 
-_SIGKILL = 9
+_SIGKILL, _SIGTERM = 9, 15
 
 
 class Keeper:
@@ -133,6 +133,7 @@ class Keeper:
                 self._shelf.save(record)
                 await self._make(held)
         except BaseException:
+            await self._maker.undo(record.id)
             await self.places.leave(held)
             del self._held[record.id]
             await asyncio.to_thread(self._shelf.remove, record.id)
@@ -171,8 +172,7 @@ class Keeper:
     def killed(self, container_id: str, signal: str) -> None:
         """A user sent that signal: one that ends it means that it is not to be started again."""
         held = self._held.get(container_id)
-        ends = {_SIGKILL, signal_number("SIGTERM")}
-        if held is not None and signal_number(signal) in ends:
+        if held is not None and signal_number(signal) in (_SIGKILL, _SIGTERM):
             self._save(held, wanted=False, by_user=True)
 
     async def remove(self, container_id: str, *, force: bool, volumes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -135,6 +136,12 @@ class Maker:
         network = self._network()
         if network is not None:
             await network.detach(container_id)
+
+    async def undo(self, container_id: str) -> None:
+        """It was asked for and could not be made: nothing of it stays, neither the volumes of its own."""
+        with contextlib.suppress(SwarmError):  # the daemon's next start, or a prune
+            await self.unmake(container_id)
+            await self.forget_volumes(container_id)
 
     async def forget_volumes(self, container_id: str) -> None:
         """Volumes without a name go with their container."""

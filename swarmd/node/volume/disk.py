@@ -15,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
+from swarmd.image.streams import disk_errors
 from swarmd.kit.trees import disk_use, remove_tree
 from swarmd.model.errors import Conflict, NotFound, Refused, Unavailable
 from swarmd.model.volume_name import NAME
 from swarmd.node.volume.core.volume import Volume, described
-from swarmd.security.durable import sync_directory, write_durably
+from swarmd.security.durable import replace_durably, sync_directory
 
 DATA, METADATA = "_data", "volume.json"
 _MAKING, _REMOVING = ".making-", ".removing-"
@@ -68,12 +69,12 @@ class VolumeDisk:
     def make(self, volume: Volume, token: str) -> Path:
         """A new, empty volume.  Raises Conflict when there is one, Unavailable without room."""
         fresh, base = self._root / f"{_MAKING}{token}", self._root / volume.name
-        with _saying(f'volume "{volume.name}" cannot be made'):
+        with _saying(f'volume "{volume.name}" cannot be made'), disk_errors(self._root, "volumes"):
             try:
                 fresh.mkdir(mode=0o711, parents=True)
                 (fresh / DATA).mkdir(mode=0o755)
                 os.chmod(fresh / DATA, 0o755)  # whatever the umask is
-                write_durably(fresh / METADATA, msgspec.json.encode(volume))
+                replace_durably(fresh / METADATA, msgspec.json.encode(volume))
                 self._appear(fresh, base, volume.name)
             finally:
                 with contextlib.suppress(OSError):
@@ -83,7 +84,7 @@ class VolumeDisk:
     def mend(self, name: str) -> Path:
         """The content's directory of a volume that is there; made when somebody removed it."""
         data = self.data(name)
-        with _saying(f'volume "{name}" cannot be used'):
+        with _saying(f'volume "{name}" cannot be used'), disk_errors(self._root, "volumes"):
             with contextlib.suppress(FileExistsError):
                 data.mkdir(mode=0o755)
             if not stat.S_ISDIR(data.lstat().st_mode):

@@ -11,7 +11,7 @@ import msgspec
 
 from swarmd.manager.orchestrator.core.health import holds_its_place
 from swarmd.manager.plan import Plan, Step, sooner
-from swarmd.model.objects import Node, Service, SpecVersion, Task, TaskStatus
+from swarmd.model.objects import Network, Node, Service, SpecVersion, Task, TaskStatus
 from swarmd.model.replace import replace
 from swarmd.model.spec import RestartPolicy
 from swarmd.model.states import TaskState, UpdateState
@@ -31,6 +31,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     ``nodes``: at least those its tasks are on; all of the swarm for a global service.
     ``versions``: its spec versions by number, as far as the rows still exist.
     ``no_way_back``: what its previous spec needs and the swarm has no more, a sentence; "" = nothing.
+    ``way_back``: the networks that its previous spec names.
     """
 
     service: Service
@@ -38,6 +39,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Mapping[str, Node]
     versions: Mapping[int, SpecVersion] = {}
     no_way_back: str = ""
+    way_back: tuple[Network, ...] = ()
 
 
 class Draft:
@@ -51,6 +53,7 @@ class Draft:
         self._before = view
         self._new_id = new_id
         self._version: SpecVersion | None = None
+        self._held: tuple[Network, ...] = ()
         self._changed: dict[Key, dict[str, Task]] = {}
         self._slots: dict[Key, dict[str, Task]] = {}
         for task in sorted(view.tasks, key=_age):
@@ -168,6 +171,12 @@ class Draft:
         self.service = service
         self._version = version or self._version
 
+    def go_back(self, service: Service, version: SpecVersion | None) -> None:
+        """The same, to the previous spec.  Nothing comes of it when one of its networks is removed meanwhile,
+        and of that removal nothing when this was first: their rows are written, too."""
+        self.change_service(service, version)
+        self._held = self._before.way_back
+
     def plan(self) -> Plan:
         """The difference to the stored rows.
 
@@ -177,7 +186,7 @@ class Draft:
         steps: list[Step] = []
         if self.service != self._before.service:
             extra = (Put(self._version),) if self._version is not None else ()
-            steps.append((Put(self.service), *extra))
+            steps.append((Put(self.service), *extra, *(Put(row) for row in self._held)))
         slots = sorted(self._changed.values(), key=lambda tasks: any(t.version == 0 for t in tasks.values()))
         steps.extend(tuple(Put(task) for task in tasks.values()) for tasks in slots)
         return Plan(steps=tuple(steps), wake_at=self.wake_at)

@@ -167,7 +167,7 @@ def _give_up(draft: Draft, task_id: str, config: UpdateConfig) -> None:
     message = f"update paused due to failure or early termination of task {task_id}"
     if config.failure_action == "rollback" and not back and draft.service.previous_spec is not None:
         if not draft.no_way_back:
-            draft.change_service(*rolled_back(draft.service, draft.versions, draft.now, failed_task=task_id))
+            draft.go_back(*rolled_back(draft.service, draft.versions, draft.now, failed_task=task_id))
             return
         message += f"; it cannot be rolled back: {draft.no_way_back}"
     state = UpdateState.ROLLBACK_PAUSED if back else UpdateState.PAUSED

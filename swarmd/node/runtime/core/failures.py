@@ -41,6 +41,10 @@ _DOING = {
 _USERS_OWN = frozenset(
     {"runtime_create", "source", "attach", "mount", "devices", "user", "workdir", "sysctl", "rlimit"}
 )
+_WRITING = frozenset({"overlay", "mapped_overlay", "attach", "mount", "workdir"})
+"""They make directories and files on a disk.  Others run out of room elsewhere: in the kernel's tables."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmError:
@@ -48,6 +52,8 @@ def creation_failure(step: str, subject: str, number: int, text: str) -> SwarmEr
     if number == errno.EEXIST and step == "create":
         return Conflict(text)
     sentence = _sentence(step, subject, text)
+    if number in _FULL and step in _WRITING:
+        return Unavailable(f"{sentence}: free some (swarmctl system prune) or enlarge the disk")
     if step == "overlay" and number == errno.EINVAL:
         sentence += " (the data directory may be on an overlay itself: put it on a volume or a real disk)"
     return Invalid(sentence) if step in _USERS_OWN else Unavailable(sentence)
