@@ -132,8 +132,8 @@ class TestKeeping:
         monkeypatch.setattr(ingest, "_hash", told)
         needed = store._keeper._needed
 
-        def looked() -> set[str]:
-            found = needed()
+        def looked(fresh: frozenset[str]) -> set[str]:
+            found = needed(fresh)
             told.answers.set()
             end, pause = time.monotonic() + 0.3, threading.Event()
             while not store.content.has(digest) and time.monotonic() < end:
