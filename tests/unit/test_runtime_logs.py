@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.node.runtime.core import logrecord
+from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.logformat import decode, previous
 from swarmd.node.runtime.core.logrecord import (
     END,
@@ -28,6 +29,8 @@ from swarmd.node.runtime.logd_budget import SHARE, Budget
 from swarmd.node.runtime.logd_source import PipeSource, Scratch
 from swarmd.node.runtime.logfiles import LogFiles
 from swarmd.node.runtime.logs import read_logs
+from swarmd.node.runtime.port import ContainerConfig
+from swarmd.node.runtime.storage import Storage, Stored
 
 RECORDS = st.lists(
     st.tuples(st.integers(0, 2**63), st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40))
@@ -177,6 +180,34 @@ async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
 
 async def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
     assert await lines(tmp_path / "nothing", follow=True) == []
+
+
+async def test_who_follows_a_program_that_runs_again_waits_for_what_it_will_say(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "data", tmp_path / "run")
+    storage.prepare()
+    directory = storage.directory("again")
+    (directory / "log").mkdir(parents=True)
+
+    def say(words: bytes) -> None:
+        files = LogFiles(str(directory / "log"), 0, 1)
+        files.write(STDOUT, words)
+        files.write(END, b"")
+        files.close()
+
+    say(b"one\n")
+    config = ContainerConfig(id="again", lower_dirs=(str(tmp_path),), args=("true",))
+    storage.make(Stored(config, ContainerGroups("", {}), 1.0))
+    said = read_logs(directory, follow=True)
+    assert (await anext(said)).data == b"one\n"
+    more = asyncio.ensure_future(anext(said))
+    for _ in range(50):  # all that it does before it waits
+        await asyncio.sleep(0)
+    assert not more.done()
+    say(b"two\n")
+    async with asyncio.timeout(60):
+        assert (await more).data == b"two\n"
+        assert [line async for line in said] == []
+    assert await lines(directory) == [b"one\n", b"two\n"]
 
 
 async def test_hundreds_follow_with_one_descriptor_and_hear_each_line(tmp_path: Path) -> None:
