@@ -124,7 +124,7 @@ async def test_a_container_that_finds_no_room_is_refused_and_leaves_nothing(
         await output(runtime, rig.config("true"))
         fill(filler)
         config = rig.config("true")
-        with pytest.raises(Unavailable, match="No space left on device"):
+        with pytest.raises(Unavailable, match="no space left for containers in"):
             await runtime.create(config)
         assert runtime.list() == []
         assert list((rig.data / "containers").iterdir()) == []

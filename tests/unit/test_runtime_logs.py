@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import marshal
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmd.kit.trees import remove_tree
+from swarmd.node.runtime import rundir
 from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.logformat import decode, previous
@@ -25,6 +28,7 @@ from swarmd.node.runtime.core.logrecord import (
     intact,
     whole_lines,
 )
+from swarmd.node.runtime.logd import Pump
 from swarmd.node.runtime.logd_budget import SHARE, Budget
 from swarmd.node.runtime.logd_source import PipeSource, Scratch
 from swarmd.node.runtime.logfiles import LogFiles
@@ -208,6 +212,41 @@ async def test_who_follows_a_program_that_runs_again_waits_for_what_it_will_say(
         assert (await more).data == b"two\n"
         assert [line async for line in said] == []
     assert await lines(directory) == [b"one\n", b"two\n"]
+
+
+async def test_who_follows_with_a_file_open_hears_that_the_directory_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "box/log").mkdir(parents=True)
+    files = LogFiles(str(tmp_path / "box/log"), 0, 1)
+    files.write(STDOUT, b"one\n")
+    said = read_logs(tmp_path / "box", follow=True)
+    assert (await anext(said)).data == b"one\n"
+    more = asyncio.ensure_future(anext(said, None))
+    for _ in range(50):  # all that it does before it waits
+        await asyncio.sleep(0)
+    assert not more.done()
+    files.close()
+    remove_tree(tmp_path / "box")
+    async with asyncio.timeout(60):
+        assert await more is None
+
+
+def test_a_new_pump_says_first_what_is_held_back(tmp_path: Path) -> None:
+    """Whoever was attached to the one before has heard that already."""
+    directory = tmp_path / "ctr/box"
+    directory.mkdir(parents=True)
+    (tmp_path / "log").mkdir()
+    (directory / "log").write_bytes(marshal.dumps((str(tmp_path / "log"), 0, 1)))
+    for name in rundir.PIPES:
+        os.mkfifo(directory / name)
+    ends = rundir.open_pipes(str(tmp_path), "box", os.O_RDWR)
+    os.write(ends[0], b"whole\nhalf ")
+    pump = Pump(str(tmp_path))
+    pump._open("box", [])
+    assert pump._mark("box") == (1, (tmp_path / "log/00000001.log").stat().st_size, b"half ", b"")
+    pump._drop("box")
+    pump._live._server.close()
+    for end in ends:
+        os.close(end)
 
 
 async def test_hundreds_follow_with_one_descriptor_and_hear_each_line(tmp_path: Path) -> None:
