@@ -163,7 +163,7 @@ def ping(container: Container, address: str) -> str:
     def echo() -> str:
         with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW, kind) as sock:
             sock.settimeout(0.5)
-            for _ in range(10):
+            for _ in range(60):
                 sock.sendto(request, (address, 0))
                 with contextlib.suppress(TimeoutError):
                     while True:

@@ -89,7 +89,7 @@ class Rig:
         scheme, _, rest = url.partition("://")
         host, slash, path = rest.partition("/")
         process = await asyncio.create_subprocess_exec(
-            "curl", "-sS", "--max-time", "30", "--connect-to", f"::{address}:{self.port}", *options,
+            "curl", "-sS", "--max-time", "60", "--connect-to", f"::{address}:{self.port}", *options,
             f"{scheme}://{host}{slash}{path}",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -110,6 +113,23 @@ async def until_line(runtime: LocalRuntime, container_id: str, text: str) -> Non
         if text in line.data.decode():
             return
     raise AssertionError(f"{container_id} ended without writing {text!r}")
+
+
+async def until_pumped(rig: Rig, container_id: str) -> None:
+    """Wait until the pump has dealt with all that a container has written and will not do so again.
+
+    It writes to the log first and lets the pipe forget it then: killed in between it leaves lines that the
+    next one writes once more.
+    """
+
+    def waiting() -> int:
+        descriptor = os.open(rig.run / "ctr" / container_id / rundir.PIPES[0], os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+        finally:
+            os.close(descriptor)
+
+    await eventually(lambda: waiting() == 0)
 
 
 def cgroup_dirs(runtime: LocalRuntime, container_id: str) -> list[str]:

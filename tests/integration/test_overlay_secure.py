@@ -84,7 +84,7 @@ def test_what_comes_in_the_clear_for_an_encrypted_network_is_dropped(swarm: Over
     try:
         for _ in range(20):
             run(*ip, "replace", f"{address}/32", "via", "10.128.2.0", "dev", "vx0", "onlink")
-            refused = refusal(one, address)
+            refused = refusal(one, address, seconds=5.0)
             if refused or "sx0" not in run(*ip, "show", address).split():
                 break  # else the keeper had mended the route before anything went by it
         assert refused != 0

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarmd.node.runtime import client, launch, rundir
 from swarmd.node.runtime.local import LocalRuntime
+from swarmd.node.runtime.logs import read_logs
 from swarmd.node.runtime.port import ContainerState
 from tests.integration.runtime_rig import (
     Rig,
@@ -27,6 +29,7 @@ from tests.integration.runtime_rig import (
     running,
     start,
     until_line,
+    until_pumped,
 )
 
 pytestmark = pytest.mark.root
@@ -167,7 +170,7 @@ async def test_a_spawner_that_hangs_is_replaced(
     await hangs_to_its_end(old)
     monkeypatch.undo()  # the next one may take its time
     assert (await runtime.wait(config.id)).exit_code == 23
-    assert pid_of(rig, "spawnd.py") not in (0, old)
+    await eventually(lambda: pid_of(rig, "spawnd.py") not in (0, old))
     assert await log_text(runtime, config.id) == "up\nlast\n"
     assert await run_through(rig, runtime, 5) == (5, "5\n")
 
@@ -206,7 +209,7 @@ async def test_a_spawner_killed_in_a_burst_delays_but_fails_nothing(rig: Rig, ru
             await runtime.start(config.id)
         except client.Unavailable:  # it waited for its start when the spawner died: nothing has run
             await runtime.remove(config.id)
-            return await run_through(rig, runtime, number)
+            return await one(number)
         state = await runtime.wait(config.id)
         text = await log_text(runtime, config.id)
         await runtime.remove(config.id)
@@ -222,6 +225,33 @@ async def test_a_spawner_killed_in_a_burst_delays_but_fails_nothing(rig: Rig, ru
     assert [task.result() for task in tasks] == [(number, f"{number}\n") for number in range(50)]
 
 
+async def test_a_container_is_made_although_the_spawner_dies_twice_meanwhile(
+    rig: Rig, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_ask, deaths = runtime._spawner.ask, [1, 2]
+
+    async def ask(operation: str, *rest: Any, **named: Any) -> Any:
+        if operation == "create" and deaths:
+            deaths.pop()
+            await runtime._spawner.is_back()
+            end(pid_of(rig, "spawnd.py"))
+        return await true_ask(operation, *rest, **named)
+
+    monkeypatch.setattr(runtime._spawner, "ask", ask)
+    assert await run_through(rig, runtime, 3) == (3, "3\n")
+    assert not deaths
+
+
+async def test_a_spawner_that_is_killed_in_the_moment_of_the_end_leaves_nothing(rig: Rig) -> None:
+    runtime = rig.runtime()
+    await runtime.start_up()
+    assert await run_through(rig, runtime, 3) == (3, "3\n")
+    end(pid_of(rig, "spawnd.py"))
+    await runtime.shut_down(stop_containers=True)
+    assert pid_of(rig, "spawnd.py") == 0
+    assert str(rig.run) not in Path("/proc/self/mountinfo").read_text()
+
+
 async def all_killed(rig: Rig, script: str) -> str:
     """A daemon starts a container; then it, the spawner and the pump are killed.  The container's id."""
     name = rig.config("true").id
@@ -229,6 +259,9 @@ async def all_killed(rig: Rig, script: str) -> str:
     daemon = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert daemon.stdout is not None
     assert await asyncio.to_thread(daemon.stdout.readline) == b"ready\n"
+    async for _ in read_logs(rig.data / "containers" / name, follow=True):
+        break  # it is up
+    await until_pumped(rig, name)
     for pid in (daemon.pid, pid_of(rig, "spawnd.py"), pid_of(rig, "logd.py")):
         end(pid)
     daemon.wait()

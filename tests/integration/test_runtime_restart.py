@@ -32,6 +32,7 @@ from tests.integration.runtime_rig import (
     running,
     start,
     until_line,
+    until_pumped,
 )
 
 pytestmark = pytest.mark.root
@@ -141,6 +142,7 @@ async def test_no_output_is_lost_with_a_killed_log_pump(rig: Rig, runtime: Local
     config = rig.shell(script)
     await start(runtime, config)
     await until_line(runtime, config.id, "first")
+    await until_pumped(rig, config.id)
     old = pid_of(rig, "logd.py")
     end(old)
     release(runtime, config.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import marshal
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmd.kit.trees import remove_tree
+from swarmd.node.runtime import rundir
 from swarmd.node.runtime.core import logrecord
+from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.logformat import decode, previous
 from swarmd.node.runtime.core.logrecord import (
     END,
@@ -24,10 +28,13 @@ from swarmd.node.runtime.core.logrecord import (
     intact,
     whole_lines,
 )
+from swarmd.node.runtime.logd import Pump
 from swarmd.node.runtime.logd_budget import SHARE, Budget
 from swarmd.node.runtime.logd_source import PipeSource, Scratch
 from swarmd.node.runtime.logfiles import LogFiles
 from swarmd.node.runtime.logs import read_logs
+from swarmd.node.runtime.port import ContainerConfig
+from swarmd.node.runtime.storage import Storage, Stored
 
 RECORDS = st.lists(
     st.tuples(st.integers(0, 2**63), st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40))
@@ -177,6 +184,69 @@ async def test_a_torn_record_is_cut_by_the_next_pump(tmp_path: Path) -> None:
 
 async def test_a_container_without_a_log_has_no_lines(tmp_path: Path) -> None:
     assert await lines(tmp_path / "nothing", follow=True) == []
+
+
+async def test_who_follows_a_program_that_runs_again_waits_for_what_it_will_say(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "data", tmp_path / "run")
+    storage.prepare()
+    directory = storage.directory("again")
+    (directory / "log").mkdir(parents=True)
+
+    def say(words: bytes) -> None:
+        files = LogFiles(str(directory / "log"), 0, 1)
+        files.write(STDOUT, words)
+        files.write(END, b"")
+        files.close()
+
+    say(b"one\n")
+    config = ContainerConfig(id="again", lower_dirs=(str(tmp_path),), args=("true",))
+    storage.make(Stored(config, ContainerGroups("", {}), 1.0))
+    said = read_logs(directory, follow=True)
+    assert (await anext(said)).data == b"one\n"
+    more = asyncio.ensure_future(anext(said))
+    for _ in range(50):  # all that it does before it waits
+        await asyncio.sleep(0)
+    assert not more.done()
+    say(b"two\n")
+    async with asyncio.timeout(60):
+        assert (await more).data == b"two\n"
+        assert [line async for line in said] == []
+    assert await lines(directory) == [b"one\n", b"two\n"]
+
+
+async def test_who_follows_with_a_file_open_hears_that_the_directory_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "box/log").mkdir(parents=True)
+    files = LogFiles(str(tmp_path / "box/log"), 0, 1)
+    files.write(STDOUT, b"one\n")
+    said = read_logs(tmp_path / "box", follow=True)
+    assert (await anext(said)).data == b"one\n"
+    more = asyncio.ensure_future(anext(said, None))
+    for _ in range(50):  # all that it does before it waits
+        await asyncio.sleep(0)
+    assert not more.done()
+    files.close()
+    remove_tree(tmp_path / "box")
+    async with asyncio.timeout(60):
+        assert await more is None
+
+
+def test_a_new_pump_says_first_what_is_held_back(tmp_path: Path) -> None:
+    """Whoever was attached to the one before has heard that already."""
+    directory = tmp_path / "ctr/box"
+    directory.mkdir(parents=True)
+    (tmp_path / "log").mkdir()
+    (directory / "log").write_bytes(marshal.dumps((str(tmp_path / "log"), 0, 1)))
+    for name in rundir.PIPES:
+        os.mkfifo(directory / name)
+    ends = rundir.open_pipes(str(tmp_path), "box", os.O_RDWR)
+    os.write(ends[0], b"whole\nhalf ")
+    pump = Pump(str(tmp_path))
+    pump._open("box", [])
+    assert pump._mark("box") == (1, (tmp_path / "log/00000001.log").stat().st_size, b"half ", b"")
+    pump._drop("box")
+    pump._live._server.close()
+    for end in ends:
+        os.close(end)
 
 
 async def test_hundreds_follow_with_one_descriptor_and_hear_each_line(tmp_path: Path) -> None:

@@ -180,7 +180,11 @@ class SpawnClient:
 
     async def quit(self) -> None:
         """Have the spawner end, and wait for it: the next one must not meet it.  Raises Unavailable."""
-        await self.call("quit")
+        try:
+            await self.call("quit")
+        except SpawnerLost:  # it has just been killed: only another one takes away what it has left
+            await self.connect()
+            await self.call("quit")
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
                 await self._gone.wait()
@@ -198,6 +202,8 @@ class SpawnClient:
                 except BlockingIOError:
                     await _writable(connection)
                 except OSError as error:
+                    if self._connection is connection:  # who asks again is to wait for the next one
+                        self._broken()
                     raise SpawnerLost(f"the container spawner went away: {error}") from error
                 else:
                     return

@@ -104,14 +104,12 @@ class Follower:
         if not numbers:
             return False
         path = self._logs / logrecord.file_name(numbers[-1])
-        end = logrecord.encode(0, logrecord.END, b"")
         try:
             with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - len(end)))
-                last = file.read()
+                file.seek(max(0, path.stat().st_size - logrecord.OVERHEAD))
+                return logrecord.has_ended(file.read())
         except FileNotFoundError:
             return False
-        return len(last) == len(end) and last[8:] == end[8:]  # but for the time
 
     async def _receive(self, connection: socket.socket) -> tuple[Any, ...] | None:
         """None when the pump has hung up."""

@@ -155,10 +155,10 @@ class LocalRuntime(Operating):
     async def create(self, config: ContainerConfig) -> int:
         validate(config)
         config = msgspec.structs.replace(config, runtime=config.runtime or self._default_runtime)
-        try:
-            return await self._make(config)
-        except SpawnerLost:  # and with it the child, which had run nothing of the user's: once more
-            return await self._make(config)
+        for _ in range(2):
+            with contextlib.suppress(SpawnerLost):  # and with it the child, which had run nothing yet
+                return await self._make(config)
+        return await self._make(config)
 
     async def _make(self, config: ContainerConfig) -> int:
         if config.id in self._boxes:

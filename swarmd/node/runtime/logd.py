@@ -187,6 +187,9 @@ class Pump:
             output.streams[fd] = Source(fd, stream) if terminal else PipeSource(fd, stream, self._scratch)
             self._by_fd[fd] = output
             self._poll.register(fd, _NEWS)
+        # Whoever was told of a line that goes on, by a pump that has died, must not be told of it again.
+        for source in list(output.streams.values()):
+            self._read(output, source, time.monotonic())
 
     def _follow_input(self, name: str) -> None:
         """It may have been ended by a spawner that could not tell us."""

@@ -19,6 +19,7 @@ from swarmd.image.streams import is_full, no_space
 from swarmd.kit.trees import remove_tree
 from swarmd.model.errors import Unavailable
 from swarmd.node.runtime import rundir
+from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.core.bundle_mounts import generated_files
 from swarmd.node.runtime.core.cgroups import ContainerGroups
 from swarmd.node.runtime.core.facts import Layout
@@ -69,6 +70,7 @@ class Storage:
         os.chmod(base / "upper", top.st_mode & 0o7777)
         os.chown(base / "upper", top.st_uid, top.st_gid)
         self.save(stored)
+        _go_on(base / "log", stored.created_at)
         for name, content in generated_files(config).items():
             (base / "files" / name).write_text(content, encoding="utf-8")
             (base / "files" / name).chmod(0o644)
@@ -139,6 +141,15 @@ def _overwrite(path: Path, data: bytes) -> None:
         os.pwrite(fd, data.ljust(size), 0)
     finally:
         os.close(fd)
+
+
+def _go_on(log: Path, now: float) -> None:
+    """The log of a program that runs again does not end where it ended: who follows it is to wait."""
+    for number in logrecord.file_numbers(os.listdir(log))[-1:]:
+        with (log / logrecord.file_name(number)).open("r+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - logrecord.OVERHEAD))
+            if logrecord.has_ended(file.read()):
+                file.write(logrecord.encode(int(now * 1e9), logrecord.STDOUT, b""))
 
 
 def _replace(path: Path, data: bytes) -> None:

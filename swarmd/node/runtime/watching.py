@@ -16,7 +16,8 @@ from swarmd.node.runtime import kernel
 from swarmd.node.runtime.core import linux
 
 _EVENT = struct.Struct("iIII")
-_MASK = linux.IN_MODIFY | linux.IN_CREATE | linux.IN_DELETE_SELF
+# A directory that is removed says nothing of itself while somebody has a file of it open, as followers do.
+_MASK = linux.IN_MODIFY | linux.IN_CREATE | linux.IN_DELETE | linux.IN_DELETE_SELF
 _ALL = -1  # the kernel's queue was full: anything may have happened
 
 

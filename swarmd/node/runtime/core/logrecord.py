@@ -38,6 +38,12 @@ def intact(buffer: bytes) -> int:
     return start
 
 
+def has_ended(tail: bytes) -> bool:
+    """Whether a file is at its end; ``tail``: its last :data:`OVERHEAD` bytes."""
+    end = encode(0, END, b"")
+    return len(tail) == len(end) and tail[8:] == end[8:]  # but for the time
+
+
 def file_name(number: int) -> str:
     return f"{number:08d}{_SUFFIX}"
 
