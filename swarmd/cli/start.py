@@ -136,7 +136,9 @@ def main() -> None:
     gc.set_threshold(_GARBAGE)
     sys.meta_path.insert(0, Later(_RARELY_NEEDED))
     from swarmd.cli.main import run
+    from swarmd.rpc import wakeup
 
+    wakeup.begin()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

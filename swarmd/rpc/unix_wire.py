@@ -27,6 +27,8 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
+from swarmd.rpc import wakeup
+
 Headers = list[tuple[str, str]]
 
 _READ = 128 << 10
@@ -113,6 +115,9 @@ class Wire:
     def read(self) -> None:
         """Wait until something came, and take it in.  Raises Broken, OSError."""
         try:
+            limit, number = self._socket.gettimeout(), self._socket.fileno()
+            if limit != 0 and number >= 0:
+                wakeup.wait(number, limit)
             data = self._socket.recv(_READ)
         except ConnectionError:
             data = b""

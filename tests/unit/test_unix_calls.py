@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from h2.events import StreamEnded
 from swarmd.cli.client import translate
 from swarmd.cli.errors import DaemonError
 from swarmd.model.errors import OLDER
+from swarmd.rpc import wakeup
 from swarmd.rpc.unix_calls import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -27,6 +31,7 @@ from swarmd.rpc.unix_calls import (
     Host,
     Service,
 )
+from swarmd.rpc.unix_wire import Wire
 from swarmd.rpc.v1 import images_pb2, images_pb2_grpc, networks_pb2, node_pb2, node_pb2_grpc
 
 PATIENCE = 60
@@ -238,3 +243,56 @@ def test_a_daemon_that_stops_still_answers_what_it_was_asked_before(rig: Rig) ->
     with pytest.raises(CallFailed) as left:
         rig.call("TagImage", Tag()).single()
     assert left.value.code == UNAVAILABLE
+
+
+class Signalled(Exception):
+    """What the handler raises in the end."""
+
+
+def test_a_signal_that_another_thread_got_is_handled_while_the_answer_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled = threading.Semaphore(0)
+    times = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal times
+        times += 1
+        handled.release()
+        if times == 5:
+            raise Signalled
+
+    def interrupt() -> None:
+        for _ in range(5):
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            if not handled.acquire(timeout=PATIENCE):
+                break
+        silent.shutdown(socket.SHUT_RDWR)  # so that nobody waits for ever
+
+    path = str(tmp_path / "silent.sock")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen()
+        before = signal.signal(signal.SIGUSR1, handle)
+        stack.callback(signal.signal, signal.SIGUSR1, before)
+        monkeypatch.setattr(wakeup, "_told", [])
+        wakeup.begin()
+        stack.callback(os.close, wakeup._told[0])
+        stack.callback(lambda: os.close(signal.set_wakeup_fd(-1)))
+        wire = Wire(path, None)
+        stack.callback(wire.close)
+        silent = stack.enter_context(listener.accept()[0])
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        stack.callback(thread.join)
+        with pytest.raises(Signalled):
+            wire.read()
+
+
+def test_a_wait_with_a_limit_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setattr(wakeup, "_told", [theirs.fileno()])
+        with pytest.raises(TimeoutError):
+            wakeup.wait(ours.fileno(), 0.01)
