@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from typing import cast
 
+from swarmd.kit.supervise import Report
 from swarmd.node.network.port import HttpRoute
 from swarmd.node.router.certificates import Certificates
 from swarmd.node.router.client import Client
@@ -18,7 +19,7 @@ from swarmd.node.router.exchange import Exchange, Parts
 from swarmd.node.router.handshakes import Handshakes
 from swarmd.node.router.http1 import HEAD_SECONDS, Http1
 from swarmd.node.router.http2 import Http2
-from swarmd.node.router.talk import NEVER, Talk
+from swarmd.node.router.talk import NEVER, Talk, expire
 
 _BACKLOG = 1024
 _PREFACE = b"PRI "
@@ -87,10 +88,9 @@ class Listener:
         """How many are connected."""
         return len(self._clients)
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float, report: Report) -> None:
         """To be called every second: ends what waited too long."""
-        for client in [client for client in self._clients if client.deadline <= now]:
-            client.expire()
+        expire(self._clients, now, report)
 
     async def serve(self, client: Client) -> None:
         """Answer one request."""

@@ -121,10 +121,10 @@ class Router:
         while True:
             await self._clock.sleep(_SWEEP_SECONDS)
             now = self._clock.monotonic()
-            self._pool.sweep()
+            self._pool.sweep(self._report)
             self._leaving = [listener for listener in self._leaving if listener.has_clients]
             for listener in (*self._listeners.values(), *self._leaving):
-                listener.sweep(now)
+                listener.sweep(now, self._report)
 
     def _leave(self, port: int) -> None:
         listener = self._listeners.pop(port)

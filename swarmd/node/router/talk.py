@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
 
+from swarmd.kit.supervise import Report, failure
 from swarmd.node.router.core.request import Bad
 from swarmd.node.router.http import END, Event, Reading
 
@@ -201,6 +202,26 @@ class Talk(asyncio.Protocol):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+class Waiting(Protocol):
+    """A connection that has a deadline."""
+
+    deadline: float
+
+    def expire(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def expire(several: Iterable[Waiting], now: float, report: Report) -> None:
+    """End those whose deadline has passed.  One that fails in it is cut off; the others' turn comes too."""
+    for one in [one for one in several if one.deadline <= now]:
+        error = failure(one.expire)
+        if error is not None:
+            one.deadline = NEVER
+            one.abort()
+            report("router connection", error)
 
 
 def keep_alive(transport: asyncio.BaseTransport) -> None:

@@ -6,9 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from swarmd.kit.supervise import Report
 from swarmd.node.router.core.choice import Key
 from swarmd.node.router.http import Reading
-from swarmd.node.router.talk import NEVER, Talk
+from swarmd.node.router.talk import NEVER, Talk, expire
 
 CONNECT_SECONDS = 2.0
 SHUN_SECONDS = 5.0
@@ -106,11 +107,10 @@ class Pool:
         else:
             one.close()
 
-    def sweep(self) -> None:
+    def sweep(self, report: Report) -> None:
         """To be called every second: ends what waited too long."""
         now = self._now()
-        for one in [one for one in self._open if one.deadline <= now]:
-            one.expire()
+        expire(self._open, now, report)
         for key, idle in list(self._idle.items()):
             stale = [one for one in idle if not one.is_quiet or now - one.idle_since > _IDLE_SECONDS]
             for one in stale:
