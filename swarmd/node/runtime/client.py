@@ -177,6 +177,7 @@ class SpawnClient:
             raise Unavailable(f"the container spawner did not answer {operation!r} in time") from None
         finally:
             self._waiting.pop(number, None)
+            future.cancel()  # also of an error that was met while sending: nobody reads it here
 
     async def quit(self) -> None:
         """Have the spawner end, and wait for it: the next one must not meet it.  Raises Unavailable."""
