@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,12 +17,13 @@ from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery
 from swarmd.model.errors import Conflict, NotFound, Refused, SwarmError
 from swarmd.model.spec import ContainerSpec
+from swarmd.node.runtime import draining
 from swarmd.node.runtime.local import LocalRuntime
 from swarmd.node.solo import keeper as keeper_module
 from swarmd.node.solo.core.record import Record, parse_restart
 from swarmd.node.solo.keeper import Keeper
 from swarmd.node.solo.shelf import Shelf
-from tests.integration.runtime_rig import Rig, failed, log_text
+from tests.integration.runtime_rig import Rig, eventually, failed, log_text, pid_of
 
 pytestmark = pytest.mark.root
 
@@ -125,6 +128,26 @@ async def test_it_runs_again_with_its_files_and_its_log(rig: Rig) -> None:
         await until(lambda: node.status(box) == "exited")
         assert await log_text(node.runtime, box) == "1\n2\n"
         assert await node.runtime.archives.diff(box) == [("A", "/n")]
+
+
+async def test_its_last_words_are_kept_when_it_runs_again_before_they_are_in_the_log(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "PATIENCE", 60.0)
+    async with a_node(rig) as node:
+        await eventually(lambda: pid_of(rig, "logd.py") != 0)
+        pump = pid_of(rig, "logd.py")
+        os.kill(pump, signal.SIGSTOP)
+        try:
+            box = await node.run("echo why; exit 3")
+            await until(lambda: node.status(box) == "exited")
+            again = asyncio.ensure_future(node.keeper.start(box))
+            await asyncio.wait({again}, timeout=0.5)
+        finally:
+            os.kill(pump, signal.SIGCONT)
+        await again
+        await until(lambda: node.status(box) == "exited")
+        assert await log_text(node.runtime, box) == "why\nwhy\n"
 
 
 async def test_failures_are_counted(rig: Rig) -> None:

@@ -21,6 +21,7 @@ from swarmd.node.runtime import rundir, wire
 from swarmd.node.runtime.core import logrecord
 from swarmd.node.runtime.core.following import START, Following, Mark, Missed
 from swarmd.node.runtime.core.logformat import Record, decode
+from swarmd.node.runtime.draining import has_ended
 
 _CHUNK = 32 * 1024
 _RETRY = 0.1
@@ -67,7 +68,7 @@ class Follower:
             pump, mark = await self._connect()
             if mark is not None:
                 self._backlog, self._following = self._missed(mark), Following(mark)
-            elif pump and self._has_ended():
+            elif pump and has_ended(self._logs):
                 self._backlog, self._over = self._missed(None), True
             elif not self._logs.exists():  # removed
                 self._over = True
@@ -97,19 +98,6 @@ class Follower:
         if self._following is None:
             return iter(())
         return _pieces(self._logs, self._following.mark, upto, self._following.missed())
-
-    def _has_ended(self) -> bool:
-        """Whether the pump has written all there will be."""
-        numbers = _numbers(self._logs)
-        if not numbers:
-            return False
-        path = self._logs / logrecord.file_name(numbers[-1])
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - logrecord.OVERHEAD))
-                return logrecord.has_ended(file.read())
-        except FileNotFoundError:
-            return False
 
     async def _receive(self, connection: socket.socket) -> tuple[Any, ...] | None:
         """None when the pump has hung up."""

@@ -14,7 +14,7 @@ from swarmd.kit.groups import TaskGroup
 from swarmd.kit.ids import new_id
 from swarmd.kit.supervise import Nursery, Report
 from swarmd.model.errors import Conflict, Refused, SwarmError, Unavailable
-from swarmd.node.runtime import driver_oci, hostfacts, oom, reattach
+from swarmd.node.runtime import draining, driver_oci, hostfacts, oom, reattach
 from swarmd.node.runtime.allotment import allot
 from swarmd.node.runtime.archive import Archives
 from swarmd.node.runtime.attach import Attachments
@@ -208,6 +208,7 @@ class LocalRuntime(Operating):
         box = self._boxes.get(name)
         if box is not None:
             box.ready = False
+            await draining.drained(box.state, self.container_dir(name) / "log", self._clock)
         with contextlib.suppress(Unavailable):  # a new spawner will be told, as it is unknown here then
             await self._spawner.call("forget", name)
         if groups is not None:
