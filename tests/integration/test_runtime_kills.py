@@ -163,6 +163,7 @@ async def test_a_spawner_that_hangs_is_replaced(
 ) -> None:
     config = rig.shell(WAITS)
     await start(runtime, config)
+    await until_line(runtime, config.id, "up")  # the pump holds its output as well
     old = pid_of(rig, "spawnd.py")
     monkeypatch.setattr(client, "_HELLO_PATIENCE", 0.5)
     os.kill(old, signal.SIGSTOP)
@@ -192,9 +193,10 @@ async def test_a_daemon_that_finds_a_hung_spawner_replaces_it(
         monkeypatch.undo()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(be_patient_with_the_next())
+        hanging = group.create_task(be_patient_with_the_next())
         async with running(rig) as second:
-            assert pid_of(rig, "spawnd.py") not in (0, old)
+            await hanging
+            await eventually(lambda: pid_of(rig, "spawnd.py") not in (0, old))
             release(second, config.id)
             assert (await second.wait(config.id)).exit_code == 23
 
@@ -332,6 +334,7 @@ async def test_a_start_in_progress_when_the_spawner_dies_is_found_out(
     """The child has been told to go, and the spawner dies before it can say so."""
     config = rig.shell(WAITS)
     await runtime.create(config)
+    await (await runtime.attach(config.id)).close()  # from now on the pump holds its output as well
     spawner = pid_of(rig, "spawnd.py")
     starting = asyncio.create_task(runtime.start(config.id))
     note = Path(rundir.directory(str(rig.run), config.id)) / "run"
