@@ -227,6 +227,24 @@ async def test_a_spawner_killed_in_a_burst_delays_but_fails_nothing(rig: Rig, ru
     assert [task.result() for task in tasks] == [(number, f"{number}\n") for number in range(50)]
 
 
+async def test_what_a_container_said_before_the_pump_looked_outlives_it_and_the_spawner(
+    rig: Rig, runtime: LocalRuntime
+) -> None:
+    await output(runtime, rig.config("true"))
+    pump, spawner = pid_of(rig, "logd.py"), pid_of(rig, "spawnd.py")
+    assert pump > 0
+    os.kill(pump, signal.SIGSTOP)
+    try:
+        config = rig.shell("echo words; exit 3")
+        await start(runtime, config)
+        assert (await runtime.wait(config.id)).exit_code == 3
+        end(spawner)
+        await eventually(lambda: pid_of(rig, "spawnd.py") not in (0, spawner))
+    finally:
+        os.kill(pump, signal.SIGCONT)
+    assert await log_text(runtime, config.id) == "words\n"
+
+
 async def test_a_container_is_made_although_the_spawner_dies_twice_meanwhile(
     rig: Rig, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,7 +148,9 @@ class Pump:
             self._alone_since = time.monotonic()
             return
         if message[1] == "open":
-            self._open(message[2], fds)
+            terminal, held = (fds, []) if len(fds) == 1 else ([], fds)
+            self._open(message[2], terminal)
+            close_all(held)
         elif message[1] == "drop":
             self._drop(message[2])
         elif message[1] == "input_end" and message[2] in self._outputs:

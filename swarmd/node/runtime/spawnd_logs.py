@@ -84,7 +84,8 @@ class LogKeeper:
     def announce(self, name: str) -> None:
         ends = self._ends.get(name)
         if self._client is not None and ends is not None:
-            self._client.send(0, "open", name, fds=(ends[0],) if os.isatty(ends[0]) else ())
+            # A pipe that nobody has open forgets what is in it: its ends are on their way while we may die.
+            self._client.send(0, "open", name, fds=tuple(ends[: 1 if os.isatty(ends[0]) else 2]))
 
     def ended(self, name: str) -> None:
         """The container has: its terminal is hung up, and nobody can write to it any more."""
