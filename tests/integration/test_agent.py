@@ -58,6 +58,7 @@ class Node:
         self.base = base
         self.namespace = f"swagent{os.getpid()}"
         self.heard: list[dict[str, Any]] = []
+        self.booted = 0
         self.daemon: subprocess.Popen[str] | None = None
         run("ip", "netns", "add", self.namespace)
         for command in (
@@ -82,6 +83,7 @@ class Node:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
+        self.booted = len(self.heard)
         self.until("ready", lambda said: "ready" in said)
 
     def order(self, desired: TaskState | None, **spec: Any) -> None:
@@ -104,6 +106,11 @@ class Node:
         raise AssertionError(f"the daemon ended; waited for {what}; heard {self.heard}")
 
     def reached(self, state: TaskState) -> dict[str, Any]:
+        """The first status with it of this daemon, which may have told where its task is before it was ready:
+        who was killed may have come further than was heard."""
+        for said in self.heard[self.booted :]:
+            if said["state"] == state:
+                return said
         return self.until(state.name, lambda said: said.get("state") == state)
 
     def kill(self) -> None:
