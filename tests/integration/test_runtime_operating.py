@@ -286,7 +286,7 @@ async def test_a_container_that_cannot_be_widened_is_left_as_it_was(rig: Rig, ru
     pid = await start(runtime, config)
     before = runtime._box(config.id).stored
     taken = Path(runtime._groups.layout.v1["cpuset"], "swarmd", config.id)
-    taken.mkdir()
+    taken.mkdir(parents=True)
     with pytest.raises(Unavailable, match="cannot move"):
         await runtime.update(config.id, Limits(cpuset_cpus="1"))
     assert runtime._box(config.id).stored == before

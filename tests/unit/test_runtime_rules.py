@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,26 @@ def test_a_machine_whose_cgroups_cannot_be_made_says_so_in_a_sentence(tmp_path: 
         Unavailable, match=r"cannot make the cgroup .*/memory/swarmd: Not a directory; .* write to"
     ):
         driver.prepare()
+
+
+def test_a_group_is_made_while_another_daemon_tidies_the_parent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = CgroupDriver(SystemClock())
+    driver.layout = cgroups.Cgroups({"pids": str(tmp_path)}, "")
+    mkdir, tidied = os.mkdir, []
+
+    def tidying(path: str, mode: int = 0o777) -> None:
+        if path.endswith("/c1") and len(tidied) < 3:
+            driver.tidy()
+            tidied.append(path)
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", tidying)
+    driver.make(f"{tmp_path}/swarmd/c1")
+    assert (tmp_path / "swarmd" / "c1").is_dir()
+    with pytest.raises(FileExistsError):
+        driver.make(f"{tmp_path}/swarmd/c1")
 
 
 def test_a_machine_without_cgroups_is_told_what_to_mount() -> None:

@@ -20,6 +20,7 @@ from swarmd.node.runtime.device_gate import ORDINARY, DeviceGate, Rules
 _NEEDED = ("memory", "cpu", "pids")
 _USEFUL = ("io", "cpuset", "hugetlb", "rdma", "misc")
 _REMOVE_PATIENCE = 10.0
+_TRIES = 10
 _OWNER = "user.swarmd.owner"
 
 
@@ -82,7 +83,7 @@ class CgroupDriver:
 
     def make(self, path: str) -> None:
         """One directory that takes processes.  :class:`OSError` if it is there already, too; or it is not."""
-        os.makedirs(path)
+        _make_directory(path)
         try:
             if path.startswith(f"{self.layout.v1.get('cpuset', '//')}/"):
                 _inherit_cpuset(path)
@@ -180,6 +181,14 @@ class CgroupDriver:
         for parent in self.layout.parents():
             with contextlib.suppress(OSError):
                 os.rmdir(f"{parent}/{cgroups.PARENT}")
+
+
+def _make_directory(path: str) -> None:
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(FileNotFoundError):  # another daemon has just tidied the parent away
+            os.makedirs(path)
+            return
+    os.makedirs(path)
 
 
 def _kill_members(groups: ContainerGroups) -> None:
