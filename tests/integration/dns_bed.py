@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import ctypes
-import gc
+import fcntl
 import os
 import subprocess
 import threading
@@ -29,6 +29,7 @@ from tests.unit.dns_rig import read, reply
 T = TypeVar("T")
 SERVER = "127.0.0.53"
 SILENT = "127.0.0.54"
+_SIOCGSKNS = 0x894C
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -80,6 +81,25 @@ class Clock(SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
+
+
+def held_of(pid: int) -> int:
+    """How many descriptors lead from this process to the network namespace of that one, sockets or not."""
+    namespace = os.stat(f"/proc/{pid}/ns/net")
+    return sum(_leads_to(number, namespace) for number in map(int, os.listdir("/proc/self/fd")))
+
+
+def _leads_to(number: int, namespace: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):  # it was closed meanwhile
+        if os.path.samestat(os.fstat(number), namespace):
+            return True
+    with contextlib.suppress(OSError):  # it is no socket either
+        found = fcntl.ioctl(number, _SIOCGSKNS)
+        try:
+            return os.path.samestat(os.fstat(found), namespace)
+        finally:
+            os.close(found)
+    return False
 
 
 class Guest:
@@ -183,18 +203,6 @@ class Bed:
             self.resolver.update(state)
 
         self.do(update())
-
-    def descriptors(self) -> int:
-        """How many this process has open, when the node has closed what it was about to close, and without
-        those of tests that ended long ago."""
-
-        async def turns() -> None:
-            for _ in range(5):
-                await asyncio.sleep(0)
-
-        self.do(turns())
-        gc.collect()
-        return len(os.listdir("/proc/self/fd"))
 
     @contextlib.contextmanager
     def other_settings(self, text: str) -> Iterator[None]:
