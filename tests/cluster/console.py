@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.cluster.waiting import eventually
 
 SWARMCTL = str(Path(sys.executable).parent / "swarmctl")
 COMMAND_SECONDS = 120.0
@@ -72,13 +73,12 @@ class Console:
 
     def in_the_end(self, node: str, *words: str, stdin: bytes = b"") -> Done:
         """A command as it ends when there is a leader: on a busy machine one is lost now and then."""
-        deadline = time.monotonic() + PASSING_SECONDS
-        while True:
-            done = self.on(node, *words, stdin=stdin)
-            is_passing = done.code != 0 and any(text in done.err for text in PASSING)
-            if not is_passing or time.monotonic() >= deadline:
-                return done
-            time.sleep(0.2)
+        return eventually(
+            f"{node} has a leader for: swarmctl {' '.join(words)}",
+            lambda: self.on(node, *words, stdin=stdin),
+            lambda done: done.code == 0 or not any(text in done.err for text in PASSING),
+            seconds=PASSING_SECONDS,
+        )
 
     def ask(self, *words: str, node: str = "node1", stdin: bytes = b"") -> str:
         """What a command that must succeed in the end prints."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 PATIENCE = 120.0
+_NOT_YET = (AssertionError, LookupError, OSError, ValueError, http.client.HTTPException)
 
 _Seen = TypeVar("_Seen")
 
@@ -21,7 +23,8 @@ def eventually(
     """Look at the real thing ten times a second until ``holds``; answers what was seen then.
 
     A look that fails is one more that does not show it: while a leader is elected, no command is answered;
-    a file, a connection or a process that is looked at may go meanwhile.
+    a file, a connection or a process that is looked at may go meanwhile.  A command that hangs, or
+    a look that is wrong itself, is told at once.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -30,7 +33,7 @@ def eventually(
             seen = look()
             if holds(seen):
                 return seen
-        except Exception:
+        except _NOT_YET:
             if last:
                 raise
         else:
